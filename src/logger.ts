@@ -1,0 +1,12 @@
+/** What a logger has to have; pino, winston, matrix-appservice-bridge's Logger and `console` all fit. */
+export interface Logger {
+    debug(message: string, ...details: unknown[]): void;
+    info(message: string, ...details: unknown[]): void;
+    warn(message: string, ...details: unknown[]): void;
+    error(message: string, ...details: unknown[]): void;
+}
+
+function nothing(): void {}
+
+/** The default: a library does not write to its host's output unasked. */
+export const silentLogger: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };

@@ -1,0 +1,72 @@
+import { type ErrorCode, type ErrorDetails, MediaError } from "../errors.ts";
+
+export type JsonObject = { readonly [key: string]: unknown };
+
+/** An answer of the homeserver, its body already parsed; `{}` where it was no JSON object. */
+export interface Answer {
+    readonly status: number;
+    readonly body: JsonObject;
+    /** The `Retry-After` header as sent. */
+    readonly retryAfter?: string | undefined;
+}
+
+/** The codes an endpoint gives to the refusals whose meaning depends on what was asked. */
+export interface RefusalCodes {
+    readonly tooLarge: ErrorCode;
+    readonly refused: ErrorCode;
+}
+
+export function isSuccess(status: number): boolean {
+    return status >= 200 && status < 300;
+}
+
+/** Reads a JSON object without trusting it; anything else is `{}`. */
+export function parseJsonObject(text: string): JsonObject {
+    try {
+        const value: unknown = JSON.parse(text);
+        return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
+    } catch {
+        return {};
+    }
+}
+
+/**
+ * The error that an answer outside 2xx stands for. Spec: Client-Server API, "Standard error response"; the quota codes
+ * are Synapse's (400 M_RESOURCE_LIMIT_EXCEEDED, since 1.140 403 M_USER_LIMIT_EXCEEDED).
+ */
+export function answerError({ status, body, retryAfter }: Answer, codes: RefusalCodes): MediaError {
+    const errcode = typeof body["errcode"] === "string" ? body["errcode"] : undefined;
+    const retryAfterMs = toldWaitMs(body["retry_after_ms"], retryAfter);
+    const details: ErrorDetails = {
+        status,
+        detail: errcode === undefined ? `HTTP ${status}` : `HTTP ${status} ${errcode}`,
+        ...(errcode !== undefined && { errcode }),
+        ...(retryAfterMs !== undefined && { retryAfterMs }),
+    };
+    return new MediaError(refusalCode(status, errcode, codes), details);
+}
+
+function refusalCode(status: number, errcode: string | undefined, codes: RefusalCodes): ErrorCode {
+    if (status === 429 || errcode === "M_LIMIT_EXCEEDED") return "HOMESERVER_RATE_LIMITED";
+    if (status >= 500) return "HOMESERVER_FAILING";
+    if (status === 401) return "HOMESERVER_TOKEN_REFUSED";
+    if (errcode === "M_UNRECOGNIZED") return "NOT_SUPPORTED";
+    if (errcode === "M_RESOURCE_LIMIT_EXCEEDED" || errcode === "M_USER_LIMIT_EXCEEDED") return "QUOTA_EXCEEDED";
+    if (status === 413 || errcode === "M_TOO_LARGE") return codes.tooLarge;
+    if (status === 403) return "FORBIDDEN";
+    if (status >= 400) return codes.refused;
+    return "HOMESERVER_ANSWER_INVALID";
+}
+
+/**
+ * How long the other side asked to wait, in milliseconds: Matrix' `retry_after_ms` before the `Retry-After` header
+ * (RFC 9110 §10.2.3: seconds or a date). Undefined where neither makes sense.
+ */
+export function toldWaitMs(bodyValue: unknown, header: string | undefined, now = Date.now()): number | undefined {
+    if (typeof bodyValue === "number" && Number.isFinite(bodyValue) && bodyValue >= 0) return bodyValue;
+    if (header === undefined) return undefined;
+    const seconds = Number(header);
+    if (header.trim() !== "" && Number.isFinite(seconds) && seconds >= 0) return seconds * 1000;
+    const date = Date.parse(header);
+    return Number.isNaN(date) ? undefined : Math.max(0, date - now);
+}

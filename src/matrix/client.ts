@@ -1,0 +1,110 @@
+import { MediaError } from "../errors.ts";
+
+/**
+ * The shapes of the SDKs' objects that this package touches, and nothing more. matrix-appservice-bridge,
+ * matrix-bot-sdk and its vector-im fork all fit; nothing of theirs is imported and nothing is tested with
+ * `instanceof`, because a bridge may have several copies of an SDK.
+ */
+
+/** A Matrix client of any SDK. Both fields are read at each call: encrypted intents change their token. */
+export interface ClientLike {
+    readonly homeserverUrl: string;
+    readonly accessToken: string;
+}
+
+/** An intent of matrix-appservice-bridge (`matrixClient`, `join`) or of matrix-bot-sdk (`underlyingClient`). */
+export interface IntentLike {
+    readonly userId: string;
+    ensureRegistered(): Promise<unknown>;
+    readonly matrixClient?: ClientLike;
+    readonly underlyingClient?: ClientLike;
+    /** matrix-appservice-bridge: registers, joins, and has the bot invite the ghost where it must. */
+    join?(roomId: string): Promise<unknown>;
+    /** matrix-bot-sdk. */
+    ensureRegisteredAndJoined?(roomId: string): Promise<unknown>;
+}
+
+/**
+ * What `new BridgeMedia()` takes: matrix-appservice-bridge's `Bridge` (`getIntent(userId)`), or matrix-bot-sdk's
+ * `Appservice` (`getIntentForUserId`; its own `getIntent` takes a localpart and is not used).
+ */
+export type BridgeLike =
+    | { getIntent(userId?: string): IntentLike }
+    | { getIntentForUserId(userId: string): IntentLike; readonly botIntent: IntentLike };
+
+/** How to reach the homeserver as one user. */
+export interface Access {
+    readonly homeserverUrl: string;
+    readonly accessToken: string;
+    readonly userId: string;
+}
+
+/** One Matrix user that the appservice may act as. */
+export interface ActingUser {
+    readonly userId: string;
+    /** Read anew at every request, never kept. */
+    access(): Access;
+    ensureRegistered(): Promise<void>;
+    /** The SDK's own way into a room. */
+    join(roomId: string): Promise<void>;
+}
+
+/** Finds acting users in whatever bridge object the embedder has. */
+export class ActingUsers {
+    readonly #bridge: BridgeLike;
+
+    constructor(bridge: BridgeLike) {
+        if (typeof bridge !== "object" || bridge === null || !("getIntent" in bridge || "getIntentForUserId" in bridge)) {
+            throw new MediaError("INVALID_ARGUMENT", {
+                field: "bridge",
+                detail: "needs getIntent(userId) or getIntentForUserId(userId)",
+            });
+        }
+        this.#bridge = bridge;
+    }
+
+    get(userId: string): ActingUser {
+        const bridge = this.#bridge;
+        return actingUser(
+            "getIntentForUserId" in bridge ? bridge.getIntentForUserId(userId) : bridge.getIntent(userId),
+            userId,
+        );
+    }
+
+    /** The appservice's own user; undefined for a bridge object that has none at hand. */
+    bot(): ActingUser | undefined {
+        const bridge = this.#bridge;
+        try {
+            const intent = "getIntentForUserId" in bridge ? bridge.botIntent : bridge.getIntent();
+            return intent === undefined ? undefined : actingUser(intent, intent.userId);
+        } catch {
+            // A bridge of the embedder's own making need not have a bot.
+            return undefined;
+        }
+    }
+}
+
+function actingUser(intent: IntentLike, wanted: string): ActingUser {
+    // matrix-appservice-bridge escapes user ids, so the intent's own is the one the homeserver knows.
+    const userId = intent.userId ?? wanted;
+    return {
+        userId,
+        access() {
+            const client = intent.matrixClient ?? intent.underlyingClient;
+            if (client === undefined) {
+                throw new MediaError("INVALID_ARGUMENT", {
+                    field: "bridge",
+                    detail: "its intents have neither matrixClient nor underlyingClient",
+                });
+            }
+            return { homeserverUrl: client.homeserverUrl, accessToken: client.accessToken, userId };
+        },
+        async ensureRegistered() {
+            await intent.ensureRegistered();
+        },
+        async join(roomId) {
+            if (intent.ensureRegisteredAndJoined !== undefined) await intent.ensureRegisteredAndJoined(roomId);
+            else if (intent.join !== undefined) await intent.join(roomId);
+        },
+    };
+}

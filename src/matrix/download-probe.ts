@@ -1,0 +1,58 @@
+import { got } from "got";
+import { answerError, parseJsonObject } from "./answer.ts";
+import type { Access } from "./client.ts";
+import { UPLOAD_REFUSALS } from "./media-endpoints.ts";
+import { parseMxc } from "./mxc.ts";
+import { authorization, connectionError, homeserverAgents, homeserverUrlFor } from "./request.ts";
+
+const TIMEOUT_MS = 30_000;
+
+/**
+ * Whether an MXC has its content, asked by a download that does not wait (`timeout_ms=0`): 200 is yes, 504
+ * M_NOT_YET_UPLOADED is no. Not a byte of the content is kept. Throws MediaError for every other answer.
+ */
+export async function hasContent(access: Access, contentUri: string, signal?: AbortSignal): Promise<boolean> {
+    const { serverName, mediaId } = parseMxc(contentUri);
+    const file = `${encodeURIComponent(serverName)}/${encodeURIComponent(mediaId)}`;
+    // Authenticated media (spec v1.11); servers from before it only have the second.
+    for (const path of [`/_matrix/client/v1/media/download/${file}`, `/_matrix/media/v3/download/${file}`]) {
+        const { status, text } = await head(homeserverUrlFor(access, path, { timeout_ms: 0 }), access, signal);
+        if (status >= 200 && status < 400) return true;
+        if (status === 504) return false;
+        const body = parseJsonObject(text);
+        if (status === 404 && body["errcode"] === "M_UNRECOGNIZED") continue;
+        throw answerError({ status, body }, UPLOAD_REFUSALS);
+    }
+    return false;
+}
+
+/** The answer's status, and the beginning of its body where it is an error. */
+async function head(url: URL, access: Access, signal?: AbortSignal): Promise<{ status: number; text: string }> {
+    const stream = got.stream(url, {
+        headers: authorization(access),
+        agent: homeserverAgents,
+        followRedirect: false,
+        throwHttpErrors: false,
+        retry: { limit: 0 },
+        timeout: { request: TIMEOUT_MS },
+        ...(signal !== undefined && { signal }),
+    });
+    try {
+        const status = await new Promise<number>((resolve, reject) => {
+            stream.once("response", ({ statusCode }: { statusCode: number }) => resolve(statusCode));
+            stream.once("error", reject);
+        });
+        if (status < 400) return { status, text: "" };
+        let text = "";
+        for await (const chunk of stream) {
+            text += String(chunk);
+            if (text.length > 4096) break;
+        }
+        return { status, text };
+    } catch (error) {
+        throw connectionError(error, "HOMESERVER_UNREACHABLE", signal);
+    } finally {
+        stream.on("error", () => {});
+        stream.destroy();
+    }
+}

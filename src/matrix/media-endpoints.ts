@@ -1,0 +1,64 @@
+import { MediaError } from "../errors.ts";
+import type { Access } from "./client.ts";
+import { type MxcUri, parseMxc } from "./mxc.ts";
+import { homeserverUrlFor, matrixRequest } from "./request.ts";
+
+/** The media endpoints of the homeserver, as the client sees them. */
+
+export const UPLOAD_REFUSALS = { tooLarge: "FILE_TOO_LARGE", refused: "UPLOAD_REFUSED" } as const;
+
+/** An MXC URI without content, as `/create` handed it out. */
+export interface CreatedMedia {
+    readonly contentUri: string;
+    /** When the homeserver takes it back, milliseconds since the epoch; undefined where it does not say. */
+    readonly expiresAt?: number;
+}
+
+/**
+ * `POST /_matrix/media/v1/create` (spec v1.7, MSC2246). Throws NOT_SUPPORTED where the server has no such endpoint,
+ * HOMESERVER_RATE_LIMITED where the user holds as many unused addresses as it may.
+ */
+export async function createMedia(access: Access, signal?: AbortSignal): Promise<CreatedMedia> {
+    const body = await matrixRequest(access, {
+        method: "POST",
+        path: "/_matrix/media/v1/create",
+        body: {},
+        refusals: UPLOAD_REFUSALS,
+        signal,
+    }).catch((error: unknown) => {
+        // Behind some proxies an unknown path is a plain 404 or 405 without a Matrix error.
+        const plain = error instanceof MediaError && error.code === "UPLOAD_REFUSED" && error.errcode === undefined;
+        if (plain && (error.status === 404 || error.status === 405)) throw new MediaError("NOT_SUPPORTED", { cause: error });
+        throw error;
+    });
+    const contentUri = body["content_uri"];
+    parseMxc(contentUri);
+    const expiresAt = body["unused_expires_at"];
+    const known = typeof expiresAt === "number" && Number.isSafeInteger(expiresAt) && expiresAt > 0;
+    return { contentUri: contentUri as string, ...(known && { expiresAt }) };
+}
+
+/**
+ * The largest upload this user may make, in bytes (`m.upload.size`); undefined where the server names none. The
+ * authenticated endpoint first (spec v1.11), the deprecated one where it is missing.
+ */
+export async function fetchUploadLimit(access: Access, signal?: AbortSignal): Promise<number | undefined> {
+    const ask = (path: string) => matrixRequest(access, { method: "GET", path, refusals: UPLOAD_REFUSALS, signal });
+    const body = await ask("/_matrix/client/v1/media/config").catch((error: unknown) => {
+        if (error instanceof MediaError && error.status === 404) return ask("/_matrix/media/v3/config");
+        throw error;
+    });
+    const size = body["m.upload.size"];
+    return typeof size === "number" && Number.isSafeInteger(size) && size > 0 ? size : undefined;
+}
+
+/** Where `PUT` puts the content of a reserved address (spec v1.7). */
+export function reservedUploadUrl(access: Access, { serverName, mediaId }: MxcUri, filename?: string): URL {
+    const path = `/_matrix/media/v3/upload/${encodeURIComponent(serverName)}/${encodeURIComponent(mediaId)}`;
+    return homeserverUrlFor(access, path, { filename });
+}
+
+/** Where `POST` uploads in one step, for servers without `/create`. */
+export function oneStepUploadUrl(access: Access, filename?: string): URL {
+    return homeserverUrlFor(access, "/_matrix/media/v3/upload", { filename });
+}

@@ -1,0 +1,92 @@
+import { MediaError } from "../errors.ts";
+import type { JsonObject } from "./answer.ts";
+import type { Access } from "./client.ts";
+import { matrixRequest } from "./request.ts";
+
+/** The room endpoints of the homeserver, as the client sees them. */
+
+const REFUSALS = { tooLarge: "EVENT_TOO_LARGE", refused: "EVENT_REFUSED" } as const;
+
+export interface OutgoingEvent {
+    readonly roomId: string;
+    readonly eventType: string;
+    readonly transactionId: string;
+    readonly content: JsonObject;
+    /** `origin_server_ts` of the event, milliseconds; spec v1.3, Application Service API "Timestamp massaging". */
+    readonly timestamp?: number | undefined;
+}
+
+function room(roomId: string): string {
+    return `/_matrix/client/v3/rooms/${encodeURIComponent(roomId)}`;
+}
+
+/** Sends one event and returns its id. The same transaction id must travel in the same path on every try. */
+export async function sendEvent(access: Access, event: OutgoingEvent, signal?: AbortSignal): Promise<string> {
+    const type = encodeURIComponent(event.eventType);
+    const body = await matrixRequest(access, {
+        method: "PUT",
+        path: `${room(event.roomId)}/send/${type}/${encodeURIComponent(event.transactionId)}`,
+        query: { ts: event.timestamp },
+        body: event.content,
+        refusals: REFUSALS,
+        signal,
+    });
+    const eventId = body["event_id"];
+    if (typeof eventId === "string" && eventId.startsWith("$")) return eventId;
+    throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no event_id", ambiguous: true });
+}
+
+/** How far back `findSentEvent` looks, in pages of 100 events. */
+const PAGES = 3;
+
+/**
+ * Whether an event with this transaction id is already in the room, and its id. A homeserver forgets transaction ids
+ * when it restarts (Synapse keeps an appservice's in memory), but shows a sender the `transaction_id` of its own
+ * events for good (spec: "UnsignedData"), so the room itself is the record that lasts.
+ */
+export async function findSentEvent(
+    access: Access,
+    { roomId, transactionId }: { roomId: string; transactionId: string },
+    signal?: AbortSignal,
+): Promise<string | undefined> {
+    let from: string | undefined;
+    for (let page = 0; page < PAGES; page++) {
+        const body = await matrixRequest(access, {
+            method: "GET",
+            path: `${room(roomId)}/messages`,
+            query: { dir: "b", limit: 100, from },
+            refusals: REFUSALS,
+            signal,
+        });
+        const chunk = Array.isArray(body["chunk"]) ? (body["chunk"] as unknown[]) : [];
+        for (const event of chunk) {
+            if (hasTransactionId(event, access.userId, transactionId)) return event.event_id;
+        }
+        if (typeof body["end"] !== "string" || chunk.length === 0) return undefined;
+        from = body["end"];
+    }
+    return undefined;
+}
+
+function hasTransactionId(event: unknown, sender: string, transactionId: string): event is { event_id: string } {
+    if (typeof event !== "object" || event === null) return false;
+    const { event_id, sender: by, unsigned } = event as { event_id?: unknown; sender?: unknown; unsigned?: unknown };
+    if (by !== sender || typeof event_id !== "string" || typeof unsigned !== "object" || unsigned === null) return false;
+    return (unsigned as { transaction_id?: unknown }).transaction_id === transactionId;
+}
+
+/** Puts the user into the room. */
+export async function joinRoom(access: Access, roomId: string, signal?: AbortSignal): Promise<void> {
+    await matrixRequest(access, { method: "POST", path: `${room(roomId)}/join`, body: {}, refusals: REFUSALS, signal });
+}
+
+/** Invites `userId` as the acting user, who has to be in the room. */
+export async function inviteUser(access: Access, roomId: string, userId: string, signal?: AbortSignal): Promise<void> {
+    await matrixRequest(access, {
+        method: "POST",
+        path: `${room(roomId)}/invite`,
+        body: { user_id: userId },
+        refusals: REFUSALS,
+        signal,
+    });
+}

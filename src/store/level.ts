@@ -1,0 +1,174 @@
+import { appendFile, cp, mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { ClassicLevel } from "classic-level";
+import { Level } from "level";
+import { MediaError, systemCode } from "../errors.ts";
+import { decodeRecord, encodeRecord } from "./record-codec.ts";
+import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
+
+/**
+ * The store on LevelDB.
+ *
+ * One commit at a time is under way; those that arrive meanwhile are written together in the next one, so that a
+ * synced write is paid once by all of them (group commit), and the order of the calls is the order on disk.
+ *
+ * After a failed write (a full disk) LevelDB refuses every further one until it is opened again, so the next commit
+ * reopens it. Damage that LevelDB notices at opening is repaired after a copy was put aside; damage that it does not
+ * notice is caught by each record's checksum when it is read.
+ */
+
+/** Parts a collection from a key; sorts below every character a collection may have. */
+const SEPARATOR = "\u0000";
+const SCHEMA_KEY = `store${SEPARATOR}schema`;
+
+interface Waiting {
+    readonly writes: readonly Write[];
+    readonly resolve: () => void;
+    readonly reject: (error: MediaError) => void;
+}
+
+export class LevelStore implements Store {
+    readonly #directory: string;
+    #db: Level<string, string>;
+    #onDamage: (damage: Damage) => void = () => {};
+    #waiting: Waiting[] = [];
+    #flushing: Promise<void> | undefined;
+    #needsReopening = false;
+    #closed = false;
+
+    /** @param directory Created when missing, for this user only: records may hold presigned addresses and headers. */
+    constructor(directory: string) {
+        this.#directory = directory;
+        this.#db = new Level(directory);
+    }
+
+    async open(onDamage: (damage: Damage) => void): Promise<void> {
+        this.#onDamage = onDamage;
+        try {
+            await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+            await this.#db.open();
+        } catch (error) {
+            await this.#openDespite(error);
+        }
+        await this.#checkSchema();
+    }
+
+    async get(collection: string, key: string): Promise<StoredRecord | undefined> {
+        const path = collection + SEPARATOR + key;
+        const value = await this.#db.get(path);
+        return value === undefined ? undefined : this.#decode(path, value);
+    }
+
+    async *range(range: Range): AsyncIterable<readonly [string, StoredRecord]> {
+        const skip = range.collection.length + SEPARATOR.length;
+        for await (const [path, value] of this.#db.iterator(bounds(range))) {
+            const record = await this.#decode(path, value);
+            if (record !== undefined) yield [path.slice(skip), record];
+        }
+    }
+
+    async *keys(range: Range): AsyncIterable<string> {
+        const skip = range.collection.length + SEPARATOR.length;
+        for await (const path of this.#db.keys(bounds(range))) yield path.slice(skip);
+    }
+
+    commit(writes: readonly Write[]): Promise<void> {
+        if (this.#closed) return Promise.reject(new MediaError("CLOSED"));
+        if (writes.length === 0) return Promise.resolve();
+        return new Promise((resolve, reject) => {
+            this.#waiting.push({ writes, resolve, reject });
+            this.#flushing ??= this.#flush();
+        });
+    }
+
+    async close(): Promise<void> {
+        this.#closed = true;
+        await this.#flushing;
+        await this.#db.close();
+    }
+
+    async #flush(): Promise<void> {
+        // One turn of the loop gathers what is committed side by side.
+        await Promise.resolve();
+        while (this.#waiting.length > 0) {
+            const group = this.#waiting;
+            this.#waiting = [];
+            try {
+                await this.#write(group);
+                for (const { resolve } of group) resolve();
+            } catch (cause) {
+                this.#needsReopening = true;
+                const detail = systemCode(cause);
+                const error = new MediaError("STORE_WRITE_FAILED", { cause, ...(detail !== undefined && { detail }) });
+                for (const { reject } of group) reject(error);
+            }
+        }
+        this.#flushing = undefined;
+    }
+
+    async #write(group: readonly Waiting[]): Promise<void> {
+        if (this.#needsReopening) {
+            await this.#db.close();
+            await this.#db.open();
+            this.#needsReopening = false;
+        }
+        const operations = group.flatMap(({ writes }) => writes.map(operation));
+        await this.#db.batch(operations, { sync: true });
+    }
+
+    async #openDespite(error: unknown): Promise<void> {
+        const cause = error instanceof Error ? error.cause : undefined;
+        if (systemCode(cause) === "LEVEL_LOCKED") throw new MediaError("STORE_LOCKED", { cause: error });
+        if (systemCode(cause) !== "LEVEL_CORRUPTION") throw new MediaError("STORE_UNUSABLE", { cause: error });
+        const copy = `${this.#directory}.damaged-${Date.now()}`;
+        try {
+            await cp(this.#directory, copy, { recursive: true });
+            await ClassicLevel.repair(this.#directory);
+            await this.#db.open();
+        } catch (repairError) {
+            throw new MediaError("STORE_UNUSABLE", { cause: repairError, detail: "damaged, and repair failed" });
+        }
+        const finding = cause instanceof Error ? cause.message : "LevelDB found damage";
+        this.#onDamage({ finding: `opened after a repair, records may be missing: ${finding}`, copy });
+    }
+
+    async #checkSchema(): Promise<void> {
+        const value = await this.#db.get(SCHEMA_KEY);
+        if (value === undefined) {
+            await this.#db.put(SCHEMA_KEY, encodeRecord(SCHEMA_KEY, {}));
+            return;
+        }
+        const decoded = decodeRecord(SCHEMA_KEY, value);
+        if (decoded.kind !== "newer") return;
+        await this.#db.close();
+        throw new MediaError("STORE_NEWER_SCHEMA", { detail: `schema ${decoded.version}` });
+    }
+
+    async #decode(path: string, value: string): Promise<StoredRecord | undefined> {
+        const decoded = decodeRecord(path, value);
+        if (decoded.kind === "sound") return decoded.record;
+        const [collection = "", key = ""] = path.split(SEPARATOR);
+        const copy = join(dirname(this.#directory), "damaged-records.jsonl");
+        const finding = decoded.kind === "newer" ? `of newer schema ${decoded.version}` : decoded.finding;
+        await appendFile(copy, `${JSON.stringify({ collection, key, finding, value })}\n`, { mode: 0o600 });
+        this.#onDamage({ collection, key, finding, copy });
+        // Reported and copied once; a read must not stumble over it again.
+        if (decoded.kind === "damaged") this.commit([{ collection, key }]).catch(() => {});
+        return undefined;
+    }
+}
+
+function operation({ collection, key, record }: Write) {
+    const path = collection + SEPARATOR + key;
+    return record === undefined
+        ? ({ type: "del", key: path } as const)
+        : ({ type: "put", key: path, value: encodeRecord(path, record) } as const);
+}
+
+function bounds({ collection, prefix = "", after, before, limit }: Range) {
+    const root = collection + SEPARATOR;
+    // No key begins with U+10FFFF, so it closes the range of every key with the prefix.
+    const end = `${root}${prefix}\u{10FFFF}`;
+    const lower = after !== undefined && after >= prefix ? { gt: root + after } : { gte: root + prefix };
+    return { ...lower, lt: before === undefined ? end : root + before, ...(limit !== undefined && { limit }) };
+}

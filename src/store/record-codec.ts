@@ -1,0 +1,33 @@
+import { crc32 } from "node:zlib";
+import type { StoredRecord } from "./store.ts";
+
+/**
+ * How a record looks on disk: `<schema version> <crc32 of key and body, hex> <JSON>`. LevelDB can return garbled
+ * values without an error, so every record proves itself, and the key is part of the proof: a sound record under a
+ * wrong key is damage too.
+ */
+export const SCHEMA_VERSION = 1;
+
+export type Decoded =
+    | { readonly kind: "sound"; readonly record: StoredRecord }
+    | { readonly kind: "newer"; readonly version: number }
+    | { readonly kind: "damaged"; readonly finding: string };
+
+export function encodeRecord(key: string, record: StoredRecord): string {
+    const body = JSON.stringify(record);
+    return `${SCHEMA_VERSION} ${checksum(key, body)} ${body}`;
+}
+
+export function decodeRecord(key: string, value: string): Decoded {
+    const [, version, sum, body] = /^(\d{1,6}) ([0-9a-f]{8}) (\{.*\})$/s.exec(value) ?? [];
+    if (version === undefined || sum === undefined || body === undefined) {
+        return { kind: "damaged", finding: "not a record" };
+    }
+    if (checksum(key, body) !== sum) return { kind: "damaged", finding: "checksum does not match" };
+    if (Number(version) > SCHEMA_VERSION) return { kind: "newer", version: Number(version) };
+    return { kind: "sound", record: JSON.parse(body) as StoredRecord };
+}
+
+function checksum(key: string, body: string): string {
+    return crc32(body, crc32(key)).toString(16).padStart(8, "0");
+}

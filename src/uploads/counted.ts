@@ -1,0 +1,42 @@
+import { MediaError } from "../errors.ts";
+import { looksLikeErrorPage } from "./content-check.ts";
+import type { ByteLimits } from "./limits.ts";
+
+/**
+ * Passes a source's bytes on, counted. Throws FILE_TOO_LARGE beyond `maxBytes`, SOURCE_LENGTH_MISMATCH when the bytes
+ * are not `size`, SOURCE_TYPE_MISMATCH when they are an error page in place of `mimetype`.
+ *
+ * The last chunk is held back until the source has ended well: a body of the wrong length never looks complete to
+ * the target, which would take it for the file.
+ */
+export async function* counted(
+    body: AsyncIterable<Uint8Array>,
+    { size, maxBytes }: ByteLimits,
+    mimetype: string | undefined,
+    onBytes: (total: number) => void = () => {},
+): AsyncGenerator<Uint8Array> {
+    let total = 0;
+    let held: Uint8Array | undefined;
+    for await (const chunk of body) {
+        if (chunk.length === 0) continue;
+        if (total === 0 && looksLikeErrorPage(chunk, mimetype)) {
+            throw new MediaError("SOURCE_TYPE_MISMATCH", { detail: `promised ${mimetype}` });
+        }
+        total += chunk.length;
+        if (total > maxBytes) throw tooLarge(maxBytes);
+        if (size !== undefined && total > size) throw wrongLength(size, "more");
+        if (held !== undefined) yield held;
+        held = chunk;
+        onBytes(total);
+    }
+    if (size !== undefined && total !== size) throw wrongLength(size, `${total}`);
+    if (held !== undefined) yield held;
+}
+
+export function tooLarge(maxBytes: number): MediaError {
+    return new MediaError("FILE_TOO_LARGE", { detail: `more than ${maxBytes} bytes` });
+}
+
+function wrongLength(announced: number, came: string): MediaError {
+    return new MediaError("SOURCE_LENGTH_MISMATCH", { detail: `announced ${announced} bytes, sent ${came}` });
+}

@@ -1,0 +1,173 @@
+import type { ErrorCode, MediaError } from "../errors.ts";
+import type { StoredRecord, Write } from "../store/store.ts";
+import type { SourceDescription } from "./sources/source.ts";
+
+/**
+ * An upload job: one transfer from a source to an MXC URI, and its persisted state.
+ *
+ * ```
+ *              reserve            release             begin                 finish
+ *  unreserved ────────► reserved ────────► ready ────────────► transferring ──────► done
+ *      │                    │               ▲ ▲                  │      │
+ *      │                    │      (at once)│ └──── postpone ────┘      │ fail
+ *      │                    │               │   (notBefore is set)      ▼
+ *      │                    │               └───────── retry ──────── failed
+ *      └──── cancel ────────┴──── cancel (also from ready, transferring) ───► cancelled
+ * ```
+ *
+ * *unreserved*: its message is journaled, no MXC yet. *reserved*: MXC journaled, its event is not accepted yet.
+ * *ready*: waits for a place in the queue. *transferring*: bytes flow; a crash here starts the transfer anew.
+ * A server without `/create` gives the MXC only with the upload itself: there `begin` is allowed from *unreserved*.
+ */
+export type JobState = "unreserved" | "reserved" | "ready" | "transferring" | "done" | "failed" | "cancelled";
+
+export interface StoredError {
+    readonly code: ErrorCode;
+    readonly message: string;
+}
+
+export interface Job {
+    readonly id: string;
+    readonly state: JobState;
+    /** Who reserves and uploads: the homeserver lets nobody else fill the MXC. */
+    readonly uploader: string;
+    readonly source: SourceDescription;
+    readonly createdAt: number;
+    /** Where the transfers stand in the order of work: see priority.ts. */
+    readonly backfill: boolean;
+    /** As promised by the message; undefined where it says nothing. */
+    readonly mimetype?: string | undefined;
+    /** Bytes, as promised by the message, or as transferred once done. */
+    readonly size?: number | undefined;
+    readonly filename?: string | undefined;
+    /** The message it belongs to; undefined for a bare `upload()`. */
+    readonly messageId?: string | undefined;
+    readonly roomId?: string | undefined;
+    /** Where in the event's content the MXC stands. */
+    readonly at?: readonly string[] | undefined;
+    readonly contentUri?: string | undefined;
+    /** When the homeserver takes the reservation back. */
+    readonly expiresAt?: number | undefined;
+    /** Its place in the queue; see priority.ts. */
+    readonly dueAt?: number | undefined;
+    /** Failed tries so far. */
+    readonly attempts: number;
+    /** A try before this time would be too early. */
+    readonly notBefore?: number | undefined;
+    readonly error?: StoredError | undefined;
+    /** When it last failed. */
+    readonly failedAt?: number | undefined;
+    readonly finishedAt?: number | undefined;
+}
+
+export type JobEvent =
+    | { readonly type: "reserve"; readonly contentUri: string; readonly expiresAt: number | undefined }
+    | { readonly type: "release"; readonly dueAt: number }
+    | { readonly type: "begin" }
+    | { readonly type: "finish"; readonly size: number; readonly contentUri: string; readonly at: number }
+    | { readonly type: "postpone"; readonly error: MediaError; readonly at: number; readonly notBefore: number; readonly ownFault: boolean }
+    | { readonly type: "promote" }
+    | { readonly type: "park" }
+    | { readonly type: "fail"; readonly error: MediaError; readonly at: number }
+    | { readonly type: "retry"; readonly dueAt: number }
+    | { readonly type: "cancel"; readonly at: number };
+
+const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
+    reserve: ["unreserved"],
+    release: ["reserved", "ready"],
+    begin: ["ready", "transferring", "unreserved"],
+    finish: ["transferring"],
+    postpone: ["transferring"],
+    promote: ["ready"],
+    park: ["transferring"],
+    fail: ["transferring"],
+    retry: ["failed"],
+    cancel: ["unreserved", "reserved", "ready", "transferring"],
+};
+
+export function isFinal(state: JobState): boolean {
+    return state === "done" || state === "failed" || state === "cancelled";
+}
+
+/** The only place where a job changes; undefined where the event does not apply to the job's state. */
+export function transition(job: Job, event: JobEvent): Job | undefined {
+    if (!ALLOWED[event.type].includes(job.state)) return undefined;
+    switch (event.type) {
+        case "reserve":
+            return { ...job, state: "reserved", contentUri: event.contentUri, expiresAt: event.expiresAt };
+        case "release":
+            return { ...job, state: "ready", dueAt: event.dueAt };
+        case "begin":
+            return { ...job, state: "transferring", notBefore: undefined };
+        case "finish":
+            return {
+                ...job,
+                state: "done",
+                size: event.size,
+                contentUri: event.contentUri,
+                finishedAt: event.at,
+                error: undefined,
+            };
+        case "postpone":
+            return {
+                ...job,
+                state: job.dueAt === undefined ? "unreserved" : "ready",
+                attempts: job.attempts + (event.ownFault ? 1 : 0),
+                failedAt: event.at,
+                notBefore: event.notBefore,
+                error: stored(event.error),
+            };
+        case "promote":
+            return { ...job, notBefore: undefined };
+        case "park":
+            return { ...job, state: job.dueAt === undefined ? "unreserved" : "ready" };
+        case "fail":
+            return { ...job, state: "failed", error: stored(event.error), finishedAt: event.at, notBefore: undefined };
+        case "retry":
+            return { ...job, state: "ready", dueAt: event.dueAt, attempts: 0, finishedAt: undefined };
+        case "cancel":
+            return { ...job, state: "cancelled", finishedAt: event.at, notBefore: undefined };
+    }
+}
+
+function stored({ code, message }: MediaError): StoredError {
+    return { code, message };
+}
+
+export const JOBS = "job";
+/** Ready jobs in the order in which they are to be worked: `<dueAt> <job id>`. */
+export const SCHEDULE = "schedule";
+/** Ready jobs that must wait for a time: `<notBefore> <job id>`. */
+export const WAITING = "waiting";
+
+/** The writes that take the journal from one state of a job to the next, its place in the queue included. */
+export function jobWrites(before: Job | undefined, after: Job): Write[] {
+    const old = before && place(before);
+    const now = place(after);
+    const writes: Write[] = [{ collection: JOBS, key: after.id, record: after as unknown as StoredRecord }];
+    if (old !== undefined && (old.collection !== now?.collection || old.key !== now.key)) writes.push(old);
+    if (now !== undefined) writes.push({ ...now, record: {} });
+    return writes;
+}
+
+function place(job: Job): { collection: string; key: string } | undefined {
+    // A job that is being transferred keeps its place, so that a restart finds it where it was.
+    if ((job.state !== "ready" && job.state !== "transferring") || job.dueAt === undefined) return undefined;
+    return job.notBefore === undefined
+        ? { collection: SCHEDULE, key: orderedKey(job.dueAt, job.id) }
+        : { collection: WAITING, key: orderedKey(job.notBefore, job.id) };
+}
+
+/** A key that sorts by time first. Times are milliseconds since the epoch, 15 digits last beyond the year 30000. */
+export function orderedKey(time: number, id: string): string {
+    return `${Math.max(0, Math.round(time)).toString().padStart(15, "0")} ${id}`;
+}
+
+export function fromOrderedKey(key: string): { time: number; id: string } {
+    return { time: Number(key.slice(0, 15)), id: key.slice(16) };
+}
+
+/** A job as the journal gave it back. Records prove themselves by checksum, so the shape is taken as written. */
+export function jobFrom(record: StoredRecord): Job {
+    return record as unknown as Job;
+}

@@ -1,0 +1,18 @@
+/** Time limits of a transfer's steps, in milliseconds. */
+export interface StepLimits {
+    /** For resolving a name, for connecting, for the TLS handshake: each. */
+    readonly connectMs: number;
+    /** From the request until the answer's headers. */
+    readonly headersMs: number;
+    /** Without a single byte in either direction. */
+    readonly idleMs: number;
+    /** For one whole try of a transfer. */
+    readonly totalMs: number;
+}
+
+/** How many bytes a body may have. */
+export interface ByteLimits {
+    /** Exact length where it is known. */
+    readonly size: number | undefined;
+    readonly maxBytes: number;
+}

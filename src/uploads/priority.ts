@@ -1,0 +1,29 @@
+/**
+ * The order of work, as one number per job: the time at which it is due. It is fixed when the job becomes ready, so
+ * the journal can keep the queue sorted, and waiting alone brings a job forward (aging): a small file overtakes a
+ * large one only if it came no later than the large one's handicap.
+ */
+export interface Urgency {
+    readonly readyAt: number;
+    /** Bytes; undefined where unknown. */
+    readonly size: number | undefined;
+    readonly backfill: boolean;
+    readonly expiresAt: number | undefined;
+}
+
+const SECOND = 1000;
+const HOUR = 3600 * SECOND;
+/** Handicap per MiB, up to the cap. */
+const PER_MEBIBYTE = SECOND;
+const LARGEST_HANDICAP = 600 * SECOND;
+const UNKNOWN_SIZE_HANDICAP = 30 * SECOND;
+/** Live files go before history, unless the history has waited for a day. */
+const BACKFILL_HANDICAP = 24 * HOUR;
+/** However large or old: an hour before its reservation ends a job is due. */
+const BEFORE_EXPIRY = HOUR;
+
+export function dueTime({ readyAt, size, backfill, expiresAt }: Urgency): number {
+    const bySize = size === undefined ? UNKNOWN_SIZE_HANDICAP : Math.min(LARGEST_HANDICAP, (size / 2 ** 20) * PER_MEBIBYTE);
+    const due = readyAt + bySize + (backfill ? BACKFILL_HANDICAP : 0);
+    return expiresAt === undefined ? due : Math.min(due, expiresAt - BEFORE_EXPIRY);
+}

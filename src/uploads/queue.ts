@@ -1,0 +1,277 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import PQueue from "p-queue";
+import { asMediaError, MediaError } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import type { Store, Write } from "../store/store.ts";
+import { fromOrderedKey, isFinal, JOBS, type Job, type JobEvent, jobFrom, jobWrites, SCHEDULE, transition, WAITING } from "./job.ts";
+import { dueTime } from "./priority.ts";
+import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
+import type { Transferred } from "./transfer.ts";
+
+/**
+ * The bounded queue of upload jobs.
+ *
+ * The backlog lives in the store, sorted by due time; in memory are only the jobs under way, at most `concurrency`.
+ * When a place is free, the first job of the schedule that is not under way gets it. A job that must wait lies in a
+ * second list, sorted by the time until which it waits, and is moved over when that has come.
+ *
+ * Every step is committed before the next is taken, and a job under way keeps its place in the schedule: whenever the
+ * process dies, the next one finds the work where it was. While the homeserver itself is failing, no new job begins:
+ * one after the other would fail for a reason that is none of its own.
+ */
+export interface UploadQueueParts {
+    readonly store: Store;
+    readonly logger: Logger;
+    readonly concurrency: number;
+    readonly maxAttempts: number;
+    /** One try. Rejects with a MediaError. */
+    readonly transfer: (job: Job, signal: AbortSignal, onBytes: (total: number) => void) => Promise<Transferred>;
+    /** What has to be journaled in the same step as a job's change. */
+    readonly alongside: (before: Job, after: Job) => readonly Write[];
+    /** Told after each journaled change, and now and then while bytes flow. */
+    readonly onChange: (job: Job, transferredBytes: number) => void;
+}
+
+interface Run {
+    readonly controller: AbortController;
+    readonly ended: Promise<Job | undefined>;
+}
+
+/** How often progress is told, at most. */
+const PROGRESS_MS = 250;
+/** A journal that cannot be written is tried again so often. */
+const STORE_RETRY_MS = 1000;
+
+export class UploadQueue {
+    readonly #parts: UploadQueueParts;
+    readonly #places: PQueue;
+    readonly #running = new Map<string, Run>();
+    #filling: Promise<void> | undefined;
+    #fillAgain = false;
+    #timer: NodeJS.Timeout | undefined;
+    #pausedUntil = 0;
+    /** Failures of the homeserver in a row, over all jobs. */
+    #troubles = 0;
+    #lastSuccessAt: number | undefined;
+    #open = false;
+
+    constructor(parts: UploadQueueParts) {
+        this.#parts = parts;
+        this.#places = new PQueue({ concurrency: parts.concurrency });
+    }
+
+    /** Jobs under way. */
+    get active(): number {
+        return this.#running.size;
+    }
+
+    start(): void {
+        this.#open = true;
+        this.poke();
+    }
+
+    /** Looks for work; to be called after a job became ready. */
+    poke(): void {
+        if (!this.#open) return;
+        this.#fillAgain = true;
+        this.#filling ??= this.#fill().finally(() => {
+            this.#filling = undefined;
+        });
+    }
+
+    /** The writes that make a reserved job ready; the caller commits them and calls `poke()`. */
+    releaseWrites(job: Job): { job: Job; writes: Write[] } {
+        const { size, backfill, expiresAt } = job;
+        const dueAt = dueTime({ readyAt: Date.now(), size, backfill, expiresAt });
+        const after = transition(job, { type: "release", dueAt });
+        return after === undefined ? { job, writes: [] } : { job: after, writes: jobWrites(job, after) };
+    }
+
+    /**
+     * Runs one job now, outside the schedule: a server without `/create` gives the MXC only with the upload, which the
+     * job's message waits for. Resolves with the job in its final state.
+     */
+    async runNow(job: Job, signal: AbortSignal): Promise<Job> {
+        let current = job;
+        while (!isFinal(current.state)) {
+            signal.throwIfAborted();
+            const delay = (current.notBefore ?? 0) - Date.now();
+            if (delay > 0) await sleep(delay, undefined, { signal });
+            current = (await this.#begin(current)) ?? current;
+        }
+        return current;
+    }
+
+    /** Ends a job for good. Rejects with JOB_UNKNOWN. Does nothing to a job that has ended. */
+    async cancel(id: string): Promise<void> {
+        const running = this.#running.get(id);
+        if (running !== undefined) {
+            // The run itself journals its end, so that this cannot race with its success.
+            running.controller.abort(new MediaError("CANCELLED"));
+            await running.ended;
+            return;
+        }
+        const job = await this.#load(id);
+        if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
+        await this.#advance(job, { type: "cancel", at: Date.now() });
+    }
+
+    /** Gives a failed job another full set of tries. Rejects with JOB_UNKNOWN or JOB_NOT_RETRYABLE. */
+    async retry(id: string): Promise<void> {
+        const job = await this.#load(id);
+        if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
+        const { size, backfill, expiresAt } = job;
+        const dueAt = dueTime({ readyAt: Date.now(), size, backfill, expiresAt });
+        const after = await this.#advance(job, { type: "retry", dueAt });
+        if (after === undefined) throw new MediaError("JOB_NOT_RETRYABLE", { detail: `it is ${job.state}` });
+        this.poke();
+    }
+
+    /** Stops taking work, breaks off transfers (their jobs stay ready) and waits until all is quiet. */
+    async close(): Promise<void> {
+        this.#open = false;
+        clearTimeout(this.#timer);
+        for (const { controller } of this.#running.values()) controller.abort(new MediaError("CLOSED"));
+        await this.#filling;
+        await this.#places.onIdle();
+    }
+
+    async #fill(): Promise<void> {
+        while (this.#fillAgain && this.#open) {
+            this.#fillAgain = false;
+            try {
+                const wakeAt = Math.min(await this.#promoteWaiting(), await this.#takePlaces());
+                this.#wakeAt(wakeAt);
+            } catch (error) {
+                this.#parts.logger.error("The upload queue could not read or write its journal", { error });
+                this.#wakeAt(Date.now() + STORE_RETRY_MS);
+            }
+        }
+    }
+
+    /** Starts jobs while there are places; returns when to look again at the latest. */
+    async #takePlaces(): Promise<number> {
+        if (this.#pausedUntil > Date.now()) return this.#pausedUntil;
+        const limit = this.#parts.concurrency + this.#running.size;
+        if (this.#running.size >= this.#parts.concurrency) return Number.POSITIVE_INFINITY;
+        for await (const key of this.#parts.store.keys({ collection: SCHEDULE, limit })) {
+            if (this.#running.size >= this.#parts.concurrency) break;
+            const { id } = fromOrderedKey(key);
+            if (this.#running.has(id)) continue;
+            const job = await this.#load(id);
+            if (job === undefined || isFinal(job.state)) {
+                // The job's record was lost to damage: its place in the schedule means nothing any more.
+                await this.#parts.store.commit([{ collection: SCHEDULE, key }]);
+                this.#fillAgain = true;
+                continue;
+            }
+            void this.#begin(job).then(() => this.poke());
+        }
+        return Number.POSITIVE_INFINITY;
+    }
+
+    /** Moves jobs whose wait is over into the schedule; returns when the next one's is. */
+    async #promoteWaiting(): Promise<number> {
+        for await (const key of this.#parts.store.keys({ collection: WAITING, limit: 64 })) {
+            const { time, id } = fromOrderedKey(key);
+            if (time > Date.now()) return time;
+            const job = await this.#load(id);
+            const after = job && (await this.#advance(job, { type: "promote" }));
+            if (after === undefined) await this.#parts.store.commit([{ collection: WAITING, key }]);
+            this.#fillAgain = true;
+        }
+        return Number.POSITIVE_INFINITY;
+    }
+
+    #wakeAt(time: number): void {
+        clearTimeout(this.#timer);
+        if (!this.#open || time === Number.POSITIVE_INFINITY) return;
+        const delay = Math.min(Math.max(0, time - Date.now()), 2 ** 31 - 1);
+        this.#timer = setTimeout(() => this.poke(), delay);
+    }
+
+    /** Gives a job its place and one try; never rejects. Resolves with the job as it stands afterwards. */
+    #begin(job: Job): Promise<Job | undefined> {
+        const controller = new AbortController();
+        const ended = this.#places.add(() => this.#run(job, controller.signal)).finally(() => this.#running.delete(job.id));
+        this.#running.set(job.id, { controller, ended });
+        return ended;
+    }
+
+    async #run(job: Job, signal: AbortSignal): Promise<Job | undefined> {
+        let current = job;
+        try {
+            signal.throwIfAborted();
+            current = (await this.#advance(current, { type: "begin" })) ?? current;
+            const progress = this.#progressOf(current);
+            const { size, contentUri } = await this.#parts.transfer(current, signal, progress);
+            this.#troubles = 0;
+            this.#lastSuccessAt = Date.now();
+            return await this.#settle(current, { type: "finish", size, contentUri, at: Date.now() });
+        } catch (thrown) {
+            return await this.#settle(current, this.#afterError(current, asMediaError(thrown)));
+        }
+    }
+
+    #afterError(job: Job, error: MediaError): JobEvent {
+        if (error.code === "CLOSED") return { type: "park" };
+        if (error.code === "CANCELLED") return { type: "cancel", at: Date.now() };
+        const tries = {
+            attempts: job.attempts,
+            maxAttempts: this.#parts.maxAttempts,
+            failedAt: job.failedAt,
+            lastSuccessAt: this.#lastSuccessAt,
+        };
+        const verdict = afterFailure(error, tries);
+        const at = Date.now();
+        this.#parts.logger.warn(verdict.action === "retry" ? "An upload failed and will be tried again" : "An upload failed", {
+            jobId: job.id,
+            attempts: job.attempts + 1,
+            code: error.code,
+            error: error.message,
+        });
+        if (verdict.action === "give-up") return { type: "fail", error, at };
+        let notBefore = at + verdict.delayMs;
+        if (isHomeserverTrouble(error.code)) {
+            this.#pausedUntil = Math.max(this.#pausedUntil, at + retryDelay(error, this.#troubles++));
+            notBefore = Math.max(notBefore, this.#pausedUntil);
+        }
+        return { type: "postpone", error, at, notBefore, ownFault: isOwnFault(error.code, tries) };
+    }
+
+    /** Journals how a try ended, for as long as the disk may refuse: the outcome must not be forgotten. */
+    async #settle(job: Job, event: JobEvent): Promise<Job | undefined> {
+        while (true) {
+            try {
+                return await this.#advance(job, event);
+            } catch (error) {
+                this.#parts.logger.error("The end of an upload could not be journaled", { jobId: job.id, error });
+                if (!this.#open) return undefined;
+                await sleep(STORE_RETRY_MS);
+            }
+        }
+    }
+
+    async #advance(before: Job, event: JobEvent): Promise<Job | undefined> {
+        const after = transition(before, event);
+        if (after === undefined) return undefined;
+        await this.#parts.store.commit([...jobWrites(before, after), ...this.#parts.alongside(before, after)]);
+        this.#parts.onChange(after, after.state === "done" ? (after.size ?? 0) : 0);
+        return after;
+    }
+
+    #progressOf(job: Job): (total: number) => void {
+        let next = 0;
+        return (total) => {
+            const now = Date.now();
+            if (now < next) return;
+            next = now + PROGRESS_MS;
+            this.#parts.onChange(job, total);
+        };
+    }
+
+    async #load(id: string): Promise<Job | undefined> {
+        const record = await this.#parts.store.get(JOBS, id);
+        return record && jobFrom(record);
+    }
+}

@@ -1,0 +1,69 @@
+import type { ErrorCode, MediaError } from "../errors.ts";
+
+/**
+ * What to do after a failed try. Exponential with full jitter, so that a crowd of failed jobs does not come back as a
+ * crowd; a wait that the other side asked for is never undercut.
+ */
+export type Verdict =
+    | { readonly action: "retry"; readonly delayMs: number }
+    | { readonly action: "give-up" };
+
+const BASE_MS = 500;
+const CAP_MS = 5 * 60_000;
+/** No told wait is believed beyond this. */
+const LONGEST_TOLD_WAIT_MS = 60 * 60_000;
+
+/** Errors of the homeserver as a whole: every upload would meet them now. */
+const HOMESERVER_TROUBLE = new Set<ErrorCode>([
+    "HOMESERVER_UNREACHABLE",
+    "HOMESERVER_FAILING",
+    "HOMESERVER_TOKEN_REFUSED",
+    "HOMESERVER_ANSWER_INVALID",
+]);
+
+/** Errors that pass by waiting, and say nothing about the file either. */
+const PATIENCE = new Set<ErrorCode>(["HOMESERVER_RATE_LIMITED", "UPLOAD_PENDING", "STORE_WRITE_FAILED", "SPOOL_FULL"]);
+
+/** Whether no upload should begin until this has passed. */
+export function isHomeserverTrouble(code: ErrorCode): boolean {
+    return HOMESERVER_TROUBLE.has(code);
+}
+
+export interface Tries {
+    /** Failed tries before this one that were the job's own fault. */
+    readonly attempts: number;
+    /** Tries that a job has. */
+    readonly maxAttempts: number;
+    /** When this job last failed; undefined at its first failure. */
+    readonly failedAt: number | undefined;
+    /** When the homeserver last took an upload; undefined when it has not yet. */
+    readonly lastSuccessAt: number | undefined;
+}
+
+/**
+ * Whether a failure uses up one of the job's tries. Trouble of the homeserver does not, or an outage would fail the
+ * whole backlog; but when other uploads got through since this job's last failure, the trouble is this file's.
+ */
+export function isOwnFault(code: ErrorCode, { failedAt, lastSuccessAt }: Tries): boolean {
+    if (PATIENCE.has(code)) return false;
+    if (!HOMESERVER_TROUBLE.has(code)) return true;
+    return failedAt !== undefined && lastSuccessAt !== undefined && lastSuccessAt > failedAt;
+}
+
+export function afterFailure(error: MediaError, tries: Tries, random: () => number = Math.random): Verdict {
+    if (!error.retryable) return { action: "give-up" };
+    if (isOwnFault(error.code, tries) && tries.attempts + 1 >= tries.maxAttempts) return { action: "give-up" };
+    return { action: "retry", delayMs: retryDelay(error, tries.attempts, random) };
+}
+
+/**
+ * How long to wait before the next try, in milliseconds.
+ * @param attempts Failed tries before this one.
+ */
+export function retryDelay(error: MediaError, attempts: number, random: () => number = Math.random): number {
+    const ceiling = Math.min(CAP_MS, BASE_MS * 2 ** Math.min(attempts, 16));
+    const backOff = ceiling / 2 + (ceiling / 2) * random();
+    const told = Math.min(error.retryAfterMs ?? 0, LONGEST_TOLD_WAIT_MS);
+    // A little more than told, or the other side's clock may still say no.
+    return told === 0 ? backOff : Math.max(told + 50 * random(), Math.min(backOff, 1000));
+}

@@ -1,0 +1,93 @@
+import { lookup as systemLookup, type LookupAddress } from "node:dns";
+import { Agent as HttpAgent, type AgentOptions } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import { isIP, type LookupFunction } from "node:net";
+import ipaddr from "ipaddr.js";
+import { MediaError } from "../../errors.ts";
+
+/**
+ * Keeps remote-supplied URLs out of the operator's network. The check stands where the connection is made, on the
+ * address that is connected to: a name that resolves differently the second time, a redirect, an odd spelling of an
+ * address, all come through here.
+ */
+export type AddressPolicy = (address: string) => boolean;
+
+/**
+ * Which addresses may be connected to: global unicast ones, and those in the given networks.
+ * @param allowPrivate `true` allows every address, a list allows these networks (`10.0.0.0/8`, `fd00::/8`, one address).
+ * Throws INVALID_OPTION when an entry is no network.
+ */
+export function addressPolicy(allowPrivate: boolean | readonly string[]): AddressPolicy {
+    if (allowPrivate === true) return () => true;
+    const networks = (allowPrivate === false ? [] : allowPrivate).map(parseNetwork);
+    return (text) => {
+        if (!ipaddr.isValid(text)) return false;
+        // IPv4 in IPv6 (::ffff:10.0.0.1) is judged as the IPv4 address it reaches.
+        const address = ipaddr.process(text);
+        return address.range() === "unicast" || networks.some((network) => contains(network, address));
+    };
+}
+
+type Network = [ipaddr.IPv4 | ipaddr.IPv6, number];
+
+function parseNetwork(text: string): Network {
+    try {
+        if (text.includes("/")) return ipaddr.parseCIDR(text);
+        const address = ipaddr.process(text);
+        return [address, address.kind() === "ipv4" ? 32 : 128];
+    } catch (cause) {
+        throw new MediaError("INVALID_OPTION", { field: "allowPrivateAddresses", detail: `${text} is no network`, cause });
+    }
+}
+
+function contains([base, bits]: Network, address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
+    if (base.kind() !== address.kind()) return false;
+    return base.kind() === "ipv4"
+        ? (address as ipaddr.IPv4).match(base as ipaddr.IPv4, bits)
+        : (address as ipaddr.IPv6).match(base as ipaddr.IPv6, bits);
+}
+
+type Connect = (options: ConnectOptions, callback: (error: Error) => void) => unknown;
+interface ConnectOptions {
+    readonly host?: string | null;
+    lookup?: LookupFunction;
+}
+
+/** HTTP agents that connect only where the policy allows. `destroy()` them to end idle connections. */
+export function guardedAgents(allowed: AddressPolicy, options: AgentOptions = { keepAlive: true }) {
+    return { http: guard(new HttpAgent(options), allowed), https: guard(new HttpsAgent(options), allowed) };
+}
+
+function guard<A extends HttpAgent>(agent: A, allowed: AddressPolicy): A {
+    // Node documents `createConnection` as the place to override; its types leave it out.
+    const connectable = agent as unknown as { createConnection: Connect };
+    const connect = connectable.createConnection.bind(agent);
+    const lookup = guardedLookup(allowed);
+    connectable.createConnection = (options, callback) => {
+        const host = options.host ?? "localhost";
+        if (isIP(host) !== 0 && !allowed(host)) {
+            // Names are checked by the lookup; a literal address never gets there.
+            process.nextTick(callback, refusal(host));
+            return undefined;
+        }
+        return connect({ ...options, lookup }, callback);
+    };
+    return agent;
+}
+
+function guardedLookup(allowed: AddressPolicy): LookupFunction {
+    return (hostname, options, callback) => {
+        systemLookup(hostname, { ...options, all: true }, (error, found: LookupAddress[]) => {
+            if (error !== null) return callback(error, "", 0);
+            const usable = found.filter(({ address }) => allowed(address));
+            const [first] = usable;
+            if (first === undefined) return callback(refusal(hostname) as NodeJS.ErrnoException, "", 0);
+            if (options.all === true) return callback(null, usable);
+            return callback(null, first.address, first.family);
+        });
+    };
+}
+
+function refusal(host: string): MediaError {
+    return new MediaError("SOURCE_ADDRESS_REFUSED", { detail: host });
+}

@@ -1,0 +1,95 @@
+import { createReadStream } from "node:fs";
+import { mkdir, open, opendir, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { MediaError, systemCode } from "../../errors.ts";
+import type { OpenedSource, Source, SourceDescription } from "./source.ts";
+
+type SpoolDescription = Extract<SourceDescription, { kind: "spool" }>;
+
+/**
+ * Files on disk under the component's own folder, together never more than `maxBytes`: bytes that a caller handed
+ * over (kept until their job is done), and copies of sources that do not say their length (kept for one try).
+ */
+export class Spool implements Source<SpoolDescription> {
+    readonly #directory: string;
+    readonly #maxBytes: number;
+    readonly #sizes = new Map<string, number>();
+    #used = 0;
+
+    constructor(directory: string, maxBytes: number) {
+        this.#directory = directory;
+        this.#maxBytes = maxBytes;
+    }
+
+    /** Bytes on disk now. */
+    get usedBytes(): number {
+        return this.#used;
+    }
+
+    /** Takes stock after a start: removes what no job needs, counts what stays. */
+    async start(isNeeded: (name: string) => Promise<boolean>): Promise<void> {
+        await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+        for await (const entry of await opendir(this.#directory)) {
+            const path = join(this.#directory, entry.name);
+            if (await isNeeded(entry.name)) this.#account(entry.name, (await stat(path)).size);
+            else await rm(path, { force: true, recursive: true });
+        }
+    }
+
+    /**
+     * Copies a body to disk and returns its length once it is there for good (fsync). Rejects with SPOOL_FULL or
+     * SPOOL_FAILED, or with the body's own error; nothing is left behind then.
+     */
+    async write(name: string, body: AsyncIterable<Uint8Array>): Promise<number> {
+        try {
+            const handle = await open(this.#path(name), "w", 0o600);
+            try {
+                for await (const chunk of body) {
+                    this.#account(name, chunk.length);
+                    if (this.#used > this.#maxBytes) throw new MediaError("SPOOL_FULL", { retryAfterMs: 5000 });
+                    await handle.writeFile(chunk);
+                }
+                await handle.sync();
+            } finally {
+                await handle.close();
+            }
+            return this.#sizes.get(name) ?? 0;
+        } catch (error) {
+            await this.remove(name);
+            throw spoolError(error);
+        }
+    }
+
+    async open({ name }: SpoolDescription, signal: AbortSignal): Promise<OpenedSource> {
+        const path = this.#path(name);
+        const { size } = await stat(path).catch((cause: unknown) => {
+            throw new MediaError("SPOOL_MISSING", { cause });
+        });
+        const stream = createReadStream(path, { signal, highWaterMark: 256 * 1024 });
+        stream.on("error", () => {});
+        return { stream, size };
+    }
+
+    /** Removes a file; one that is not there is no error. */
+    async remove(name: string): Promise<void> {
+        await rm(this.#path(name), { force: true });
+        this.#used -= this.#sizes.get(name) ?? 0;
+        this.#sizes.delete(name);
+    }
+
+    #account(name: string, bytes: number): void {
+        this.#sizes.set(name, (this.#sizes.get(name) ?? 0) + bytes);
+        this.#used += bytes;
+    }
+
+    #path(name: string): string {
+        if (!/^[\w.-]{1,128}$/.test(name)) throw new MediaError("SPOOL_MISSING", { detail: "not a spool name" });
+        return join(this.#directory, name);
+    }
+}
+
+function spoolError(cause: unknown): MediaError {
+    if (cause instanceof MediaError) return cause;
+    const detail = systemCode(cause);
+    return new MediaError("SPOOL_FAILED", { cause, ...(detail !== undefined && { detail }) });
+}

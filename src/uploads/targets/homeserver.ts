@@ -1,0 +1,62 @@
+import { MediaError } from "../../errors.ts";
+import { answerError, isSuccess } from "../../matrix/answer.ts";
+import type { Access, ActingUsers } from "../../matrix/client.ts";
+import { hasContent } from "../../matrix/download-probe.ts";
+import { oneStepUploadUrl, reservedUploadUrl, UPLOAD_REFUSALS } from "../../matrix/media-endpoints.ts";
+import { parseMxc } from "../../matrix/mxc.ts";
+import { authorization, homeserverAgents } from "../../matrix/request.ts";
+import type { StepLimits } from "../limits.ts";
+import { putStream } from "./put-stream.ts";
+import type { Target, Upload } from "./target.ts";
+
+/** How long a homeserver may hold an address for a try that broke off; Synapse's lock lasts up to two minutes. */
+const HELD_RETRY_MS = 5000;
+
+/** The homeserver's own upload: `PUT` to a reserved address, `POST` in one step where nothing was reserved. */
+export class HomeserverTarget implements Target {
+    readonly #users: ActingUsers;
+    readonly #limits: StepLimits;
+
+    constructor(users: ActingUsers, limits: StepLimits) {
+        this.#users = users;
+        this.#limits = limits;
+    }
+
+    async put(upload: Upload, signal: AbortSignal): Promise<string> {
+        const access = this.#users.get(upload.uploader).access();
+        const mxc = upload.contentUri === undefined ? undefined : parseMxc(upload.contentUri);
+        const answer = await putStream(
+            {
+                method: mxc === undefined ? "POST" : "PUT",
+                url: mxc === undefined ? oneStepUploadUrl(access, upload.filename) : reservedUploadUrl(access, mxc, upload.filename),
+                // Synapse answers 400 to an upload without Content-Length.
+                headers: { ...authorization(access), "content-type": upload.mimetype, "content-length": String(upload.size) },
+                body: upload.body,
+                agents: homeserverAgents,
+                limits: this.#limits,
+            },
+            signal,
+        );
+        if (isSuccess(answer.status)) {
+            if (upload.contentUri !== undefined) return upload.contentUri;
+            parseMxc(answer.body["content_uri"]);
+            return answer.body["content_uri"] as string;
+        }
+        const error = answerError(answer, UPLOAD_REFUSALS);
+        if (upload.contentUri === undefined) throw error;
+        // Client-Server API, `PUT /upload/{serverName}/{mediaId}`: 404 is an unknown or expired address. A missing
+        // endpoint says M_UNRECOGNIZED and has its own code.
+        if (answer.status === 404 && error.code !== "NOT_SUPPORTED") throw new MediaError("RESERVATION_GONE", { cause: error });
+        if (answer.status === 409) return this.#settle(access, upload.contentUri, error, signal);
+        throw error;
+    }
+
+    /**
+     * 409 means either that an earlier try got through and only its answer was lost, or that one which broke off still
+     * holds the address. Nobody but us can have filled it, so content that is there is the file.
+     */
+    async #settle(access: Access, contentUri: string, cause: MediaError, signal: AbortSignal): Promise<string> {
+        if (await hasContent(access, contentUri, signal)) return contentUri;
+        throw new MediaError("UPLOAD_PENDING", { cause, retryAfterMs: HELD_RETRY_MS });
+    }
+}
