@@ -5,34 +5,65 @@
  */
 export const ERRORS = {
     // What a caller got wrong. Nothing was written.
-    INVALID_ARGUMENT: { message: "An argument is not what send() or upload() takes: correct the named field", retryable: false },
-    INVALID_OPTION: { message: "An option is unknown or has a wrong value: correct the named option", retryable: false },
-    JOB_UNKNOWN: { message: "There is no upload job with that id: it may have finished and been swept", retryable: false },
+    INVALID_ARGUMENT: {
+        message: "An argument is not what send() or upload() takes: correct the named field",
+        retryable: false,
+    },
+    INVALID_OPTION: {
+        message: "An option is unknown or has a wrong value: correct the named option",
+        retryable: false,
+    },
+    JOB_UNKNOWN: {
+        message: "There is no upload job with that id: it may have finished and been swept",
+        retryable: false,
+    },
     JOB_NOT_RETRYABLE: { message: "Only a failed job whose source is still at hand can be retried", retryable: false },
     NOT_STARTED: { message: "Call start() and await it before sending", retryable: false },
     CLOSED: { message: "The component is closed; what was journaled goes on at the next start()", retryable: true },
     BACKLOG_FULL: { message: "As much work is pending as maxPendingJobs allows: send again later", retryable: true },
     // What keeps the state.
-    STORE_LOCKED: { message: "Another process has the data directory open: stop it, or choose another dataDir", retryable: false },
-    STORE_NEWER_SCHEMA: { message: "The data directory was written by a newer version: upgrade this package", retryable: false },
-    STORE_UNUSABLE: { message: "The data directory cannot be opened: check its path, owner and mode", retryable: false },
-    STORE_WRITE_FAILED: { message: "The journal could not be written: free disk space, then send again", retryable: true },
-    SPOOL_FULL: { message: "The spool holds as much as maxSpoolBytes allows: it empties as uploads finish", retryable: true },
+    STORE_LOCKED: {
+        message: "Another process has the data directory open: stop it, or choose another dataDir",
+        retryable: false,
+    },
+    STORE_NEWER_SCHEMA: {
+        message: "The data directory was written by a newer version: upgrade this package",
+        retryable: false,
+    },
+    STORE_UNUSABLE: {
+        message: "The data directory cannot be opened: check its path, owner and mode",
+        retryable: false,
+    },
+    STORE_WRITE_FAILED: {
+        message: "The journal could not be written: free disk space, then send again",
+        retryable: true,
+    },
+    SPOOL_FULL: {
+        message: "The spool holds as much as maxSpoolBytes allows: it empties as uploads finish",
+        retryable: true,
+    },
     SPOOL_FAILED: { message: "The spool could not be written or read: check the disk under dataDir", retryable: true },
     SPOOL_MISSING: { message: "The spooled copy of this file is gone: send the message again", retryable: false },
     // Where bytes come from.
     SOURCE_NOT_FOUND: { message: "The source no longer has this file", retryable: false },
-    SOURCE_FORBIDDEN: { message: "The source refuses access to this file: check the credentials given with it", retryable: false },
+    SOURCE_FORBIDDEN: {
+        message: "The source refuses access to this file: check the credentials given with it",
+        retryable: false,
+    },
     SOURCE_REFUSED: { message: "The source refused the request for this file", retryable: false },
     SOURCE_RATE_LIMITED: { message: "The source asks to wait before it hands out more files", retryable: true },
     SOURCE_UNAVAILABLE: { message: "The source cannot be reached or is failing", retryable: true },
     SOURCE_TIMEOUT: { message: "The source took too long to answer or to send the file", retryable: true },
     SOURCE_LENGTH_MISMATCH: { message: "The source sent more or fewer bytes than it announced", retryable: true },
     SOURCE_CHANGED: { message: "The file changed at its source while it was read", retryable: true },
-    SOURCE_TYPE_MISMATCH: { message: "The source sent a web page or an error text instead of the promised media", retryable: false },
+    SOURCE_TYPE_MISMATCH: {
+        message: "The source sent a web page or an error text instead of the promised media",
+        retryable: false,
+    },
     SOURCE_TOO_MANY_REDIRECTS: { message: "The source redirects in a loop or too often", retryable: false },
     SOURCE_ADDRESS_REFUSED: {
-        message: "The file's address leads into a private network; list the network in allowPrivateAddresses if that is meant",
+        message:
+            "The file's address leads into a private network; list the network in allowPrivateAddresses if that is meant",
         retryable: false,
     },
     CONNECTOR_UNKNOWN: { message: "No connector of that name was given in the connectors option", retryable: false },
@@ -40,22 +71,43 @@ export const ERRORS = {
     // Where events and bytes go to.
     HOMESERVER_UNREACHABLE: { message: "The homeserver cannot be reached", retryable: true },
     HOMESERVER_FAILING: { message: "The homeserver answered with an error of its own", retryable: true },
-    HOMESERVER_RATE_LIMITED: { message: "The homeserver asks to wait: set rate_limited: false in the registration", retryable: true },
-    HOMESERVER_ANSWER_INVALID: { message: "The homeserver's answer makes no sense: check the address and any proxy before it", retryable: true },
-    HOMESERVER_TOKEN_REFUSED: { message: "The homeserver does not know the token: check the registration", retryable: true },
+    HOMESERVER_RATE_LIMITED: {
+        message: "The homeserver asks to wait: set rate_limited: false in the registration",
+        retryable: true,
+    },
+    HOMESERVER_ANSWER_INVALID: {
+        message: "The homeserver's answer makes no sense: check the address and any proxy before it",
+        retryable: true,
+    },
+    HOMESERVER_TOKEN_REFUSED: {
+        message: "The homeserver does not know the token: check the registration",
+        retryable: true,
+    },
     NOT_SUPPORTED: { message: "The homeserver does not have this endpoint", retryable: false },
-    FORBIDDEN: { message: "The homeserver forbids this: check the ghost's membership and power level", retryable: false },
-    EVENT_TOO_LARGE: { message: "The event is larger than the homeserver accepts: shorten the content", retryable: false },
+    FORBIDDEN: {
+        message: "The homeserver forbids this: check the ghost's membership and power level",
+        retryable: false,
+    },
+    EVENT_TOO_LARGE: {
+        message: "The event is larger than the homeserver accepts: shorten the content",
+        retryable: false,
+    },
     EVENT_REFUSED: { message: "The homeserver refused the event", retryable: false },
     UPLOAD_REFUSED: { message: "The homeserver refused the upload", retryable: false },
-    UPLOAD_INTERRUPTED: { message: "The connection to the homeserver broke while the file was on its way", retryable: true },
-    UPLOAD_PENDING: { message: "The homeserver still holds this address for an earlier try that broke off", retryable: true },
+    UPLOAD_INTERRUPTED: {
+        message: "The connection to the homeserver broke while the file was on its way",
+        retryable: true,
+    },
+    UPLOAD_PENDING: {
+        message: "The homeserver still holds this address for an earlier try that broke off",
+        retryable: true,
+    },
     QUOTA_EXCEEDED: { message: "The uploading user has used up the homeserver's media quota", retryable: false },
     RESERVATION_GONE: { message: "The reserved media address expired before the file arrived", retryable: false },
     // How a job ends early.
     TRANSFER_TIMEOUT: { message: "The transfer took longer than the total time limit", retryable: true },
     CANCELLED: { message: "The upload was cancelled", retryable: false },
-    INTERNAL: { message: "A defect in this package: please report it with the cause", retryable: true },
+    INTERNAL: { message: "A defect in this package: please report it with the cause", retryable: false },
 } as const satisfies Record<string, { message: string; retryable: boolean }>;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -1,4 +1,5 @@
 import { MediaError } from "../errors.ts";
+import { answerError } from "./answer.ts";
 
 /**
  * The shapes of the SDKs' objects that this package touches, and nothing more. matrix-appservice-bridge,
@@ -54,7 +55,11 @@ export class ActingUsers {
     readonly #bridge: BridgeLike;
 
     constructor(bridge: BridgeLike) {
-        if (typeof bridge !== "object" || bridge === null || !("getIntent" in bridge || "getIntentForUserId" in bridge)) {
+        if (
+            typeof bridge !== "object" ||
+            bridge === null ||
+            !("getIntent" in bridge || "getIntentForUserId" in bridge)
+        ) {
             throw new MediaError("INVALID_ARGUMENT", {
                 field: "bridge",
                 detail: "needs getIntent(userId) or getIntentForUserId(userId)",
@@ -100,11 +105,20 @@ function actingUser(intent: IntentLike, wanted: string): ActingUser {
             return { homeserverUrl: client.homeserverUrl, accessToken: client.accessToken, userId };
         },
         async ensureRegistered() {
-            await intent.ensureRegistered();
+            await intent.ensureRegistered().catch(sdkError);
         },
         async join(roomId) {
             if (intent.ensureRegisteredAndJoined !== undefined) await intent.ensureRegisteredAndJoined(roomId);
             else if (intent.join !== undefined) await intent.join(roomId);
         },
     };
+}
+
+/** What an SDK threw: its Matrix errors are known by their fields, not their class, for there are several copies. */
+function sdkError(cause: unknown): never {
+    if (cause instanceof MediaError) throw cause;
+    const { statusCode, errcode } = (cause ?? {}) as { statusCode?: unknown; errcode?: unknown };
+    const status = typeof statusCode === "number" ? statusCode : 0;
+    if (status < 400) throw new MediaError("HOMESERVER_FAILING", { cause });
+    throw answerError({ status, body: { errcode } }, { tooLarge: "EVENT_TOO_LARGE", refused: "FORBIDDEN" });
 }

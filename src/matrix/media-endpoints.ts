@@ -28,7 +28,8 @@ export async function createMedia(access: Access, signal?: AbortSignal): Promise
     }).catch((error: unknown) => {
         // Behind some proxies an unknown path is a plain 404 or 405 without a Matrix error.
         const plain = error instanceof MediaError && error.code === "UPLOAD_REFUSED" && error.errcode === undefined;
-        if (plain && (error.status === 404 || error.status === 405)) throw new MediaError("NOT_SUPPORTED", { cause: error });
+        if (plain && (error.status === 404 || error.status === 405))
+            throw new MediaError("NOT_SUPPORTED", { cause: error });
         throw error;
     });
     const contentUri = body["content_uri"];

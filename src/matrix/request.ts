@@ -66,7 +66,8 @@ async function exchange(access: Access, request: MatrixRequest): Promise<Answer>
             retryAfter: response.headers["retry-after"],
         };
     } catch (cause) {
-        if (tooLarge) throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "answer too large", ambiguous: true });
+        if (tooLarge)
+            throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "answer too large", ambiguous: true });
         throw connectionError(cause, "HOMESERVER_UNREACHABLE", request.signal);
     }
 }

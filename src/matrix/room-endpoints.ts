@@ -71,7 +71,8 @@ export async function findSentEvent(
 function hasTransactionId(event: unknown, sender: string, transactionId: string): event is { event_id: string } {
     if (typeof event !== "object" || event === null) return false;
     const { event_id, sender: by, unsigned } = event as { event_id?: unknown; sender?: unknown; unsigned?: unknown };
-    if (by !== sender || typeof event_id !== "string" || typeof unsigned !== "object" || unsigned === null) return false;
+    if (by !== sender || typeof event_id !== "string" || typeof unsigned !== "object" || unsigned === null)
+        return false;
     return (unsigned as { transaction_id?: unknown }).transaction_id === transactionId;
 }
 

@@ -1,6 +1,6 @@
 import type { ErrorCode, MediaError } from "../errors.ts";
 import type { StoredRecord, Write } from "../store/store.ts";
-import type { SourceDescription } from "./sources/source.ts";
+import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
 
 /**
  * An upload job: one transfer from a source to an MXC URI, and its persisted state.
@@ -58,6 +58,8 @@ export interface Job {
     /** When it last failed. */
     readonly failedAt?: number | undefined;
     readonly finishedAt?: number | undefined;
+    /** It had failed, and the room may have been told so, before it was tried again. */
+    readonly revived?: boolean | undefined;
 }
 
 export type JobEvent =
@@ -65,7 +67,13 @@ export type JobEvent =
     | { readonly type: "release"; readonly dueAt: number }
     | { readonly type: "begin" }
     | { readonly type: "finish"; readonly size: number; readonly contentUri: string; readonly at: number }
-    | { readonly type: "postpone"; readonly error: MediaError; readonly at: number; readonly notBefore: number; readonly ownFault: boolean }
+    | {
+          readonly type: "postpone";
+          readonly error: MediaError;
+          readonly at: number;
+          readonly notBefore: number;
+          readonly ownFault: boolean;
+      }
     | { readonly type: "promote" }
     | { readonly type: "park" }
     | { readonly type: "fail"; readonly error: MediaError; readonly at: number }
@@ -73,7 +81,8 @@ export type JobEvent =
     | { readonly type: "cancel"; readonly at: number };
 
 const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
-    reserve: ["unreserved"],
+    // From *transferring*: an upload in one step that a crash cut off.
+    reserve: ["unreserved", "transferring"],
     release: ["reserved", "ready"],
     begin: ["ready", "transferring", "unreserved"],
     finish: ["transferring"],
@@ -103,6 +112,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
             return {
                 ...job,
                 state: "done",
+                source: withoutSecrets(job.source),
                 size: event.size,
                 contentUri: event.contentUri,
                 finishedAt: event.at,
@@ -124,7 +134,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "fail":
             return { ...job, state: "failed", error: stored(event.error), finishedAt: event.at, notBefore: undefined };
         case "retry":
-            return { ...job, state: "ready", dueAt: event.dueAt, attempts: 0, finishedAt: undefined };
+            return { ...job, state: "ready", dueAt: event.dueAt, attempts: 0, revived: true, finishedAt: undefined };
         case "cancel":
             return { ...job, state: "cancelled", finishedAt: event.at, notBefore: undefined };
     }

@@ -23,7 +23,8 @@ const BACKFILL_HANDICAP = 24 * HOUR;
 const BEFORE_EXPIRY = HOUR;
 
 export function dueTime({ readyAt, size, backfill, expiresAt }: Urgency): number {
-    const bySize = size === undefined ? UNKNOWN_SIZE_HANDICAP : Math.min(LARGEST_HANDICAP, (size / 2 ** 20) * PER_MEBIBYTE);
+    const bySize =
+        size === undefined ? UNKNOWN_SIZE_HANDICAP : Math.min(LARGEST_HANDICAP, (size / 2 ** 20) * PER_MEBIBYTE);
     const due = readyAt + bySize + (backfill ? BACKFILL_HANDICAP : 0);
     return expiresAt === undefined ? due : Math.min(due, expiresAt - BEFORE_EXPIRY);
 }

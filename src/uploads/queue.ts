@@ -3,7 +3,19 @@ import PQueue from "p-queue";
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
-import { fromOrderedKey, isFinal, JOBS, type Job, type JobEvent, jobFrom, jobWrites, SCHEDULE, transition, WAITING } from "./job.ts";
+import {
+    fromOrderedKey,
+    isFinal,
+    JOBS,
+    type Job,
+    type JobEvent,
+    jobFrom,
+    jobWrites,
+    SCHEDULE,
+    transition,
+    WAITING,
+} from "./job.ts";
+import { KeyedLocks } from "./keyed-locks.ts";
 import { dueTime } from "./priority.ts";
 import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
 import type { Transferred } from "./transfer.ts";
@@ -44,6 +56,8 @@ const STORE_RETRY_MS = 1000;
 
 export class UploadQueue {
     readonly #parts: UploadQueueParts;
+    /** Held by whoever changes a job that is not under way, from reading it until the change is journaled. */
+    readonly locks = new KeyedLocks();
     readonly #places: PQueue;
     readonly #running = new Map<string, Run>();
     #filling: Promise<void> | undefined;
@@ -104,16 +118,17 @@ export class UploadQueue {
 
     /** Ends a job for good. Rejects with JOB_UNKNOWN. Does nothing to a job that has ended. */
     async cancel(id: string): Promise<void> {
-        const running = this.#running.get(id);
-        if (running !== undefined) {
-            // The run itself journals its end, so that this cannot race with its success.
-            running.controller.abort(new MediaError("CANCELLED"));
-            await running.ended;
-            return;
+        if (!this.#running.has(id)) {
+            await this.locks.hold([id], async () => {
+                const job = await this.#load(id);
+                if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
+                await this.#advance(job, { type: "cancel", at: Date.now() });
+            });
         }
-        const job = await this.#load(id);
-        if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
-        await this.#advance(job, { type: "cancel", at: Date.now() });
+        // Also one that was given its place meanwhile. The run journals its own end, so nothing races with it.
+        const run = this.#running.get(id);
+        run?.controller.abort(new MediaError("CANCELLED"));
+        await run?.ended;
     }
 
     /** Gives a failed job another full set of tries. Rejects with JOB_UNKNOWN or JOB_NOT_RETRYABLE. */
@@ -131,8 +146,9 @@ export class UploadQueue {
     async close(): Promise<void> {
         this.#open = false;
         clearTimeout(this.#timer);
-        for (const { controller } of this.#running.values()) controller.abort(new MediaError("CLOSED"));
+        // Once nothing can begin any more.
         await this.#filling;
+        for (const { controller } of this.#running.values()) controller.abort(new MediaError("CLOSED"));
         await this.#places.onIdle();
     }
 
@@ -165,6 +181,9 @@ export class UploadQueue {
                 this.#fillAgain = true;
                 continue;
             }
+            // Postponed since the schedule was read: the list of those who wait has it now.
+            if (job.notBefore !== undefined) continue;
+            if (!this.#open) break;
             void this.#begin(job).then(() => this.poke());
         }
         return Number.POSITIVE_INFINITY;
@@ -193,7 +212,10 @@ export class UploadQueue {
     /** Gives a job its place and one try; never rejects. Resolves with the job as it stands afterwards. */
     #begin(job: Job): Promise<Job | undefined> {
         const controller = new AbortController();
-        const ended = this.#places.add(() => this.#run(job, controller.signal)).finally(() => this.#running.delete(job.id));
+        if (!this.#open) controller.abort(new MediaError("CLOSED"));
+        const ended = this.#places
+            .add(() => this.#run(job, controller.signal))
+            .finally(() => this.#running.delete(job.id));
         this.#running.set(job.id, { controller, ended });
         return ended;
     }
@@ -224,12 +246,15 @@ export class UploadQueue {
         };
         const verdict = afterFailure(error, tries);
         const at = Date.now();
-        this.#parts.logger.warn(verdict.action === "retry" ? "An upload failed and will be tried again" : "An upload failed", {
-            jobId: job.id,
-            attempts: job.attempts + 1,
-            code: error.code,
-            error: error.message,
-        });
+        this.#parts.logger.warn(
+            verdict.action === "retry" ? "An upload failed and will be tried again" : "An upload failed",
+            {
+                jobId: job.id,
+                attempts: job.attempts + 1,
+                code: error.code,
+                error: error.message,
+            },
+        );
         if (verdict.action === "give-up") return { type: "fail", error, at };
         let notBefore = at + verdict.delayMs;
         if (isHomeserverTrouble(error.code)) {

@@ -4,9 +4,7 @@ import type { ErrorCode, MediaError } from "../errors.ts";
  * What to do after a failed try. Exponential with full jitter, so that a crowd of failed jobs does not come back as a
  * crowd; a wait that the other side asked for is never undercut.
  */
-export type Verdict =
-    | { readonly action: "retry"; readonly delayMs: number }
-    | { readonly action: "give-up" };
+export type Verdict = { readonly action: "retry"; readonly delayMs: number } | { readonly action: "give-up" };
 
 const BASE_MS = 500;
 const CAP_MS = 5 * 60_000;

@@ -16,7 +16,9 @@ import type { UploadLimits } from "./upload-limits.ts";
  * Memory holds a few chunks, however large the file. Whatever happens, the source is closed and the copy removed.
  */
 export interface TransferParts {
-    readonly sources: { readonly [Kind in SourceDescription["kind"]]: Source<Extract<SourceDescription, { kind: Kind }>> };
+    readonly sources: {
+        readonly [Kind in SourceDescription["kind"]]: Source<Extract<SourceDescription, { kind: Kind }>>;
+    };
     readonly target: Target;
     readonly spool: Spool;
     readonly uploadLimits: UploadLimits;
@@ -89,7 +91,10 @@ async function put(
 ): Promise<Transferred> {
     const { uploader, contentUri, filename } = job;
     const mimetype = job.mimetype ?? opened.mimetype ?? "application/octet-stream";
-    return { size, contentUri: await parts.target.put({ uploader, contentUri, filename, size, mimetype, body }, signal) };
+    return {
+        size,
+        contentUri: await parts.target.put({ uploader, contentUri, filename, size, mimetype, body }, signal),
+    };
 }
 
 function openSource(source: SourceDescription, { sources }: TransferParts, signal: AbortSignal): Promise<OpenedSource> {

@@ -36,7 +36,11 @@ function parseNetwork(text: string): Network {
         const address = ipaddr.process(text);
         return [address, address.kind() === "ipv4" ? 32 : 128];
     } catch (cause) {
-        throw new MediaError("INVALID_OPTION", { field: "allowPrivateAddresses", detail: `${text} is no network`, cause });
+        throw new MediaError("INVALID_OPTION", {
+            field: "allowPrivateAddresses",
+            detail: `${text} is no network`,
+            cause,
+        });
     }
 }
 

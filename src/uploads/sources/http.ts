@@ -4,7 +4,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { got, type Request } from "got";
 import { MediaError, systemCode } from "../../errors.ts";
 import { toldWaitMs } from "../../matrix/answer.ts";
-import { redactUrl } from "../../redact.ts";
 import type { StepLimits } from "../limits.ts";
 import { type AddressPolicy, guardedAgents } from "./address-guard.ts";
 import type { OpenedSource, Source, SourceDescription } from "./source.ts";
@@ -40,7 +39,9 @@ export class HttpSource implements Source<HttpDescription> {
         const size = contentLength(response);
         const resumable = size !== undefined && validator(response) !== undefined;
         return {
-            stream: resumable ? Readable.from(this.#resuming(description, first, size, signal), { objectMode: false }) : first.stream,
+            stream: resumable
+                ? Readable.from(this.#resuming(description, first, size, signal), { objectMode: false })
+                : first.stream,
             size,
             mimetype: response.headers["content-type"],
         };
@@ -51,7 +52,12 @@ export class HttpSource implements Source<HttpDescription> {
         this.#agents.https.destroy();
     }
 
-    async *#resuming(description: HttpDescription, first: Opened, size: number, signal: AbortSignal): AsyncGenerator<Buffer> {
+    async *#resuming(
+        description: HttpDescription,
+        first: Opened,
+        size: number,
+        signal: AbortSignal,
+    ): AsyncGenerator<Buffer> {
         const ifRange = validator(first.response) ?? "";
         let current = first.stream;
         let offset = 0;
@@ -69,7 +75,12 @@ export class HttpSource implements Source<HttpDescription> {
                 if (signal.aborted || offset >= size || ++resumes > MAX_RESUMES) throw sourceError(error, signal);
             }
             await sleep(RESUME_DELAY_MS * 2 ** (resumes - 1), undefined, { signal });
-            current = await this.#resume(description, { range: `bytes=${offset}-`, "if-range": ifRange }, offset, signal);
+            current = await this.#resume(
+                description,
+                { range: `bytes=${offset}-`, "if-range": ifRange },
+                offset,
+                signal,
+            );
         }
     }
 
@@ -88,14 +99,25 @@ export class HttpSource implements Source<HttpDescription> {
         const { connectMs, headersMs, idleMs } = this.#limits;
         const origin = new URL(description.url).origin;
         const stream = got.stream(description.url, {
-            headers: { ...description.headers, ...extra, "accept-encoding": "identity", "user-agent": "matrix-bridge-media" },
+            headers: {
+                ...description.headers,
+                ...extra,
+                "accept-encoding": "identity",
+                "user-agent": "matrix-bridge-media",
+            },
             decompress: false,
             agent: this.#agents,
             signal,
             maxRedirects: MAX_REDIRECTS,
             throwHttpErrors: false,
             retry: { limit: 0 },
-            timeout: { lookup: connectMs, connect: connectMs, secureConnect: connectMs, response: headersMs, socket: idleMs },
+            timeout: {
+                lookup: connectMs,
+                connect: connectMs,
+                secureConnect: connectMs,
+                response: headersMs,
+                socket: idleMs,
+            },
             hooks: {
                 beforeRedirect: [
                     (options) => {
@@ -144,7 +166,11 @@ function validator({ headers }: IncomingMessage): string | undefined {
 
 function statusError({ statusCode = 0, headers }: IncomingMessage): MediaError {
     const retryAfterMs = toldWaitMs(undefined, headers["retry-after"]);
-    const details = { status: statusCode, detail: `HTTP ${statusCode}`, ...(retryAfterMs !== undefined && { retryAfterMs }) };
+    const details = {
+        status: statusCode,
+        detail: `HTTP ${statusCode}`,
+        ...(retryAfterMs !== undefined && { retryAfterMs }),
+    };
     if (statusCode === 404 || statusCode === 410) return new MediaError("SOURCE_NOT_FOUND", details);
     if (statusCode === 401 || statusCode === 403) return new MediaError("SOURCE_FORBIDDEN", details);
     if (statusCode === 408) return new MediaError("SOURCE_TIMEOUT", details);
@@ -166,9 +192,4 @@ export function sourceError(error: unknown, signal: AbortSignal): MediaError {
     }
     const code = detail === "ETIMEDOUT" ? "SOURCE_TIMEOUT" : "SOURCE_UNAVAILABLE";
     return new MediaError(code, { cause: error, ...(detail !== undefined && { detail }) });
-}
-
-/** How an HTTP source may be shown. */
-export function describeHttp(description: HttpDescription): string {
-    return redactUrl(description.url);
 }

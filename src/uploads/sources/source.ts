@@ -1,4 +1,5 @@
 import type { Readable } from "node:stream";
+import { redactUrl } from "../../redact.ts";
 
 /**
  * Where bytes come from. A source description is plain JSON: it is what the journal keeps, so that after a restart
@@ -52,4 +53,16 @@ export interface Connector {
     open(ref: unknown, options: { offset: number; signal: AbortSignal }): Promise<OpenedSource>;
     /** Asks the network for a fresh reference when the old one no longer opens. */
     refresh?(ref: unknown): Promise<unknown>;
+}
+
+/** A description that is safe to keep or show after the transfer: no credentials, no query. */
+export function withoutSecrets(source: SourceDescription): SourceDescription {
+    switch (source.kind) {
+        case "http":
+            return { kind: "http", url: redactUrl(source.url) };
+        case "connector":
+            return { kind: "connector", connector: source.connector, ref: null };
+        default:
+            return source;
+    }
 }

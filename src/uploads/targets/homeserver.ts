@@ -28,9 +28,16 @@ export class HomeserverTarget implements Target {
         const answer = await putStream(
             {
                 method: mxc === undefined ? "POST" : "PUT",
-                url: mxc === undefined ? oneStepUploadUrl(access, upload.filename) : reservedUploadUrl(access, mxc, upload.filename),
+                url:
+                    mxc === undefined
+                        ? oneStepUploadUrl(access, upload.filename)
+                        : reservedUploadUrl(access, mxc, upload.filename),
                 // Synapse answers 400 to an upload without Content-Length.
-                headers: { ...authorization(access), "content-type": upload.mimetype, "content-length": String(upload.size) },
+                headers: {
+                    ...authorization(access),
+                    "content-type": upload.mimetype,
+                    "content-length": String(upload.size),
+                },
                 body: upload.body,
                 agents: homeserverAgents,
                 limits: this.#limits,
@@ -46,7 +53,8 @@ export class HomeserverTarget implements Target {
         if (upload.contentUri === undefined) throw error;
         // Client-Server API, `PUT /upload/{serverName}/{mediaId}`: 404 is an unknown or expired address. A missing
         // endpoint says M_UNRECOGNIZED and has its own code.
-        if (answer.status === 404 && error.code !== "NOT_SUPPORTED") throw new MediaError("RESERVATION_GONE", { cause: error });
+        if (answer.status === 404 && error.code !== "NOT_SUPPORTED")
+            throw new MediaError("RESERVATION_GONE", { cause: error });
         if (answer.status === 409) return this.#settle(access, upload.contentUri, error, signal);
         throw error;
     }

@@ -33,7 +33,13 @@ export async function putStream(request: PutRequest, signal: AbortSignal): Promi
         throwHttpErrors: false,
         retry: { limit: 0 },
         decompress: false,
-        timeout: { lookup: connectMs, connect: connectMs, secureConnect: connectMs, response: headersMs, socket: idleMs },
+        timeout: {
+            lookup: connectMs,
+            connect: connectMs,
+            secureConnect: connectMs,
+            response: headersMs,
+            socket: idleMs,
+        },
     });
     let answer: Answer | undefined;
     let sent = false;

@@ -1,0 +1,75 @@
+import type { JsonObject } from "../matrix/answer.ts";
+import type { Job } from "../uploads/job.ts";
+import { failureNotice } from "./failure-notice.ts";
+
+/**
+ * What a message's event should show, given how its files stand: the MXC URIs in their places; without a thumbnail
+ * that failed; a notice in place of the message when its file failed. Pure, so that the first sending, a failure, and
+ * a later success all come to the same content by the same rule.
+ */
+export function contentFor(content: JsonObject, jobs: readonly Job[], onFailure: "notice" | "keep"): JsonObject {
+    const failed = onFailure === "keep" ? [] : jobs.filter(({ state }) => state === "failed" || state === "cancelled");
+    const main = failed.find(isMain);
+    if (main !== undefined) return failureNotice(content, main);
+    let shown = content;
+    for (const job of jobs) {
+        if (job.at === undefined) continue;
+        if (failed.includes(job) || job.contentUri === undefined) shown = without(shown, job.at);
+        else shown = placed(shown, job.at, job.contentUri);
+    }
+    return shown;
+}
+
+/** A file without which the message is nothing; thumbnails and the like stand below `info`. */
+function isMain({ at = [] }: Job): boolean {
+    return at[0] !== "info" && at.at(-2) !== "info";
+}
+
+/** A copy of `content` with `value` at the path; objects are made where they are missing. */
+function placed(content: JsonObject, [key = "", ...rest]: readonly string[], value: unknown): JsonObject {
+    if (rest.length === 0) return { ...content, [key]: value };
+    return { ...content, [key]: placed(asObject(content[key]), rest, value) };
+}
+
+function without(content: JsonObject, [key = "", ...rest]: readonly string[]): JsonObject {
+    if (rest.length === 0) {
+        const { [key]: _, ...others } = content;
+        return others;
+    }
+    return key in content ? { ...content, [key]: without(asObject(content[key]), rest) } : content;
+}
+
+export function asObject(value: unknown): JsonObject {
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
+}
+
+/** The edit that makes an event show `content`. Spec v1.4, "Event replacements". */
+export function replacement(eventId: string, content: JsonObject): JsonObject {
+    const { "m.relates_to": _, ...newContent } = content;
+    return {
+        ...newContent,
+        // Clients that know no edits show this.
+        body: `* ${typeof content["body"] === "string" ? content["body"] : ""}`,
+        "m.new_content": newContent,
+        "m.relates_to": { rel_type: "m.replace", event_id: eventId },
+    };
+}
+
+/** For event types that clients do not edit (stickers): a reply that says the same. */
+export function reply(eventId: string, content: JsonObject): JsonObject {
+    return { ...content, msgtype: "m.notice", "m.relates_to": { "m.in_reply_to": { event_id: eventId } } };
+}
+
+/** What the message itself says of the file at `at`: its `info` beside `url`, `thumbnail_info` beside `thumbnail_url`. */
+export function describedFile(content: JsonObject, at: readonly string[]) {
+    const beside = at.slice(0, -1).reduce((object, key) => asObject(object[key]), content);
+    const last = at.at(-1) ?? "";
+    const info = asObject(beside[last.endsWith("_url") ? last.replace(/_url$/, "_info") : "info"]);
+    const { mimetype, size } = info;
+    const name = last === "url" ? (beside["filename"] ?? beside["body"]) : undefined;
+    return {
+        mimetype: typeof mimetype === "string" ? mimetype : undefined,
+        size: typeof size === "number" && Number.isSafeInteger(size) && size >= 0 ? size : undefined,
+        filename: typeof name === "string" && name !== "" ? name.slice(0, 255) : undefined,
+    };
+}

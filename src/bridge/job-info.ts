@@ -1,0 +1,55 @@
+import { EventEmitter } from "node:events";
+import { MediaError } from "../errors.ts";
+import type { Store } from "../store/store.ts";
+import { isFinal, JOBS, type Job, jobFrom } from "../uploads/job.ts";
+import type { JobInfo } from "./message.ts";
+
+/** A job as it may be shown: its source, which may hold credentials, is left out. */
+export function jobInfo(job: Job, transferredBytes: number): JobInfo {
+    const { id, state, uploader, contentUri, messageId, roomId, at, filename, mimetype, size, attempts, error } = job;
+    return {
+        ...{ id, state, uploader, contentUri, messageId, roomId, at, filename, mimetype, size, attempts, error },
+        transferredBytes,
+        createdAt: job.createdAt,
+        finishedAt: job.finishedAt,
+    };
+}
+
+/**
+ * Answers "when is it done?" for as many jobs as somebody asks about, and no more: with a backlog of a hundred
+ * thousand jobs, only those whose `done` was read are held in memory.
+ */
+export class JobEnds {
+    readonly #store: Store;
+    readonly #ends = new EventEmitter().setMaxListeners(0);
+
+    constructor(store: Store) {
+        this.#store = store;
+    }
+
+    ended(job: Job): void {
+        this.#ends.emit(job.id, job);
+    }
+
+    /** Resolves when the job is done, rejects with a MediaError when it failed, was cancelled or is swept. */
+    async of(id: string): Promise<JobInfo> {
+        let listener: (job: Job) => void = () => {};
+        const told = new Promise<Job>((resolve) => {
+            listener = resolve;
+            this.#ends.once(id, listener);
+        });
+        // Only after listening, or an end in between would be missed.
+        const record = await this.#store.get(JOBS, id);
+        const job = record && jobFrom(record);
+        if (job !== undefined && !isFinal(job.state)) return outcome(await told);
+        this.#ends.removeListener(id, listener);
+        if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
+        return outcome(job);
+    }
+}
+
+function outcome(job: Job): JobInfo {
+    if (job.state === "done") return jobInfo(job, job.size ?? 0);
+    const code = job.state === "cancelled" ? "CANCELLED" : (job.error?.code ?? "INTERNAL");
+    throw new MediaError(code, job.error === undefined ? {} : { cause: job.error });
+}

@@ -1,0 +1,34 @@
+import type { Logger } from "../logger.ts";
+import type { ActingUsers } from "../matrix/client.ts";
+import { inviteUser, joinRoom } from "../matrix/room-endpoints.ts";
+
+/**
+ * Ways into a room for a sender that the homeserver has just turned away, from the gentlest on. The SDK's own way
+ * first, because it keeps its caches right; but those caches believe that a ghost which was kicked is still there,
+ * and matrix-bot-sdk does not invite, so a plain join and an invitation by the bot come after it.
+ */
+export const WAYS_INTO_A_ROOM = 2;
+
+/** Tries one way (0 is the first). Never rejects: whether it helped, the next sending tells. */
+export async function enterRoom(
+    users: ActingUsers,
+    { sender, roomId }: { sender: string; roomId: string },
+    way: number,
+    logger: Logger,
+    signal: AbortSignal,
+): Promise<void> {
+    try {
+        const user = users.get(sender);
+        await user.ensureRegistered();
+        if (way === 0) return await user.join(roomId);
+        const join = (): Promise<void> => joinRoom(user.access(), roomId, signal);
+        await join().catch(async (error: unknown) => {
+            const bot = users.bot();
+            if (bot === undefined || bot.userId === user.userId) throw error;
+            await inviteUser(bot.access(), roomId, user.userId, signal);
+            await join();
+        });
+    } catch (error) {
+        logger.debug("A sender could not be brought into its room", { sender, roomId, way, error });
+    }
+}

@@ -1,0 +1,100 @@
+import { Readable } from "node:stream";
+import { z } from "zod";
+import { check } from "./check.ts";
+import type { MediaItem, MediaSource, RemoteMessage } from "./message.ts";
+
+/** The door of send() and upload(): what is malformed is refused here, by the field's name, before anything is written. */
+
+/** The homeserver's own limit for a whole event is 65,536 bytes; the rest is left to its other fields. */
+const MAX_CONTENT_BYTES = 60_000;
+const MAX_MEDIA = 20;
+/** Keys that would reach into every object instead of one. */
+const FORBIDDEN_KEYS = new Set(["__proto__", "constructor", "prototype"]);
+
+const text = (max: number) => z.string().min(1).max(max);
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+const idText = text(512).regex(/^[^\u0000-\u001F\u007F]+$/, "must not contain control characters");
+const userId = text(255).regex(/^@[^\s:]*:\S+$/, "must be a user id: @localpart:server");
+const roomId = text(255).regex(/^!\S+$/, "must be a room id: !…");
+const size = z.int().nonnegative();
+const mimetype = text(255).regex(/^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?:\s*;.*)?$/, "must be a media type: image/jpeg");
+// A header value ends at a line break; Node would refuse it only when the transfer begins.
+const headers = z.record(
+    text(255).regex(/^[\w!#$%&'*+.^`|~-]+$/),
+    z
+        .string()
+        .max(16_384)
+        .regex(/^[^\r\n\0]*$/),
+);
+const json: z.ZodType<unknown> = z.json();
+
+const httpUrl = z
+    .string()
+    .max(16_384)
+    .refine((url) => URL.canParse(url) && /^https?:$/.test(new URL(url).protocol), "must be an http(s) URL");
+
+const source = z.discriminatedUnion("kind", [
+    z.strictObject({ kind: z.literal("http"), url: httpUrl, headers: headers.optional() }),
+    z.strictObject({ kind: z.literal("file"), path: text(4096) }),
+    z.strictObject({ kind: z.literal("connector"), connector: text(255), ref: json }),
+    z.strictObject({ kind: z.literal("buffer"), data: z.instanceof(Uint8Array) }),
+    z.strictObject({ kind: z.literal("stream"), stream: z.instanceof(Readable) }),
+]);
+
+const media = z.strictObject({
+    at: z
+        .array(text(255).refine((key) => !FORBIDDEN_KEYS.has(key), "is not a key of an event"))
+        .min(1)
+        .max(8),
+    source,
+    mimetype: mimetype.optional(),
+    size: size.optional(),
+    filename: text(1024).optional(),
+});
+
+const message = z.strictObject({
+    id: idText,
+    roomId,
+    sender: userId,
+    timestamp: size.optional(),
+    eventType: text(255).optional(),
+    content: z
+        .record(z.string(), json)
+        .refine((content) => Buffer.byteLength(JSON.stringify(content)) <= MAX_CONTENT_BYTES, {
+            message: `must be at most ${MAX_CONTENT_BYTES} bytes of JSON`,
+        }),
+    media: z
+        .array(media)
+        .max(MAX_MEDIA)
+        .refine((items) => new Set(items.map(({ at }) => at.join("\0"))).size === items.length, {
+            message: "must not name the same place twice",
+        })
+        .optional(),
+    backfill: z.boolean().optional(),
+});
+
+const uploadOptions = z.strictObject({
+    userId,
+    mimetype: mimetype.optional(),
+    size: size.optional(),
+    filename: text(1024).optional(),
+    backfill: z.boolean().optional(),
+});
+
+/** Who uploads, and what is known of the file. */
+export type UploadOptions = { readonly userId: string; readonly backfill?: boolean } & Pick<
+    MediaItem,
+    "mimetype" | "size" | "filename"
+>;
+
+export function checkMessage(input: unknown): RemoteMessage {
+    return check(message, input, "INVALID_ARGUMENT", "message") as RemoteMessage;
+}
+
+export function checkSource(input: unknown): MediaSource {
+    return check(source, input, "INVALID_ARGUMENT", "source") as MediaSource;
+}
+
+export function checkUploadOptions(input: unknown): UploadOptions {
+    return check(uploadOptions, input, "INVALID_ARGUMENT", "options") as UploadOptions;
+}

@@ -1,0 +1,94 @@
+import type { Readable } from "node:stream";
+import type { JobState, StoredError } from "../uploads/job.ts";
+import type { SourceDescription } from "../uploads/sources/source.ts";
+
+/** Bytes that a caller has in hand. They are copied to disk before the message is journaled. */
+export type HandedOver =
+    | { readonly kind: "buffer"; readonly data: Uint8Array }
+    | { readonly kind: "stream"; readonly stream: Readable };
+
+/** Everything a media's bytes can come from. */
+export type MediaSource = Exclude<SourceDescription, { kind: "spool" }> | HandedOver;
+
+/** One file of a message. */
+export interface MediaItem {
+    /** Where in `content` its MXC URI goes: `["url"]`, `["info", "thumbnail_url"]`. */
+    readonly at: readonly string[];
+    readonly source: MediaSource;
+    /** @default what `content` says beside `at`: `info.mimetype`, or `thumbnail_info.mimetype` */
+    readonly mimetype?: string;
+    /** Bytes. @default what `content` says beside `at` */
+    readonly size?: number;
+    /** @default `content.filename`, else `content.body` */
+    readonly filename?: string;
+}
+
+/** What a chat network delivered, as `send()` takes it. */
+export interface RemoteMessage {
+    /** The remote message's own id, unique over the whole bridge; makes `send()` repeatable. 1 to 512 characters. */
+    readonly id: string;
+    readonly roomId: string;
+    /** The ghost (or the bot) that says it. */
+    readonly sender: string;
+    /** Becomes `origin_server_ts`; milliseconds. @default when the homeserver accepts it */
+    readonly timestamp?: number;
+    /** @default "m.room.message" */
+    readonly eventType?: string;
+    /** The event's content without the MXC URIs. */
+    readonly content: { readonly [key: string]: unknown };
+    /** Up to 20. @default none: a text message, which keeps its order with the others */
+    readonly media?: readonly MediaItem[];
+    /** History that is filled in: its files give way to live ones. @default false */
+    readonly backfill?: boolean;
+}
+
+/** One file of a sent message. */
+export interface UploadHandle {
+    readonly jobId: string;
+    readonly at: readonly string[];
+    /** Undefined only where the server has no `/create` and the file failed before its message was sent. */
+    readonly contentUri: string | undefined;
+    /** Resolves when the file is there; rejects with a MediaError when it failed for good or was cancelled. */
+    readonly done: Promise<JobInfo>;
+}
+
+/** A message that the homeserver has accepted. */
+export interface SentMessage {
+    readonly id: string;
+    readonly roomId: string;
+    readonly eventId: string;
+    /** In the order of `media`. */
+    readonly uploads: readonly UploadHandle[];
+}
+
+/** What `upload()` gives: an MXC URI that can be used at once, and the file's arrival. */
+export interface PendingUpload {
+    readonly jobId: string;
+    readonly contentUri: string;
+    readonly done: Promise<JobInfo>;
+}
+
+/** An upload job as it may be shown: no credentials, no query of a URL. */
+export interface JobInfo {
+    readonly id: string;
+    readonly state: JobState;
+    readonly uploader: string;
+    /** Undefined while nothing is reserved yet. */
+    readonly contentUri: string | undefined;
+    readonly messageId: string | undefined;
+    readonly roomId: string | undefined;
+    readonly at: readonly string[] | undefined;
+    readonly filename: string | undefined;
+    readonly mimetype: string | undefined;
+    /** Bytes; undefined while unknown. */
+    readonly size: number | undefined;
+    /** Bytes read from the source in the current try. */
+    readonly transferredBytes: number;
+    /** Tries that failed by the file's own fault. */
+    readonly attempts: number;
+    /** Why the last try failed. */
+    readonly error: StoredError | undefined;
+    /** Milliseconds since the epoch. */
+    readonly createdAt: number;
+    readonly finishedAt: number | undefined;
+}

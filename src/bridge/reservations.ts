@@ -1,0 +1,218 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import PQueue from "p-queue";
+import { asMediaError, MediaError } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import type { ActingUsers } from "../matrix/client.ts";
+import { type CreatedMedia, createMedia } from "../matrix/media-endpoints.ts";
+import type { Store, StoredRecord, Write } from "../store/store.ts";
+
+/**
+ * MXC URIs from `/create` that have no content yet.
+ *
+ * A few are kept ahead for each user that sends media, so that a media message costs one request. They are journaled
+ * as soon as they exist: a homeserver allows a user only a few unused ones (Synapse: 5) and takes none back before it
+ * expires, so a forgotten one is a place lost for a day. One that is close to its end is dropped.
+ */
+export interface Reservation {
+    readonly contentUri: string;
+    readonly userId: string;
+    readonly createdAt: number;
+    readonly expiresAt?: number | undefined;
+}
+
+export type Obtained =
+    | { readonly reservation: Reservation }
+    /** The user holds as many unused ones as it may: one of its uploads has to finish, or this time to pass. */
+    | { readonly blockedForMs: number };
+
+export const RESERVATIONS = "reservation";
+
+/** Over all users together, so that neither memory nor a start grows with their number. */
+const MAX_AHEAD = 400;
+/** A server that does not say when an unused one ends is assumed to be as quick as the quickest known. */
+const ASSUMED_LIFETIME_MS = 30 * 60_000;
+/** With less than this part of its life left, a reservation is no longer worth taking. */
+const WORTH_TAKING = 0.25;
+const LONGEST_BLOCK_MS = 60_000;
+
+export class Reservations {
+    readonly #store: Store;
+    readonly #users: ActingUsers;
+    readonly #logger: Logger;
+    readonly #ahead: number;
+    readonly #warm = new Map<string, Reservation[]>();
+    readonly #refills = new PQueue({ concurrency: 4 });
+    readonly #refilling = new Set<string>();
+    readonly #blockedUntil = new Map<string, number>();
+    readonly #waiters = new Map<string, Set<() => void>>();
+    readonly #closing = new AbortController();
+    #count = 0;
+    #supported = true;
+
+    constructor(parts: { store: Store; users: ActingUsers; logger: Logger; ahead: number }) {
+        this.#store = parts.store;
+        this.#users = parts.users;
+        this.#logger = parts.logger;
+        this.#ahead = parts.ahead;
+    }
+
+    /** Unused reservations at hand. */
+    get count(): number {
+        return this.#count;
+    }
+
+    /** False once the server has said that it has no `/create`; asked anew after a restart. */
+    get supported(): boolean {
+        return this.#supported;
+    }
+
+    /** Takes up what an earlier run had reserved. */
+    async start(): Promise<void> {
+        const stale: Write[] = [];
+        for await (const [key, record] of this.#store.range({ collection: RESERVATIONS })) {
+            const reservation = record as unknown as Reservation;
+            if (worthTaking(reservation)) this.#add(reservation);
+            else stale.push({ collection: RESERVATIONS, key });
+        }
+        await this.#store.commit(stale);
+    }
+
+    /** One from those kept ahead, at once; the caller journals `takenWrite` with what it uses it for. */
+    takeWarm(userId: string): Reservation | undefined {
+        const warm = this.#warm.get(userId) ?? [];
+        while (warm.length > 0) {
+            const reservation = warm.shift();
+            this.#count--;
+            if (warm.length === 0) this.#warm.delete(userId);
+            if (reservation !== undefined && worthTaking(reservation)) return reservation;
+            if (reservation !== undefined) this.#store.commit([takenWrite(reservation)]).catch(() => {});
+        }
+        return undefined;
+    }
+
+    /** Undoes `takeWarm`, when what it was taken for could not be journaled. */
+    giveBack(reservation: Reservation): void {
+        this.#add(reservation);
+    }
+
+    /** The write that keeps a reservation nobody uses any more; the caller then calls `giveBack`. */
+    keptWrite(reservation: Reservation): Write {
+        return { collection: RESERVATIONS, key: keyOf(reservation), record: reservation as unknown as StoredRecord };
+    }
+
+    /** One kept ahead, or a new one. Rejects with NOT_SUPPORTED, or as `/create` fails. */
+    async obtain(userId: string, signal: AbortSignal): Promise<Obtained> {
+        const warm = this.takeWarm(userId);
+        if (warm !== undefined) return { reservation: warm };
+        if (!this.#supported) throw new MediaError("NOT_SUPPORTED");
+        try {
+            return { reservation: await this.#create(userId, signal) };
+        } catch (error) {
+            if (!(error instanceof MediaError) || error.code !== "HOMESERVER_RATE_LIMITED") throw error;
+            return { blockedForMs: this.#block(userId, error) };
+        }
+    }
+
+    /** Resolves when an upload of this user has finished, or after `ms`. Rejects when `signal` aborts. */
+    async waitForPlace(userId: string, ms: number, signal: AbortSignal): Promise<void> {
+        const finished = new AbortController();
+        const waiters = this.#waiters.get(userId) ?? new Set();
+        const wake = (): void => finished.abort();
+        this.#waiters.set(userId, waiters.add(wake));
+        try {
+            await sleep(ms, undefined, { signal: AbortSignal.any([signal, finished.signal]) });
+        } catch (error) {
+            if (signal.aborted) throw asMediaError(signal.reason);
+            if (!finished.signal.aborted) throw error;
+        } finally {
+            waiters.delete(wake);
+            if (waiters.size === 0) this.#waiters.delete(userId);
+        }
+    }
+
+    /** To be called when an upload of this user has finished: the homeserver counts one unused address less. */
+    placeFreed(userId: string): void {
+        this.#blockedUntil.delete(userId);
+        for (const wake of this.#waiters.get(userId) ?? []) wake();
+    }
+
+    /** Fills up what is kept ahead for a user, in the background. */
+    keepAhead(userId: string): void {
+        if (!this.#supported || this.#refilling.has(userId) || this.#closing.signal.aborted) return;
+        if ((this.#blockedUntil.get(userId) ?? 0) > Date.now()) return;
+        this.#blockedUntil.delete(userId);
+        if ((this.#warm.get(userId)?.length ?? 0) >= this.#ahead || this.#count >= MAX_AHEAD) return;
+        this.#refilling.add(userId);
+        void this.#refills.add(() => this.#refill(userId)).finally(() => this.#refilling.delete(userId));
+    }
+
+    async close(): Promise<void> {
+        this.#closing.abort(new MediaError("CLOSED"));
+        await this.#refills.onIdle();
+    }
+
+    async #refill(userId: string): Promise<void> {
+        while ((this.#warm.get(userId)?.length ?? 0) < this.#ahead && this.#count < MAX_AHEAD) {
+            if (this.#closing.signal.aborted) return;
+            try {
+                // Not aborted on close: an answer that nobody hears is a reservation lost.
+                const reservation = await this.#create(userId);
+                await this.#store.commit([this.keptWrite(reservation)]);
+                this.#add(reservation);
+            } catch (thrown) {
+                const error = asMediaError(thrown);
+                if (error.code === "HOMESERVER_RATE_LIMITED") this.#block(userId, error);
+                this.#logger.debug("No reservation could be kept ahead", { userId, code: error.code });
+                return;
+            }
+        }
+    }
+
+    async #create(userId: string, signal?: AbortSignal): Promise<Reservation> {
+        const user = this.#users.get(userId);
+        const create = (): Promise<CreatedMedia> => createMedia(user.access(), signal);
+        try {
+            const created = await create().catch(async (error: unknown) => {
+                if (!(error instanceof MediaError) || error.code !== "FORBIDDEN") throw error;
+                // A ghost that the homeserver does not know yet.
+                await user.ensureRegistered();
+                return create();
+            });
+            return { ...created, userId, createdAt: Date.now() };
+        } catch (error) {
+            if (error instanceof MediaError && error.code === "NOT_SUPPORTED") {
+                if (this.#supported)
+                    this.#logger.warn("The homeserver has no /create: files are uploaded before their messages");
+                this.#supported = false;
+            }
+            throw error;
+        }
+    }
+
+    #block(userId: string, { retryAfterMs = 1000 }: MediaError): number {
+        const ms = Math.min(retryAfterMs, LONGEST_BLOCK_MS);
+        this.#blockedUntil.set(userId, Date.now() + ms);
+        return ms;
+    }
+
+    #add(reservation: Reservation): void {
+        const warm = this.#warm.get(reservation.userId) ?? [];
+        warm.push(reservation);
+        this.#warm.set(reservation.userId, warm);
+        this.#count++;
+    }
+}
+
+/** The write that takes a reservation out of those kept ahead. */
+export function takenWrite(reservation: Reservation): Write {
+    return { collection: RESERVATIONS, key: keyOf(reservation) };
+}
+
+function keyOf({ userId, contentUri }: Reservation): string {
+    return `${userId} ${contentUri}`;
+}
+
+function worthTaking({ createdAt, expiresAt }: Reservation): boolean {
+    const end = expiresAt ?? createdAt + ASSUMED_LIFETIME_MS;
+    return end - Date.now() > (end - createdAt) * WORTH_TAKING;
+}

@@ -1,0 +1,72 @@
+import type { Logger } from "../logger.ts";
+import type { Store } from "../store/store.ts";
+import { fromOrderedKey, isFinal, JOBS, jobFrom } from "../uploads/job.ts";
+import type { Spool } from "../uploads/sources/spool.ts";
+import { FINISHED, loadMessage, MESSAGES } from "./records.ts";
+
+const EVERY_MS = 60 * 60_000;
+const BATCH = 500;
+
+/** Forgets results after `keepResultsMs`, so that the journal does not grow for ever. */
+export class Sweeper {
+    readonly #parts: { store: Store; spool: Spool; logger: Logger; keepResultsMs: number };
+    #timer: NodeJS.Timeout | undefined;
+    #sweeping: Promise<void> | undefined;
+
+    constructor(parts: { store: Store; spool: Spool; logger: Logger; keepResultsMs: number }) {
+        this.#parts = parts;
+    }
+
+    start(): void {
+        this.#timer = setInterval(() => this.#poke(), Math.min(EVERY_MS, this.#parts.keepResultsMs));
+        this.#timer.unref();
+    }
+
+    async close(): Promise<void> {
+        clearInterval(this.#timer);
+        await this.#sweeping;
+    }
+
+    #poke(): void {
+        this.#sweeping ??= this.sweep(Date.now() - this.#parts.keepResultsMs)
+            .catch((error: unknown) => this.#parts.logger.error("Old results could not be removed", { error }))
+            .finally(() => {
+                this.#sweeping = undefined;
+            });
+    }
+
+    /** Removes what ended before `cutoff`. */
+    async sweep(cutoff: number): Promise<void> {
+        const { store } = this.#parts;
+        for (let full = true; full; ) {
+            const keys: string[] = [];
+            for await (const key of store.keys({ collection: FINISHED, limit: BATCH })) {
+                if (fromOrderedKey(key).time < cutoff) keys.push(key);
+            }
+            const gone = await Promise.all(keys.map((key) => this.#recordOf(key, cutoff)));
+            await store.commit([
+                ...keys.map((key) => ({ collection: FINISHED, key })),
+                ...gone.filter((write) => write !== undefined),
+            ]);
+            full = keys.length === BATCH;
+        }
+    }
+
+    async #recordOf(finishedKey: string, cutoff: number) {
+        const { store, spool } = this.#parts;
+        const entry = fromOrderedKey(finishedKey).id;
+        const kind = entry.slice(0, entry.indexOf(" "));
+        const id = entry.slice(kind.length + 1);
+        if (kind === "message") {
+            const message = await loadMessage(store, id);
+            return message?.state === "queued" ? undefined : { collection: MESSAGES, key: id };
+        }
+        const record = await store.get(JOBS, id);
+        if (record === undefined) return undefined;
+        const job = jobFrom(record);
+        // Tried again since it ended: its new end has an entry of its own.
+        if (!isFinal(job.state) || (job.finishedAt ?? 0) >= cutoff) return undefined;
+        if (job.source.kind === "spool") await spool.remove(job.source.name);
+        return { collection: JOBS, key: id };
+    }
+}

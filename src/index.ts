@@ -1,0 +1,21 @@
+/** What a bridge developer imports. */
+export { BridgeMedia } from "./bridge/bridge-media.ts";
+export type {
+    HandedOver,
+    JobInfo,
+    MediaItem,
+    MediaSource,
+    PendingUpload,
+    RemoteMessage,
+    SentMessage,
+    UploadHandle,
+} from "./bridge/message.ts";
+export type { UploadOptions } from "./bridge/message-check.ts";
+export type { BridgeMetricsLike, RegistryLike } from "./bridge/metrics.ts";
+export type { BridgeMediaOptions } from "./bridge/options.ts";
+export { ERRORS, type ErrorCode, MediaError } from "./errors.ts";
+export type { Logger } from "./logger.ts";
+export type { BridgeLike, ClientLike, IntentLike } from "./matrix/client.ts";
+export type { JobState, StoredError } from "./uploads/job.ts";
+export type { StepLimits } from "./uploads/limits.ts";
+export type { Connector, OpenedSource } from "./uploads/sources/source.ts";

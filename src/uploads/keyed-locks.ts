@@ -1,0 +1,17 @@
+/** One holder a key at a time; those who come later wait in line. */
+export class KeyedLocks {
+    readonly #tails = new Map<string, Promise<unknown>>();
+
+    /** Runs `task` once every key is free, and holds them all until it has settled. */
+    hold<T>(keys: readonly string[], task: () => Promise<T>): Promise<T> {
+        const before = Promise.allSettled(keys.map((key) => this.#tails.get(key)));
+        const held = before.then(task);
+        // Every key is taken in one synchronous step, so two holders cannot wait for each other.
+        for (const key of keys) this.#tails.set(key, held);
+        const release = (): void => {
+            for (const key of keys) if (this.#tails.get(key) === held) this.#tails.delete(key);
+        };
+        held.then(release, release);
+        return held;
+    }
+}
