@@ -8,7 +8,18 @@ import type { JobInfo } from "./message.ts";
 export function jobInfo(job: Job, transferredBytes: number): JobInfo {
     const { id, state, uploader, contentUri, messageId, roomId, at, filename, mimetype, size, attempts, error } = job;
     return {
-        ...{ id, state, uploader, contentUri, messageId, roomId, at, filename, mimetype, size, attempts, error },
+        id,
+        state,
+        uploader,
+        contentUri,
+        messageId,
+        roomId,
+        at,
+        filename,
+        mimetype,
+        size,
+        attempts,
+        error,
         transferredBytes,
         createdAt: job.createdAt,
         finishedAt: job.finishedAt,

@@ -88,12 +88,7 @@ export class Metrics {
         });
         for (const key of Object.keys(GAUGES) as (keyof Levels)[]) {
             const read = this.#levels[key];
-            new Gauge({
-                ...named(GAUGES[key]),
-                collect() {
-                    this.set(read());
-                },
-            });
+            const gauge: Gauge = new Gauge({ ...named(GAUGES[key]), collect: () => gauge.set(read()) });
         }
         return {
             finished: new Counter({ ...named(FINISHED), labelNames: ["outcome"] }),

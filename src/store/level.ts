@@ -29,7 +29,7 @@ interface Waiting {
 
 export class LevelStore implements Store {
     readonly #directory: string;
-    #db: Level<string, string>;
+    #db: Level;
     #onDamage: (damage: Damage) => void = () => {};
     #waiting: Waiting[] = [];
     #flushing: Promise<void> | undefined;

@@ -4,7 +4,7 @@ export class KeyedLocks {
 
     /** Runs `task` once every key is free, and holds them all until it has settled. */
     hold<T>(keys: readonly string[], task: () => Promise<T>): Promise<T> {
-        const before = Promise.allSettled(keys.map((key) => this.#tails.get(key)));
+        const before = Promise.allSettled(keys.map(async (key) => this.#tails.get(key)));
         const held = before.then(task);
         // Every key is taken in one synchronous step, so two holders cannot wait for each other.
         for (const key of keys) this.#tails.set(key, held);

@@ -46,9 +46,7 @@ function parseNetwork(text: string): Network {
 
 function contains([base, bits]: Network, address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
     if (base.kind() !== address.kind()) return false;
-    return base.kind() === "ipv4"
-        ? (address as ipaddr.IPv4).match(base as ipaddr.IPv4, bits)
-        : (address as ipaddr.IPv6).match(base as ipaddr.IPv6, bits);
+    return address.match(base, bits);
 }
 
 type Connect = (options: ConnectOptions, callback: (error: Error) => void) => unknown;
@@ -85,7 +83,7 @@ function guardedLookup(allowed: AddressPolicy): LookupFunction {
             if (error !== null) return callback(error, "", 0);
             const usable = found.filter(({ address }) => allowed(address));
             const [first] = usable;
-            if (first === undefined) return callback(refusal(hostname) as NodeJS.ErrnoException, "", 0);
+            if (first === undefined) return callback(refusal(hostname), "", 0);
             if (options.all === true) return callback(null, usable);
             return callback(null, first.address, first.family);
         });

@@ -1,0 +1,97 @@
+import { z } from "zod";
+import type { Logger } from "../logger.ts";
+import { silentLogger } from "../logger.ts";
+import { addressPolicy } from "../uploads/sources/address-guard.ts";
+import type { Connector } from "../uploads/sources/source.ts";
+import { check } from "./check.ts";
+import type { BridgeMediaOptions } from "./options.ts";
+
+/**
+ * The door of `new BridgeMedia()`. Apart from the options' types, so that the published declarations ask nobody to
+ * have zod's types.
+ */
+
+const DAY = 24 * 3600_000;
+const time = (fallback: number, what: string) =>
+    z
+        .int()
+        .min(10)
+        .max(7 * DAY)
+        .default(fallback)
+        .describe(what);
+
+/** The options that plain data can express, with their defaults: the source of `config.schema.yaml`. */
+export const dataOptions = z.strictObject({
+    dataDir: z.string().min(1).describe("Folder for the journal and the spool. One process at a time."),
+    concurrency: z.int().min(1).max(256).default(4).describe("Transfers at once."),
+    maxPendingJobs: z
+        .int()
+        .min(1)
+        .default(200_000)
+        .describe(
+            "Messages and upload jobs that may be pending together; beyond it sending is refused for the time being.",
+        ),
+    maxFileBytes: z
+        .int()
+        .min(1)
+        .optional()
+        .describe("Largest file in bytes. Without it: what the homeserver allows the uploading user."),
+    maxSpoolBytes: z
+        .int()
+        .min(0)
+        .default(10 * 2 ** 30)
+        .describe("Bytes on disk for files that have to be spooled."),
+    maxAttempts: z.int().min(1).max(100).default(10).describe("Tries of an upload that fails by the file's own fault."),
+    allowPrivateAddresses: z
+        .union([z.boolean(), z.array(z.string())])
+        .default(false)
+        .describe("Whether sources may lead into private networks: true for all, or a list of networks."),
+    uploadAs: z.enum(["sender", "bot"]).default("sender").describe("Whose quota and upload limit count."),
+    onFailure: z
+        .enum(["notice", "keep"])
+        .default("notice")
+        .describe("What becomes of an event whose file cannot come: an edit that says why, or nothing."),
+    reserveAhead: z.int().min(0).max(5).default(2).describe("Reservations kept ahead for each user that sends media."),
+    keepResultsMs: z
+        .int()
+        .min(60_000)
+        .default(7 * DAY)
+        .describe("How long results are remembered, in milliseconds."),
+    timeLimits: z
+        .strictObject({
+            connectMs: time(10_000, "To resolve a name, to connect, for the TLS handshake: each."),
+            headersMs: time(30_000, "From the request until the answer's headers."),
+            idleMs: time(60_000, "Without a single byte."),
+            totalMs: time(DAY / 4, "For one whole try of a transfer."),
+        })
+        .prefault({})
+        .describe("Time limits of a transfer's steps, in milliseconds."),
+});
+
+const isFunction = (value: unknown): boolean => typeof value === "function";
+const connector = z.custom<Connector>(
+    (value) => typeof value === "object" && value !== null && isFunction((value as Partial<Connector>).open),
+    "must have open(ref, options)",
+);
+const logger = z.custom<Logger>(
+    (value) =>
+        typeof value === "object" &&
+        value !== null &&
+        (["debug", "info", "warn", "error"] as const).every((level) => isFunction((value as Partial<Logger>)[level])),
+    "must have debug, info, warn and error",
+);
+
+const allOptions = dataOptions.extend({
+    connectors: z.record(z.string(), connector).default({}),
+    logger: logger.default(silentLogger),
+});
+
+/** The options with every default filled in. */
+export type CheckedOptions = z.output<typeof allOptions>;
+
+/** Throws INVALID_OPTION naming the option. */
+export function checkOptions(options: BridgeMediaOptions): CheckedOptions {
+    const checked = check<CheckedOptions>(allOptions, options, "INVALID_OPTION", "options");
+    addressPolicy(checked.allowPrivateAddresses);
+    return checked;
+}

@@ -1,0 +1,163 @@
+import { expect } from "chai";
+import type { MediaError } from "../../src/index.ts";
+import { bodies, messages } from "../support/download.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
+import { type Remote, someBytes, startRemote } from "../support/remote.ts";
+import { until } from "../support/until.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+const isSend = ({ method, path }: { method: string; path: string }): boolean =>
+    method === "PUT" && path.includes("/send/");
+
+describe("the outbox", () => {
+    let world: World;
+    let remote: Remote;
+    let alice: string;
+    let roomId: string;
+    beforeEach(async () => {
+        world = await openWorld();
+        remote = await startRemote();
+        alice = world.ghost("alice");
+        roomId = await world.room(alice);
+    });
+    afterEach(async () => {
+        await world.close();
+        await remote.close();
+    });
+
+    /** Answers the first `times` sendings with `answer`, then lets them through. */
+    function disturb(times: number, answer: NonNullable<ReturnType<Parameters<World["homeserver"]["intercept"]>[0]>>) {
+        const seen: string[] = [];
+        world.homeserver.intercept((request) => {
+            if (!isSend(request)) return undefined;
+            seen.push(request.path);
+            return seen.length <= times ? answer : undefined;
+        });
+        return seen;
+    }
+
+    async function sendThree(): Promise<void> {
+        const media = world.component();
+        await media.start();
+        await Promise.all(["one", "two", "three"].map((body) => media.send(textMessage(roomId, alice, body))));
+        await media.close();
+    }
+
+    it("waits as a 429 says, and keeps the order", async () => {
+        disturb(2, { status: 429, body: { errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 150 } });
+        const began = Date.now();
+        await sendThree();
+        expect(Date.now() - began).to.be.at.least(300);
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["one", "two", "three"]);
+    });
+
+    it("repeats after a 5xx and after a lost connection, in the same words", async () => {
+        for (const answer of [{ status: 502, body: {} }, { drop: "before" }, { drop: "after" }] as const) {
+            const seen = disturb(1, answer);
+            await sendThree();
+            const [first, second] = seen.map((path) => path.split("?")[0]);
+            if (!("drop" in answer) || answer.drop === "before") expect(second).to.equal(first);
+        }
+        const three = ["one", "two", "three"];
+        expect(bodies(world.homeserver, roomId)).to.deep.equal([...three, ...three, ...three]);
+    });
+
+    it("does not double an event whose answer was lost and whose transaction the homeserver forgot", async () => {
+        await world.close();
+        world = await openWorld({ txnMemoryMs: 0 });
+        roomId = await world.room(alice);
+        const seen = disturb(1, { drop: "after" });
+        await sendThree();
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["one", "two", "three"]);
+        expect(seen).to.have.length(3);
+    });
+
+    it("a final refusal fails that message only, with a typed error that stays", async () => {
+        const media = world.component();
+        await media.start();
+        const large = textMessage(roomId, alice, "too large");
+        world.homeserver.intercept((request) =>
+            isSend(request) && messages(world.homeserver, roomId).length === 1
+                ? { status: 413, body: { errcode: "M_TOO_LARGE" } }
+                : undefined,
+        );
+        const first = media.send(textMessage(roomId, alice, "one"));
+        const second = media.send(large).catch((error: MediaError) => error);
+        await first;
+        expect(await second).to.include({ code: "EVENT_TOO_LARGE" });
+        expect(await media.send(large).catch((error: MediaError) => error)).to.include({ code: "EVENT_TOO_LARGE" });
+    });
+
+    it("a refused media message gives its address back", async () => {
+        const media = world.component({ reserveAhead: 1 });
+        await media.start();
+        const url = remote.file(someBytes(10));
+        await (await media.send(photoMessage(roomId, alice, { kind: "http", url }))).uploads[0]?.done;
+        await until(() => world.homeserver.pendingMedia(alice) === 1);
+        const stop = world.homeserver.intercept((request) =>
+            isSend(request) ? { status: 400, body: { errcode: "M_BAD_JSON" } } : undefined,
+        );
+        const refused = await media
+            .send(photoMessage(roomId, alice, { kind: "http", url }))
+            .catch((e: MediaError) => e);
+        expect(refused).to.include({ code: "EVENT_REFUSED" });
+        stop();
+        const creates = () => world.homeserver.requests.filter(({ path }) => path.includes("/media/v1/create")).length;
+        const before = creates();
+        const sent = await media.send(
+            photoMessage(roomId, alice, { kind: "http", url: remote.on("/never", () => {}) }),
+        );
+        expect(sent.uploads[0]?.contentUri).to.match(/^mxc:/);
+        const made = world.homeserver.requests.findLastIndex(isSend);
+        expect(
+            world.homeserver.requests.slice(0, made).filter(({ path }) => path.includes("/media/v1/create")),
+        ).to.have.length(before);
+    });
+
+    it("brings in a ghost that was never registered, one that never joined, and one that was kicked", async () => {
+        const media = world.component();
+        await media.start();
+        await media.send(textMessage(roomId, world.ghost("newcomer"), "new"));
+        const created = await world.request(world.bot, "POST", "/createRoom", { preset: "private_chat" });
+        const inviteOnly = String(created["room_id"]);
+        await media.send(textMessage(inviteOnly, alice, "invited"));
+        await world.request(world.bot, "POST", `/rooms/${roomId}/kick`, { user_id: alice });
+        await media.send(textMessage(roomId, alice, "back"));
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["new", "back"]);
+        expect(bodies(world.homeserver, inviteOnly)).to.deep.equal(["invited"]);
+    });
+
+    it("refuses what the ghost may not say, and goes on", async () => {
+        const media = world.component();
+        await media.start();
+        const refused = await media
+            .send(textMessage(roomId, "@stranger:example.org", "who?"))
+            .catch((error: MediaError) => error);
+        expect(refused).to.include({ code: "FORBIDDEN" });
+        await media.send(textMessage(roomId, alice, "fine"));
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["fine"]);
+    });
+
+    it("a room that is stuck does not hold up another", async () => {
+        const other = await world.room(alice);
+        const stop = world.homeserver.intercept((request) =>
+            isSend(request) && request.path.includes(encodeURIComponent(roomId))
+                ? { status: 503, body: {} }
+                : undefined,
+        );
+        const media = world.component();
+        await media.start();
+        const stuck = media.send(textMessage(roomId, alice, "later"));
+        for (let index = 0; index < 5; index++) await media.send(textMessage(other, alice, `${index}`));
+        expect(bodies(world.homeserver, other)).to.have.length(5);
+        stop();
+        await stuck;
+    });
+
+    it("passes the timestamp on", async () => {
+        const media = world.component();
+        await media.start();
+        await media.send(textMessage(roomId, alice, "then", { timestamp: 1_600_000_000_000 }));
+        expect(messages(world.homeserver, roomId)[0]?.origin_server_ts).to.equal(1_600_000_000_000);
+    });
+});

@@ -1,0 +1,117 @@
+import { expect } from "chai";
+import { bodies, download, messages } from "../support/download.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
+import { type Remote, sha256, someBytes, startRemote } from "../support/remote.ts";
+import { until } from "../support/until.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+const isCreate = ({ path }: { path: string }): boolean => path.includes("/media/v1/create");
+
+describe("reservations", () => {
+    let world: World;
+    let remote: Remote;
+    const alice = "@ghost_alice:example.org";
+    let roomId: string;
+    async function open(options: Parameters<typeof openWorld>[0] = {}): Promise<void> {
+        world = await openWorld(options);
+        roomId = await world.room(alice);
+    }
+    beforeEach(async () => {
+        remote = await startRemote();
+    });
+    afterEach(async () => {
+        await world.close();
+        await remote.close();
+    });
+
+    it("are kept ahead, journaled, and used again after a restart", async () => {
+        await open();
+        const url = remote.file(someBytes(100));
+        const first = world.component();
+        await first.start();
+        await (await first.send(photoMessage(roomId, alice, { kind: "http", url }))).uploads[0]?.done;
+        await until(() => world.homeserver.pendingMedia(alice) === 2);
+        await first.close();
+
+        const before = world.homeserver.requests.filter(isCreate).length;
+        const second = world.component();
+        await second.start();
+        await second.send(photoMessage(roomId, alice, { kind: "http", url }));
+        const sending = world.homeserver.requests.findLastIndex(({ path }) => path.includes("/send/"));
+        expect(world.homeserver.requests.slice(0, sending).filter(isCreate)).to.have.length(before);
+    });
+
+    it("a user at its limit waits for its own uploads, not for the told time", async () => {
+        await open({ rateLimited: true, maxPendingMedia: 2 });
+        const media = world.component();
+        await media.start();
+        const url = remote.file(someBytes(2000));
+        const sent = await Promise.all(
+            Array.from({ length: 8 }, () => media.send(photoMessage(roomId, alice, { kind: "http", url }))),
+        );
+        for (const { uploads } of sent) await uploads[0]?.done;
+        expect(messages(world.homeserver, roomId)).to.have.length(8);
+    });
+
+    it("one message with more files than the user may reserve does not wait for itself", async () => {
+        await open({ rateLimited: true, maxPendingMedia: 2 });
+        const media = world.component();
+        await media.start();
+        const files = Array.from({ length: 5 }, () => someBytes(3000));
+        const sent = await media.send({
+            id: "gallery",
+            roomId,
+            sender: alice,
+            content: { msgtype: "m.gallery", body: "five" },
+            media: files.map((bytes, index) => ({
+                at: ["items", String(index)],
+                source: { kind: "http", url: remote.file(bytes) },
+            })),
+        });
+        for (const [index, upload] of sent.uploads.entries()) {
+            await upload.done;
+            const { body } = await download(world.homeserver, upload.contentUri ?? "");
+            expect(sha256(body)).to.equal(sha256(files[index] ?? Buffer.alloc(0)));
+        }
+    });
+
+    it("a server without /create gets the files first, in order, and is asked once", async () => {
+        await open({ features: { create: false } });
+        const media = world.component();
+        await media.start();
+        const bytes = someBytes(50_000);
+        const url = remote.file(bytes);
+        const content = (body: string) => ({ msgtype: "m.image", body, info: { mimetype: "image/jpeg" } });
+        const sends = await Promise.all([
+            media.send(textMessage(roomId, alice, "one")),
+            media.send(photoMessage(roomId, alice, { kind: "http", url }, { content: content("two") })),
+            media.send(textMessage(roomId, alice, "three")),
+            media.send(
+                photoMessage(roomId, alice, { kind: "http", url: `${remote.url}/gone` }, { content: content("four") }),
+            ),
+            media.send(textMessage(roomId, alice, "five")),
+        ]);
+        const shown = bodies(world.homeserver, roomId);
+        expect(shown.slice(0, 3)).to.deep.equal(["one", "two", "three"]);
+        expect(shown[3]).to.contain("could not be bridged");
+        expect(shown[4]).to.equal("five");
+        const { body } = await download(world.homeserver, sends[1]?.uploads[0]?.contentUri ?? "");
+        expect(sha256(body)).to.equal(sha256(bytes));
+        expect(world.homeserver.requests.filter(isCreate)).to.have.length(1);
+    });
+
+    it("upload() gives an MXC at once, for code that sends its events itself", async () => {
+        await open();
+        const media = world.component();
+        await media.start();
+        const bytes = someBytes(70_000);
+        const { contentUri, done } = await media.upload(
+            { kind: "buffer", data: bytes },
+            { userId: alice, mimetype: "image/png" },
+        );
+        expect(contentUri).to.match(/^mxc:\/\/example\.org\//);
+        await done;
+        expect((await download(world.homeserver, contentUri)).body.equals(bytes)).to.equal(true);
+        expect(world.homeserver.media(contentUri)?.contentType).to.equal("image/png");
+    });
+});
