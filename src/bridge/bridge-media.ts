@@ -5,27 +5,13 @@ import type { Logger } from "../logger.ts";
 import { ActingUsers, type BridgeLike } from "../matrix/client.ts";
 import { LevelStore } from "../store/level.ts";
 import type { Store, Write } from "../store/store.ts";
-import {
-    isFinal,
-    JOBS,
-    type Job,
-    type JobState,
-    jobFrom,
-    jobWrites,
-    SCHEDULE,
-    transition,
-    WAITING,
-} from "../uploads/job.ts";
+import { isFinal, JOBS, type Job, type JobState, jobFrom } from "../uploads/job.ts";
+import { createEngine, type Engine } from "../uploads/engine.ts";
 import { UploadQueue } from "../uploads/queue.ts";
-import { addressPolicy } from "../uploads/sources/address-guard.ts";
-import { ConnectorSource } from "../uploads/sources/connector.ts";
-import { FileSource } from "../uploads/sources/file.ts";
-import { HttpSource } from "../uploads/sources/http.ts";
 import { Spool } from "../uploads/sources/spool.ts";
-import { HomeserverTarget } from "../uploads/targets/homeserver.ts";
-import { transfer } from "../uploads/transfer.ts";
-import { UploadLimits } from "../uploads/upload-limits.ts";
 import { Admission, type Admitted } from "./admission.ts";
+import { Backlog } from "./backlog.ts";
+import { uploadAlone } from "./bare-upload.ts";
 import { JobEnds, jobInfo } from "./job-info.ts";
 import type { JobInfo, MediaSource, PendingUpload, RemoteMessage, SentMessage, UploadHandle } from "./message.ts";
 import { checkMessage, checkSource, checkUploadOptions, type UploadOptions } from "./message-check.ts";
@@ -33,8 +19,9 @@ import { type BridgeMetricsLike, Metrics, type RegistryLike } from "./metrics.ts
 import type { BridgeMediaOptions } from "./options.ts";
 import { type CheckedOptions, checkOptions } from "./options-check.ts";
 import { Outbox } from "./outbox.ts";
-import { finishedWrite, loadJobs, loadMessage, type MessageRecord, OUTBOX, REVISE } from "./records.ts";
-import { Reservations, takenWrite } from "./reservations.ts";
+import { Outcomes } from "./outcomes.ts";
+import { finishedWrite, loadJobs, type MessageRecord, REVISE } from "./records.ts";
+import { Reservations } from "./reservations.ts";
 import { Revisions } from "./revisions.ts";
 import { openSequence } from "./sequence.ts";
 import { Sweeper } from "./sweeper.ts";
@@ -53,7 +40,8 @@ export class BridgeMedia {
     readonly #users: ActingUsers;
     readonly #store: Store;
     readonly #spool: Spool;
-    readonly #http: HttpSource;
+    readonly #engine: Engine;
+    readonly #backlog: Backlog;
     readonly #reservations: Reservations;
     readonly #queue: UploadQueue;
     readonly #outbox: Outbox;
@@ -63,12 +51,9 @@ export class BridgeMedia {
     readonly #metrics: Metrics;
     readonly #ends: JobEnds;
     readonly #events = new EventEmitter();
-    /** Calls of `send()` that wait for their outcome, by message id. */
-    readonly #outcomes = new EventEmitter().setMaxListeners(0);
+    readonly #outcomes = new Outcomes();
     readonly #sending = new Map<string, Promise<SentMessage>>();
     readonly #closing = new AbortController();
-    #pendingMessages = 0;
-    #pendingJobs = 0;
     #nextSequence: () => string = () => "";
     #state: "new" | "started" | "closed" = "new";
 
@@ -82,31 +67,26 @@ export class BridgeMedia {
         this.#options = checked;
         this.#logger = checked.logger;
         this.#users = new ActingUsers(bridge);
-        const { logger, onFailure, timeLimits: limits } = checked;
+        const { logger, onFailure } = checked;
         const users = this.#users;
         const store = new LevelStore(join(checked.dataDir, "journal"));
         this.#store = store;
         this.#spool = new Spool(join(checked.dataDir, "spool"), checked.maxSpoolBytes);
-        this.#http = new HttpSource(addressPolicy(checked.allowPrivateAddresses), limits);
-        this.#reservations = new Reservations({ store, users, logger, ahead: checked.reserveAhead });
-        const transferParts = {
-            sources: {
-                http: this.#http,
-                file: new FileSource(),
-                connector: new ConnectorSource(checked.connectors),
-                spool: this.#spool,
-            },
-            target: new HomeserverTarget(users, limits),
+        this.#engine = createEngine({
+            ...checked,
+            users,
             spool: this.#spool,
-            uploadLimits: new UploadLimits(users, checked.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger),
-            limits,
-        };
+            connectors: checked.connectors,
+            maxFileBytes: checked.maxFileBytes,
+        });
+        this.#backlog = new Backlog(checked.maxPendingJobs);
+        this.#reservations = new Reservations({ store, users, logger, ahead: checked.reserveAhead });
         this.#queue = new UploadQueue({
             store,
             logger,
             concurrency: checked.concurrency,
             maxAttempts: checked.maxAttempts,
-            transfer: (job, signal, onBytes) => transfer(job, transferParts, signal, onBytes),
+            transfer: (job, signal, onBytes) => this.#engine.transfer(job, signal, onBytes),
             alongside,
             onChange: (job, bytes) => this.#jobChanged(job, bytes),
         });
@@ -117,7 +97,7 @@ export class BridgeMedia {
             onFailure,
             nextSequence,
             onQueued: (edit) => {
-                this.#pendingMessages++;
+                this.#backlog.add(1, 0);
                 this.#outbox.notify(edit.roomId);
             },
         });
@@ -143,8 +123,8 @@ export class BridgeMedia {
         this.#sweeper = new Sweeper({ store, spool: this.#spool, logger, keepResultsMs: checked.keepResultsMs });
         this.#ends = new JobEnds(store);
         this.#metrics = new Metrics({
-            pendingMessages: () => this.#pendingMessages,
-            pendingJobs: () => this.#pendingJobs,
+            pendingMessages: () => this.#backlog.messages,
+            pendingJobs: () => this.#backlog.jobs,
             activeTransfers: () => this.#queue.active,
             reservations: () => this.#reservations.count,
             spoolBytes: () => this.#spool.usedBytes,
@@ -164,7 +144,7 @@ export class BridgeMedia {
         this.#nextSequence = await openSequence(this.#store);
         await this.#spool.start((name) => this.#isSpoolNeeded(name));
         await this.#reservations.start();
-        await this.#countPending();
+        await this.#backlog.takeStock(this.#store);
         this.#state = "started";
         this.#queue.start();
         await this.#outbox.start();
@@ -203,16 +183,23 @@ export class BridgeMedia {
         this.#assertStarted();
         const checkedSource = checkSource(source);
         const { userId, backfill = false, ...known } = checkUploadOptions(options);
-        this.#enterBacklog(0, 1);
+        this.#backlog.enter(0, 1);
         let spooled: Job[] = [];
         try {
             const uploader = this.#uploaderOf(userId);
             const of = { mimetype: undefined, filename: undefined, size: undefined, ...known, uploader, backfill };
             const job = await this.#admission.newJob(checkedSource, of);
             spooled = [job];
-            return this.#handle(job.id, await this.#uploadJob(job));
+            const contentUri = await uploadAlone(job, {
+                store: this.#store,
+                queue: this.#queue,
+                reservations: this.#reservations,
+                closing: this.#closing.signal,
+                onJob: (changed) => this.#jobChanged(changed, 0),
+            });
+            return this.#handle(job.id, contentUri);
         } catch (error) {
-            this.#pendingJobs--;
+            this.#backlog.add(0, -1);
             await this.#admission.discard(spooled);
             throw error;
         }
@@ -231,7 +218,7 @@ export class BridgeMedia {
     async retry(jobId: string): Promise<void> {
         this.#assertStarted();
         await this.#queue.retry(jobId);
-        this.#pendingJobs++;
+        this.#backlog.add(0, 1);
     }
 
     /** Ends a job; its event is edited as after a failure. Rejects with JOB_UNKNOWN. */
@@ -270,9 +257,9 @@ export class BridgeMedia {
         await Promise.all([this.#queue.close(), this.#outbox.close(), this.#reservations.close()]);
         await this.#revisions.close();
         await this.#sweeper.close();
-        for (const id of this.#outcomes.eventNames()) this.#outcomes.emit(id, undefined, new MediaError("CLOSED"));
+        this.#outcomes.close();
         await Promise.allSettled(this.#sending.values());
-        this.#http.close();
+        this.#engine.close();
         await this.#store.close();
     }
 
@@ -290,30 +277,22 @@ export class BridgeMedia {
         let entered = false;
         try {
             const admitted = await this.#admission.admit(message, () => {
-                this.#enterBacklog(1, files);
+                this.#backlog.enter(1, files);
                 entered = true;
             });
             for (const job of admitted.jobs) this.#events.emit("job", jobInfo(job, 0));
             return admitted;
         } catch (error) {
-            if (entered) {
-                this.#pendingMessages--;
-                this.#pendingJobs -= files;
-            }
+            if (entered) this.#backlog.add(-1, -files);
             throw error;
         }
     }
 
-    /** Waits for a queued message's outcome, listening before its lane is woken. */
     #outcomeOf({ id, roomId }: MessageRecord): Promise<MessageRecord> {
-        return new Promise((resolve, reject) => {
-            this.#outcomes.once(id, (outcome: MessageRecord | undefined, error: MediaError | undefined) => {
-                if (outcome === undefined || error !== undefined) reject(error ?? new MediaError("CLOSED"));
-                else resolve(outcome);
-            });
-            if (this.#state === "closed") this.#outcomes.emit(id, undefined, new MediaError("CLOSED"));
-            else this.#outbox.notify(roomId);
-        });
+        // Listening before the lane is woken: the outcome may come at once.
+        const outcome = this.#outcomes.of(id);
+        this.#outbox.notify(roomId);
+        return outcome;
     }
 
     async #sent({ id, roomId, eventId = "", jobs }: MessageRecord): Promise<SentMessage> {
@@ -342,41 +321,10 @@ export class BridgeMedia {
         };
     }
 
-    async #uploadJob(job: Job): Promise<string> {
-        const { signal } = this.#closing;
-        for (let attempt = 0; ; attempt++) {
-            this.#assertStarted();
-            const obtained = await this.#reservations.obtain(job.uploader, signal).catch((error: unknown) => {
-                if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return undefined;
-                throw error;
-            });
-            if (obtained === undefined) return this.#uploadInOneStep(job);
-            if ("blockedForMs" in obtained) {
-                await this.#reservations.waitForPlace(job.uploader, obtained.blockedForMs, signal);
-                continue;
-            }
-            const { contentUri, expiresAt } = obtained.reservation;
-            const reserved = transition(job, { type: "reserve", contentUri, expiresAt }) ?? job;
-            const { job: ready } = this.#queue.releaseWrites(reserved);
-            await this.#store.commit([...jobWrites(undefined, ready), takenWrite(obtained.reservation)]);
-            this.#jobChanged(ready, 0);
-            this.#queue.poke();
-            this.#reservations.keepAhead(job.uploader);
-            return contentUri;
-        }
-    }
-
-    async #uploadInOneStep(job: Job): Promise<string> {
-        await this.#store.commit(jobWrites(undefined, job));
-        const { contentUri, error } = await this.#queue.runNow(job, this.#closing.signal);
-        if (contentUri === undefined) throw new MediaError(error?.code ?? "UPLOAD_REFUSED", { cause: error });
-        return contentUri;
-    }
-
     #jobChanged(job: Job, transferredBytes: number): void {
         this.#events.emit("job", jobInfo(job, transferredBytes));
         if (!isFinal(job.state)) return;
-        this.#pendingJobs--;
+        this.#backlog.add(0, -1);
         this.#metrics.jobEnded(job.state, transferredBytes);
         this.#ends.ended(job);
         this.#reservations.placeFreed(job.uploader);
@@ -389,9 +337,9 @@ export class BridgeMedia {
     }
 
     #messageEnded(message: MessageRecord, error: MediaError | undefined): void {
-        this.#pendingMessages--;
+        this.#backlog.add(-1, 0);
         this.#metrics.messageEnded(error === undefined ? "sent" : "refused");
-        this.#outcomes.emit(message.id, message, error);
+        this.#outcomes.ended(message);
         if (error !== undefined) {
             this.#logger.warn("The homeserver refused a message", {
                 id: message.id,
@@ -421,32 +369,9 @@ export class BridgeMedia {
         );
     }
 
-    /** Counts what an earlier run left. */
-    async #countPending(): Promise<void> {
-        for await (const [, entry] of this.#store.range({ collection: OUTBOX })) {
-            this.#pendingMessages++;
-            const message = await loadMessage(this.#store, String(entry["id"]));
-            const jobs = await loadJobs(this.#store, message?.jobs ?? []);
-            // The others are in the schedule already, and counted there.
-            this.#pendingJobs += jobs.filter(({ state }) => state === "unreserved" || state === "reserved").length;
-        }
-        for (const collection of [SCHEDULE, WAITING]) {
-            for await (const _ of this.#store.keys({ collection })) this.#pendingJobs++;
-        }
-    }
-
     #assertStarted(): void {
         if (this.#state === "new") throw new MediaError("NOT_STARTED");
         if (this.#state === "closed") throw new MediaError("CLOSED");
-    }
-
-    /** Counts new work in, or throws BACKLOG_FULL. */
-    #enterBacklog(messages: number, jobs: number): void {
-        const pending = this.#pendingMessages + this.#pendingJobs;
-        if (pending >= this.#options.maxPendingJobs)
-            throw new MediaError("BACKLOG_FULL", { detail: `${pending} pending` });
-        this.#pendingMessages += messages;
-        this.#pendingJobs += jobs;
     }
 }
 

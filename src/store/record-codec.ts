@@ -13,9 +13,9 @@ export type Decoded =
     | { readonly kind: "newer"; readonly version: number }
     | { readonly kind: "damaged"; readonly finding: string };
 
-export function encodeRecord(key: string, record: StoredRecord): string {
+export function encodeRecord(key: string, record: StoredRecord, version = SCHEMA_VERSION): string {
     const body = JSON.stringify(record);
-    return `${SCHEMA_VERSION} ${checksum(key, body)} ${body}`;
+    return `${version} ${checksum(key, body)} ${body}`;
 }
 
 export function decodeRecord(key: string, value: string): Decoded {

@@ -1,0 +1,52 @@
+import { MediaError } from "../errors.ts";
+import type { Store } from "../store/store.ts";
+import { SCHEDULE, WAITING } from "../uploads/job.ts";
+import { loadJobs, loadMessage, OUTBOX } from "./records.ts";
+
+/** How much work is pending, and the bound on it. */
+export class Backlog {
+    readonly #max: number;
+    #messages = 0;
+    #jobs = 0;
+
+    constructor(max: number) {
+        this.#max = max;
+    }
+
+    /** Journaled and not yet accepted or refused. */
+    get messages(): number {
+        return this.#messages;
+    }
+
+    /** Journaled and not yet at their end. */
+    get jobs(): number {
+        return this.#jobs;
+    }
+
+    /** Counts new work in, before it is journaled. Throws BACKLOG_FULL. */
+    enter(messages: number, jobs: number): void {
+        const pending = this.#messages + this.#jobs;
+        if (pending >= this.#max) throw new MediaError("BACKLOG_FULL", { detail: `${pending} pending` });
+        this.add(messages, jobs);
+    }
+
+    /** Counts work in or out (negative) that the bound does not refuse. */
+    add(messages: number, jobs: number): void {
+        this.#messages += messages;
+        this.#jobs += jobs;
+    }
+
+    /** Counts what an earlier run left. */
+    async takeStock(store: Store): Promise<void> {
+        for await (const [, entry] of store.range({ collection: OUTBOX })) {
+            const message = await loadMessage(store, String(entry["id"]));
+            const jobs = await loadJobs(store, message?.jobs ?? []);
+            // The others are in the schedule already, and counted there.
+            const unscheduled = jobs.filter(({ state }) => state === "unreserved" || state === "reserved").length;
+            this.add(1, unscheduled);
+        }
+        for (const collection of [SCHEDULE, WAITING]) {
+            for await (const _ of store.keys({ collection })) this.add(0, 1);
+        }
+    }
+}

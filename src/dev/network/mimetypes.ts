@@ -1,0 +1,53 @@
+import { extname } from "node:path";
+
+/** What people have in their folders; anything else travels as bytes of no known kind. */
+const BY_EXTENSION: Readonly<Record<string, string>> = {
+    aac: "audio/aac",
+    avi: "video/x-msvideo",
+    avif: "image/avif",
+    bmp: "image/bmp",
+    css: "text/css",
+    csv: "text/csv",
+    docx: "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    epub: "application/epub+zip",
+    flac: "audio/flac",
+    gif: "image/gif",
+    gz: "application/gzip",
+    heic: "image/heic",
+    html: "text/html",
+    jpeg: "image/jpeg",
+    jpg: "image/jpeg",
+    js: "text/javascript",
+    json: "application/json",
+    m4a: "audio/mp4",
+    m4v: "video/mp4",
+    md: "text/markdown",
+    mkv: "video/x-matroska",
+    mov: "video/quicktime",
+    mp3: "audio/mpeg",
+    mp4: "video/mp4",
+    odt: "application/vnd.oasis.opendocument.text",
+    oga: "audio/ogg",
+    ogg: "audio/ogg",
+    opus: "audio/ogg",
+    pdf: "application/pdf",
+    png: "image/png",
+    pptx: "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    svg: "image/svg+xml",
+    tar: "application/x-tar",
+    tif: "image/tiff",
+    tiff: "image/tiff",
+    txt: "text/plain",
+    wav: "audio/wav",
+    webm: "video/webm",
+    webp: "image/webp",
+    xlsx: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    xml: "application/xml",
+    yaml: "application/yaml",
+    yml: "application/yaml",
+    zip: "application/zip",
+};
+
+export function mimetypeOf(name: string): string {
+    return BY_EXTENSION[extname(name).slice(1).toLowerCase()] ?? "application/octet-stream";
+}

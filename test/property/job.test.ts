@@ -1,0 +1,83 @@
+import { expect } from "chai";
+import fc from "fast-check";
+import { MediaError } from "../../src/errors.ts";
+import type { StoredRecord } from "../../src/store/store.ts";
+import { isFinal, type Job, type JobEvent, jobWrites, SCHEDULE, transition, WAITING } from "../../src/uploads/job.ts";
+
+const time = fc.integer({ min: 0, max: 4e12 });
+const error = fc.constantFrom(new MediaError("SOURCE_UNAVAILABLE"), new MediaError("SOURCE_NOT_FOUND"));
+const event: fc.Arbitrary<JobEvent> = fc.oneof(
+    fc.record({
+        type: fc.constant("reserve" as const),
+        contentUri: fc.constant("mxc://a/b"),
+        expiresAt: fc.option(time, { nil: undefined }),
+    }),
+    fc.record({ type: fc.constant("release" as const), dueAt: time }),
+    fc.constant({ type: "begin" as const }),
+    fc.record({ type: fc.constant("finish" as const), size: fc.nat(), contentUri: fc.constant("mxc://a/b"), at: time }),
+    fc.record({ type: fc.constant("postpone" as const), error, at: time, notBefore: time, ownFault: fc.boolean() }),
+    fc.constant({ type: "promote" as const }),
+    fc.constant({ type: "park" as const }),
+    fc.record({ type: fc.constant("fail" as const), error, at: time }),
+    fc.record({ type: fc.constant("retry" as const), dueAt: time }),
+    fc.record({ type: fc.constant("cancel" as const), at: time }),
+);
+
+const fresh: Job = {
+    id: "job",
+    state: "unreserved",
+    uploader: "@a:b",
+    source: { kind: "http", url: "https://files.example.org/x?token=secret", headers: { cookie: "secret" } },
+    createdAt: 0,
+    backfill: false,
+    attempts: 0,
+};
+
+describe("a job's transitions", () => {
+    it("keep the journal and the queue's index in step, whatever happens", () => {
+        fc.assert(
+            fc.property(fc.array(event, { maxLength: 40 }), (events) => {
+                const journal = new Map<string, StoredRecord>();
+                const write = (writes: ReturnType<typeof jobWrites>): void => {
+                    for (const { collection, key, record } of writes) {
+                        if (record === undefined) journal.delete(`${collection} ${key}`);
+                        else journal.set(`${collection} ${key}`, record);
+                    }
+                };
+                let job = fresh;
+                write(jobWrites(undefined, job));
+                for (const step of events) {
+                    const next = transition(job, step);
+                    if (next === undefined) continue;
+                    write(jobWrites(job, next));
+                    job = next;
+                    const places = [...journal.keys()].filter(
+                        (key) => key.startsWith(SCHEDULE) || key.startsWith(WAITING),
+                    );
+                    const queued = (job.state === "ready" || job.state === "transferring") && job.dueAt !== undefined;
+                    expect(places).to.have.length(queued ? 1 : 0);
+                    if (queued)
+                        expect(places[0]?.startsWith(job.notBefore === undefined ? SCHEDULE : WAITING)).to.equal(true);
+                    expect(journal.get("job job")).to.equal(job);
+                }
+            }),
+        );
+    });
+
+    it("leave a final state only by retry of a failure", () => {
+        fc.assert(
+            fc.property(fc.array(event, { maxLength: 30 }), event, (events, last) => {
+                const job = events.reduce((current, step) => transition(current, step) ?? current, fresh);
+                if (!isFinal(job.state)) return;
+                const next = transition(job, last);
+                expect(next === undefined || (job.state === "failed" && last.type === "retry")).to.equal(true);
+            }),
+        );
+    });
+
+    it("forget the source's secrets when the file is there", () => {
+        const begun = transition({ ...fresh, state: "ready", dueAt: 1 }, { type: "begin" });
+        const done = begun && transition(begun, { type: "finish", size: 1, contentUri: "mxc://a/b", at: 2 });
+        expect(JSON.stringify(done)).not.to.contain("secret");
+    });
+});

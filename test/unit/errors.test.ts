@@ -1,0 +1,28 @@
+import { readFile } from "node:fs/promises";
+import { expect } from "chai";
+import { asMediaError, ERRORS, type ErrorCode, MediaError } from "../../src/errors.ts";
+
+describe("the table of errors", () => {
+    it("is listed in docs/failures.md, code by code, with the right word on retrying", async () => {
+        const page = await readFile(new URL("../../docs/failures.md", import.meta.url), "utf8");
+        const rows = new Map(
+            [...page.matchAll(/^\| `([A-Z_]+)` \|(.*)\|$/gm)].map(([, code = "", cells = ""]) => [
+                code,
+                cells.split("|"),
+            ]),
+        );
+        expect([...rows.keys()].toSorted()).to.deep.equal(Object.keys(ERRORS).toSorted());
+        for (const [code, cells] of rows) {
+            expect(cells.at(-1)?.trim().startsWith("yes"), code).to.equal(ERRORS[code as ErrorCode].retryable);
+        }
+    });
+
+    it("gives every error its code, its cause and the field in the message", () => {
+        const cause = new Error("below");
+        const error = new MediaError("INVALID_ARGUMENT", { cause, field: "media[0].at", detail: "too short" });
+        expect(error).to.include({ code: "INVALID_ARGUMENT", retryable: false, field: "media[0].at", cause });
+        expect(error.message).to.match(/^media\[0\]\.at: .* \(too short\)$/);
+        expect(asMediaError(error)).to.equal(error);
+        expect(asMediaError(cause)).to.include({ code: "INTERNAL", cause });
+    });
+});

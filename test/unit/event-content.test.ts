@@ -1,0 +1,76 @@
+import { expect } from "chai";
+import { contentFor, describedFile, replacement } from "../../src/bridge/event-content.ts";
+import { byteSize } from "../../src/bridge/failure-notice.ts";
+import type { Job } from "../../src/uploads/job.ts";
+
+const job = (fields: Partial<Job>): Job => ({
+    id: "j",
+    state: "done",
+    uploader: "@a:b",
+    source: { kind: "file", path: "/x" },
+    createdAt: 0,
+    backfill: false,
+    attempts: 0,
+    at: ["url"],
+    contentUri: "mxc://b/1",
+    ...fields,
+});
+const content = { msgtype: "m.image", body: "cat.jpg", info: { mimetype: "image/jpeg", size: 3 } };
+
+describe("what an event shows", () => {
+    it("the MXC URIs in their places, the given content untouched", () => {
+        const shown = contentFor(
+            content,
+            [job({}), job({ at: ["info", "thumbnail_url"], contentUri: "mxc://b/2" })],
+            "notice",
+        );
+        expect(shown).to.deep.equal({
+            ...content,
+            url: "mxc://b/1",
+            info: { ...content.info, thumbnail_url: "mxc://b/2" },
+        });
+        expect(content).not.to.have.property("url");
+    });
+
+    it("a notice without the source's words, or the event as it is when that is wanted", () => {
+        const failed = job({
+            state: "failed",
+            filename: "cat.jpg",
+            size: 2048,
+            error: { code: "SOURCE_FORBIDDEN", message: "HTTP 403 token=secret" },
+        });
+        const shown = contentFor(content, [failed], "notice");
+        expect(shown["body"]).to.match(/^cat\.jpg \(2\.0 KiB\) could not be bridged: The source refuses access/);
+        expect(JSON.stringify(shown)).not.to.contain("secret");
+        expect(contentFor(content, [failed], "keep")).to.deep.equal({ ...content, url: "mxc://b/1" });
+    });
+
+    it("keeps a reply's relation out of the new content of its edit", () => {
+        const reply = { ...content, "m.relates_to": { "m.in_reply_to": { event_id: "$a" } } };
+        const edit = replacement("$event", reply);
+        expect(edit["m.new_content"]).to.deep.equal(content);
+        expect(edit["m.relates_to"]).to.deep.equal({ rel_type: "m.replace", event_id: "$event" });
+    });
+
+    it("takes a file's type, size and name from beside its place", () => {
+        expect(describedFile(content, ["url"])).to.deep.equal({ mimetype: "image/jpeg", size: 3, filename: "cat.jpg" });
+        const withThumbnail = { info: { thumbnail_info: { mimetype: "image/png", size: -1 } } };
+        expect(describedFile(withThumbnail, ["info", "thumbnail_url"])).to.deep.equal({
+            mimetype: "image/png",
+            size: undefined,
+            filename: undefined,
+        });
+    });
+
+    it("says sizes as people do", () => {
+        expect([0, 1, 1023, 1024, 1536, 48_213, 2 ** 40].map(byteSize)).to.deep.equal([
+            "0 bytes",
+            "1 bytes",
+            "1023 bytes",
+            "1.0 KiB",
+            "1.5 KiB",
+            "47.1 KiB",
+            "1.0 TiB",
+        ]);
+    });
+});

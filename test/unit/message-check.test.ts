@@ -1,0 +1,84 @@
+import { expect } from "chai";
+import { checkMessage } from "../../src/bridge/message-check.ts";
+import { checkOptions } from "../../src/bridge/options-check.ts";
+import type { MediaError } from "../../src/errors.ts";
+
+const good = {
+    id: "a/1",
+    roomId: "!room:example.org",
+    sender: "@ghost:example.org",
+    content: { msgtype: "m.image", body: "cat.jpg" },
+    media: [{ at: ["url"], source: { kind: "http", url: "https://files.example.org/cat.jpg" } }],
+};
+
+function refusal(check: () => unknown): MediaError {
+    try {
+        check();
+    } catch (error) {
+        return error as MediaError;
+    }
+    throw new Error("It was let through");
+}
+
+describe("the door", () => {
+    it("lets a good message through as it is", () => {
+        expect(checkMessage(good)).to.deep.equal(good);
+    });
+
+    const bad: [field: string, message: unknown][] = [
+        ["message", undefined],
+        ["message", "text"],
+        ["id", { ...good, id: "" }],
+        ["id", { ...good, id: "a\u0001b" }],
+        ["id", { ...good, id: "x".repeat(513) }],
+        ["roomId", { ...good, roomId: "room" }],
+        ["roomId", { ...good, roomId: "!room with spaces" }],
+        ["sender", { ...good, sender: "alice" }],
+        ["timestamp", { ...good, timestamp: "now" }],
+        ["timestamp", { ...good, timestamp: -1 }],
+        ["content", { ...good, content: { body: "x".repeat(70_000) } }],
+        ["content.info", { ...good, content: { info: () => {} } }],
+        ["surprise", { ...good, surprise: true }],
+        ["media[0].at", { ...good, media: [{ ...good.media[0], at: [] }] }],
+        ["media[0].at[0]", { ...good, media: [{ ...good.media[0], at: ["__proto__"] }] }],
+        [
+            "media[0].source.url",
+            { ...good, media: [{ at: ["url"], source: { kind: "http", url: "file:///etc/passwd" } }] },
+        ],
+        ["media[0].source.kind", { ...good, media: [{ at: ["url"], source: { kind: "ftp" } }] }],
+        [
+            "media[0].source.headers.X-A",
+            {
+                ...good,
+                media: [{ at: ["url"], source: { kind: "http", url: "http://a", headers: { "X-A": "1\r\nX-B: 2" } } }],
+            },
+        ],
+        ["media[0].mimetype", { ...good, media: [{ ...good.media[0], mimetype: "picture" }] }],
+        ["media[0].size", { ...good, media: [{ ...good.media[0], size: 1.5 }] }],
+        ["media", { ...good, media: [good.media[0], good.media[0]] }],
+        ["backfill", { ...good, backfill: "yes" }],
+    ];
+    for (const [field, message] of bad) {
+        it(`refuses ${JSON.stringify(message)?.slice(0, 90)} naming ${field}`, () => {
+            expect(refusal(() => checkMessage(message))).to.include({ code: "INVALID_ARGUMENT", field });
+        });
+    }
+
+    it("refuses options by name", () => {
+        const options: [field: string, given: object][] = [
+            ["dataDir", {}],
+            ["concurency", { dataDir: "x", concurency: 5 }],
+            ["concurrency", { dataDir: "x", concurrency: 0 }],
+            ["timeLimits.idleMs", { dataDir: "x", timeLimits: { idleMs: 0 } }],
+            ["allowPrivateAddresses", { dataDir: "x", allowPrivateAddresses: ["10.0.0.0/99"] }],
+            ["connectors.slack", { dataDir: "x", connectors: { slack: {} } }],
+            ["logger", { dataDir: "x", logger: {} }],
+        ];
+        for (const [field, given] of options) {
+            expect(
+                refusal(() => checkOptions(given as never)),
+                field,
+            ).to.include({ code: "INVALID_OPTION", field });
+        }
+    });
+});
