@@ -12,8 +12,8 @@ import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
  * One commit at a time is under way; those that arrive meanwhile are written together in the next one, so that a
  * synced write is paid once by all of them (group commit), and the order of the calls is the order on disk.
  *
- * After a failed write (a full disk) LevelDB refuses every further one until it is opened again, so the next commit
- * reopens it. Damage that LevelDB notices at opening is repaired after a copy was put aside; damage that it does not
+ * After a failed write (a full disk) LevelDB refuses every further one until it is opened again, so the next access
+ * reopens it first; as long as even that fails, every access rejects with STORE_WRITE_FAILED. Damage that LevelDB notices at opening is repaired after a copy was put aside; damage that it does not
  * notice is caught by each record's checksum when it is read.
  */
 
@@ -34,6 +34,7 @@ export class LevelStore implements Store {
     #waiting: Waiting[] = [];
     #flushing: Promise<void> | undefined;
     #needsReopening = false;
+    #reopening: Promise<void> | undefined;
     #closed = false;
 
     /** @param directory Created when missing, for this user only: records may hold presigned addresses and headers. */
@@ -55,12 +56,14 @@ export class LevelStore implements Store {
 
     async get(collection: string, key: string): Promise<StoredRecord | undefined> {
         const path = collection + SEPARATOR + key;
+        if (this.#needsReopening) await this.#reopen();
         const value = await this.#db.get(path);
         return value === undefined ? undefined : this.#decode(path, value);
     }
 
     async *range(range: Range): AsyncIterable<readonly [string, StoredRecord]> {
         const skip = range.collection.length + SEPARATOR.length;
+        if (this.#needsReopening) await this.#reopen();
         for await (const [path, value] of this.#db.iterator(bounds(range))) {
             const record = await this.#decode(path, value);
             if (record !== undefined) yield [path.slice(skip), record];
@@ -69,6 +72,7 @@ export class LevelStore implements Store {
 
     async *keys(range: Range): AsyncIterable<string> {
         const skip = range.collection.length + SEPARATOR.length;
+        if (this.#needsReopening) await this.#reopen();
         for await (const path of this.#db.keys(bounds(range))) yield path.slice(skip);
     }
 
@@ -98,22 +102,32 @@ export class LevelStore implements Store {
                 for (const { resolve } of group) resolve();
             } catch (cause) {
                 this.#needsReopening = true;
-                const detail = systemCode(cause);
-                const error = new MediaError("STORE_WRITE_FAILED", { cause, ...(detail !== undefined && { detail }) });
-                for (const { reject } of group) reject(error);
+                for (const { reject } of group) reject(writeFailed(cause));
             }
         }
         this.#flushing = undefined;
     }
 
     async #write(group: readonly Waiting[]): Promise<void> {
-        if (this.#needsReopening) {
+        if (this.#needsReopening) await this.#reopen();
+        const operations = group.flatMap(({ writes }) => writes.map(operation));
+        await this.#db.batch(operations, { sync: true });
+    }
+
+    #reopen(): Promise<void> {
+        const reopen = async (): Promise<void> => {
             await this.#db.close();
             await this.#db.open();
             this.#needsReopening = false;
-        }
-        const operations = group.flatMap(({ writes }) => writes.map(operation));
-        await this.#db.batch(operations, { sync: true });
+        };
+        this.#reopening ??= reopen()
+            .catch((cause: unknown) => {
+                throw writeFailed(cause);
+            })
+            .finally(() => {
+                this.#reopening = undefined;
+            });
+        return this.#reopening;
     }
 
     async #openDespite(error: unknown): Promise<void> {
@@ -156,6 +170,14 @@ export class LevelStore implements Store {
         if (decoded.kind === "damaged") this.commit([{ collection, key }]).catch(() => {});
         return undefined;
     }
+}
+
+function writeFailed(cause: unknown): MediaError {
+    if (cause instanceof MediaError) return cause;
+    // LevelDB's own words (IO error: No space left on device) are in the innermost cause.
+    const below = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
+    const detail = below instanceof Error ? below.message : systemCode(cause);
+    return new MediaError("STORE_WRITE_FAILED", { cause, ...(detail !== undefined && { detail }) });
 }
 
 function operation({ collection, key, record }: Write) {

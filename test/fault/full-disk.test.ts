@@ -1,0 +1,66 @@
+import { execFileSync } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "chai";
+import type { MediaError } from "../../src/index.ts";
+import { bodies } from "../support/download.ts";
+import { textMessage } from "../support/messages.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+describe("a full disk", () => {
+    let world: World;
+    let disk: string;
+    beforeEach(async () => {
+        world = await openWorld();
+        disk = await mkdtemp(join(tmpdir(), "small-disk-"));
+        // Eight MiB; needs root, which the error says.
+        execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m", "tmpfs", disk]);
+    });
+    afterEach(async () => {
+        await world.close();
+        execFileSync("umount", [disk]);
+        await rm(disk, { recursive: true });
+    });
+
+    it("fails messages with a code, keeps what was journaled, and goes on when there is room", async () => {
+        const alice = world.ghost("alice");
+        const roomId = await world.room(alice);
+        const media = world.component({ dataDir: join(disk, "media") });
+        await media.start();
+        await media.send(textMessage(roomId, alice, "before"));
+        const ballast = join(disk, "ballast");
+        await writeFile(ballast, Buffer.alloc(16 * 2 ** 20)).catch((error: { code?: string }) => {
+            expect(error.code).to.equal("ENOSPC");
+        });
+        const outcomes: string[] = [];
+        for (let index = 0; index < 60; index++) {
+            const message = textMessage(roomId, alice, `${index}`, {
+                id: `full/${index}`,
+                content: { msgtype: "m.text", body: `${index}`, filler: "x".repeat(20_000) },
+            });
+            const sending = media.send(message).then(() => "sent", (error: MediaError) => error.code);
+            outcomes.push(await Promise.race([sending, outcomeLater(500)]));
+        }
+        expect(outcomes).to.include("STORE_WRITE_FAILED");
+        await rm(ballast);
+        await media.send(textMessage(roomId, alice, "after"));
+        await media.close();
+
+        const again = world.component({ dataDir: join(disk, "media") });
+        await again.start();
+        await again.send(textMessage(roomId, alice, "last"));
+        const shown = bodies(world.homeserver, roomId);
+        expect(new Set(shown).size, "no message twice").to.equal(shown.length);
+        for (const [index, outcome] of outcomes.entries()) {
+            if (outcome === "sent") expect(shown).to.include(`${index}`);
+            if (outcome === "STORE_WRITE_FAILED") expect(shown).not.to.include(`${index}`);
+        }
+        expect(shown.slice(-2)).to.deep.equal(["after", "last"]);
+    });
+});
+
+/** A message whose outcome cannot be journaled waits for room on the disk. */
+function outcomeLater(milliseconds: number): Promise<string> {
+    return new Promise((resolve) => setTimeout(resolve, milliseconds, "waiting"));
+}
