@@ -18,6 +18,10 @@ export const ERRORS = {
         retryable: false,
     },
     JOB_NOT_RETRYABLE: { message: "Only a failed job whose source is still at hand can be retried", retryable: false },
+    BRIDGE_NOT_READY: {
+        message: "The bridge gave no intent for this user: start() after the bridge is initialised",
+        retryable: true,
+    },
     NOT_STARTED: { message: "Call start() and await it before sending", retryable: false },
     CLOSED: { message: "The component is closed; what was journaled goes on at the next start()", retryable: true },
     BACKLOG_FULL: { message: "As much work is pending as maxPendingJobs allows: send again later", retryable: true },

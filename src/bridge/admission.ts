@@ -101,15 +101,15 @@ export class Admission {
         for (const { source } of jobs) if (source.kind === "spool") await this.#parts.spool.remove(source.name);
     }
 
+    /** Warns when a message that came again is not what it was. */
+    compare(fingerprint: string, message: RemoteMessage): void {
+        if (fingerprint === fingerprintOf(message)) return;
+        const text = "send() was called again with a known id but another content: the first one stands";
+        this.#parts.logger.warn(text, { id: message.id });
+    }
+
     #repeated(known: MessageRecord, message: RemoteMessage): Admitted {
-        if (known.fingerprint !== fingerprintOf(message)) {
-            this.#parts.logger.warn(
-                "send() was called again with a known id but another content: the first one stands",
-                {
-                    id: message.id,
-                },
-            );
-        }
+        this.compare(known.fingerprint, message);
         return { message: known, isNew: false, jobs: [] };
     }
 
@@ -171,6 +171,8 @@ export class Admission {
         if (source.kind !== "buffer" && source.kind !== "stream") return { source };
         const body = source.kind === "buffer" ? Readable.from([source.data]) : source.stream;
         addAbortSignal(this.#parts.closing, body);
+        // Errors reach whoever reads; before the reading begins nobody else would listen.
+        body.on("error", () => {});
         const size = await this.#parts.spool.write(name, body as AsyncIterable<Uint8Array>);
         return { source: { kind: "spool", name }, size };
     }

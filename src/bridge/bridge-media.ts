@@ -20,7 +20,7 @@ import type { BridgeMediaOptions } from "./options.ts";
 import { type CheckedOptions, checkOptions } from "./options-check.ts";
 import { Outbox } from "./outbox.ts";
 import { Outcomes } from "./outcomes.ts";
-import { finishedWrite, loadJobs, type MessageRecord, REVISE } from "./records.ts";
+import { fingerprintOf, finishedWrite, loadJobs, type MessageRecord, REVISE } from "./records.ts";
 import { Reservations } from "./reservations.ts";
 import { Revisions } from "./revisions.ts";
 import { openSequence } from "./sequence.ts";
@@ -52,7 +52,7 @@ export class BridgeMedia {
     readonly #ends: JobEnds;
     readonly #events = new EventEmitter();
     readonly #outcomes = new Outcomes();
-    readonly #sending = new Map<string, Promise<SentMessage>>();
+    readonly #sending = new Map<string, { readonly sending: Promise<SentMessage>; readonly message: RemoteMessage }>();
     readonly #closing = new AbortController();
     #nextSequence: () => string = () => "";
     #state: "new" | "started" | "closed" = "new";
@@ -141,10 +141,16 @@ export class BridgeMedia {
         await this.#store.open((damage) => {
             this.#logger.error("The journal was damaged; what is named here is lost, the rest goes on", damage);
         });
-        this.#nextSequence = await openSequence(this.#store);
-        await this.#spool.start((name) => this.#isSpoolNeeded(name));
-        await this.#reservations.start();
-        await this.#backlog.takeStock(this.#store);
+        try {
+            this.#nextSequence = await openSequence(this.#store);
+            await this.#spool.start((name) => this.#isSpoolNeeded(name));
+            await this.#reservations.start();
+            await this.#backlog.takeStock(this.#store);
+        } catch (error) {
+            await this.#store.close();
+            this.#state = "closed";
+            throw asMediaError(error, "STORE_UNUSABLE");
+        }
         this.#state = "started";
         this.#queue.start();
         await this.#outbox.start();
@@ -169,9 +175,12 @@ export class BridgeMedia {
             return Promise.reject(asMediaError(error));
         }
         const underWay = this.#sending.get(checked.id);
-        if (underWay !== undefined) return underWay;
+        if (underWay !== undefined) {
+            this.#admission.compare(fingerprintOf(underWay.message), checked);
+            return underWay.sending;
+        }
         const sending = this.#send(checked).finally(() => this.#sending.delete(checked.id));
-        this.#sending.set(checked.id, sending);
+        this.#sending.set(checked.id, { sending, message: checked });
         return sending;
     }
 
@@ -258,7 +267,8 @@ export class BridgeMedia {
         await this.#revisions.close();
         await this.#sweeper.close();
         this.#outcomes.close();
-        await Promise.allSettled(this.#sending.values());
+        this.#ends.close();
+        await Promise.allSettled([...this.#sending.values()].map(({ sending }) => sending));
         this.#engine.close();
         await this.#store.close();
     }
@@ -280,7 +290,7 @@ export class BridgeMedia {
                 this.#backlog.enter(1, files);
                 entered = true;
             });
-            for (const job of admitted.jobs) this.#events.emit("job", jobInfo(job, 0));
+            for (const job of admitted.jobs) this.#tell(job, 0);
             return admitted;
         } catch (error) {
             if (entered) this.#backlog.add(-1, -files);
@@ -322,7 +332,7 @@ export class BridgeMedia {
     }
 
     #jobChanged(job: Job, transferredBytes: number): void {
-        this.#events.emit("job", jobInfo(job, transferredBytes));
+        this.#tell(job, transferredBytes);
         if (!isFinal(job.state)) return;
         this.#backlog.add(0, -1);
         this.#metrics.jobEnded(job.state, transferredBytes);
@@ -333,7 +343,16 @@ export class BridgeMedia {
                 this.#logger.warn("A spooled file could not be removed", { jobId: job.id, error });
             });
         }
-        if (job.messageId !== undefined) this.#revisions.poke();
+        if (mustRevise(job)) this.#revisions.poke();
+    }
+
+    /** A listener that throws must not take a transfer with it. */
+    #tell(job: Job, transferredBytes: number): void {
+        try {
+            this.#events.emit("job", jobInfo(job, transferredBytes));
+        } catch (error) {
+            this.#logger.error("A listener of job events threw", { jobId: job.id, error });
+        }
     }
 
     #messageEnded(message: MessageRecord, error: MediaError | undefined): void {
@@ -379,10 +398,13 @@ export class BridgeMedia {
 function alongside(_before: Job, after: Job): Write[] {
     if (!isFinal(after.state)) return [];
     const writes = [finishedWrite(after.finishedAt ?? Date.now(), "job", after.id)];
-    const roomMustHear = after.state !== "done" || after.revived === true;
-    if (after.messageId !== undefined && roomMustHear)
-        writes.push({ collection: REVISE, key: after.messageId, record: {} });
+    if (mustRevise(after)) writes.push({ collection: REVISE, key: after.messageId, record: {} });
     return writes;
+}
+
+/** Whether a job that has ended may make its event untrue. */
+function mustRevise(job: Job): job is Job & { messageId: string } {
+    return job.messageId !== undefined && (job.state !== "done" || job.revived === true);
 }
 
 function refusal({ error }: MessageRecord): MediaError {

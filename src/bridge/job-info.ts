@@ -42,10 +42,15 @@ export class JobEnds {
         this.#ends.emit(job.id, job);
     }
 
-    /** Resolves when the job is done, rejects with a MediaError when it failed, was cancelled or is swept. */
+    /** Lets go of everybody who still waits. */
+    close(): void {
+        for (const id of this.#ends.eventNames()) this.#ends.emit(id, undefined);
+    }
+
+    /** Resolves when the job is done; rejects with a MediaError when it failed, was cancelled or swept, or with CLOSED. */
     async of(id: string): Promise<JobInfo> {
-        let listener: (job: Job) => void = () => {};
-        const told = new Promise<Job>((resolve) => {
+        let listener: (job: Job | undefined) => void = () => {};
+        const told = new Promise<Job | undefined>((resolve) => {
             listener = resolve;
             this.#ends.once(id, listener);
         });
@@ -59,7 +64,8 @@ export class JobEnds {
     }
 }
 
-function outcome(job: Job): JobInfo {
+function outcome(job: Job | undefined): JobInfo {
+    if (job === undefined) throw new MediaError("CLOSED");
     if (job.state === "done") return jobInfo(job, job.size ?? 0);
     const code = job.state === "cancelled" ? "CANCELLED" : (job.error?.code ?? "INTERNAL");
     throw new MediaError(code, job.error === undefined ? {} : { cause: job.error });

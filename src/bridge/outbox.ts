@@ -4,7 +4,7 @@ import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { findSentEvent, sendEvent } from "../matrix/room-endpoints.ts";
-import type { Store, Write } from "../store/store.ts";
+import type { Store } from "../store/store.ts";
 import { isFinal, type Job, jobWrites, transition } from "../uploads/job.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { retryDelay } from "../uploads/retry.ts";
@@ -49,12 +49,16 @@ export interface OutboxParts {
 
 const MAX_SENDS = 64;
 const LANE_RETRY_MS = 1000;
+/** How long events that are on their way have when the component closes. */
+const GRACE_MS = 5000;
 
 export class Outbox {
     readonly #parts: OutboxParts;
     readonly #lanes = new Map<string, { again: boolean; readonly done: Promise<void> }>();
     readonly #sends = new PQueue({ concurrency: MAX_SENDS });
     readonly #closing = new AbortController();
+    /** Aborts a while after `#closing`: cutting an event off midway leaves it in doubt until the next start. */
+    readonly #cutOff = new AbortController();
 
     constructor(parts: OutboxParts) {
         this.#parts = parts;
@@ -86,7 +90,9 @@ export class Outbox {
     /** Lets sendings that are under way come to their end, begins no other. */
     async close(): Promise<void> {
         this.#closing.abort(new MediaError("CLOSED"));
+        const grace = setTimeout(() => this.#cutOff.abort(new MediaError("CLOSED")), GRACE_MS);
         await Promise.all([...this.#lanes.values()].map(({ done }) => done));
+        clearTimeout(grace);
     }
 
     #open(roomId: string, doubtful: boolean): void {
@@ -146,53 +152,54 @@ export class Outbox {
         }
     }
 
-    /** Gets an MXC for each of the message's files that has none, and journals them. */
+    /** Gets an MXC for each of the message's files that has none, and journals each as soon as it is there. */
     async #reserve(message: MessageRecord): Promise<void> {
-        const { reservations, store, onJob } = this.#parts;
-        const missing = (await this.#jobs(message)).filter(
-            ({ state, contentUri }) => contentUri === undefined && !isFinal(state),
-        );
-        const reserved: { before: Job; reservation: Reservation }[] = [];
-        const journal = async (release: boolean): Promise<void> => {
-            const writes: Write[] = [];
-            for (const { before, reservation } of reserved.splice(0)) {
-                const { contentUri, expiresAt } = reservation;
-                const after = transition(before, { type: "reserve", contentUri, expiresAt });
-                if (after === undefined) continue;
-                writes.push(takenWrite(reservation), ...jobWrites(before, after));
-                if (release) writes.push(...this.#parts.queue.releaseWrites(after).writes);
-                onJob(after);
-            }
-            await store.commit(writes);
-            if (release) this.#parts.queue.poke();
-        };
-        for (const job of missing) {
+        for (const { id, uploader, state, contentUri } of await this.#jobs(message)) {
+            if (contentUri !== undefined || isFinal(state)) continue;
             for (let done = false; !done; ) {
-                const obtained = await this.#obtain(job);
+                const obtained = await this.#obtain(uploader);
                 if (obtained === "unsupported") {
-                    await this.#parts.queue.runNow(job, this.#closing.signal);
+                    const [job] = await loadJobs(this.#parts.store, [id]);
+                    if (job !== undefined) await this.#parts.queue.runNow(job, this.#closing.signal);
                     done = true;
                 } else if ("reservation" in obtained) {
-                    reserved.push({ before: job, reservation: obtained.reservation });
+                    await this.#assign(id, obtained.reservation);
                     done = true;
                 } else {
                     // The places this very message holds would never be freed if its uploads waited for its event.
-                    await this.#releaseEarly(message, journal);
-                    await reservations.waitForPlace(job.uploader, obtained.blockedForMs, this.#closing.signal);
+                    await this.#releaseEarly(message);
+                    await this.#parts.reservations.waitForPlace(uploader, obtained.blockedForMs, this.#closing.signal);
                 }
             }
         }
-        await journal(false);
     }
 
-    async #releaseEarly(message: MessageRecord, journal: (release: boolean) => Promise<void>): Promise<void> {
-        await journal(true);
-        const held = (await this.#jobs(message)).filter(({ state }) => state === "reserved");
-        await this.#parts.store.commit(held.flatMap((job) => this.#parts.queue.releaseWrites(job).writes));
-        this.#parts.queue.poke();
+    async #assign(jobId: string, reservation: Reservation): Promise<void> {
+        const { store, reservations, queue, onJob } = this.#parts;
+        const { contentUri, expiresAt } = reservation;
+        await queue.locks.hold([jobId], async () => {
+            const [before] = await loadJobs(store, [jobId]);
+            const after = before && transition(before, { type: "reserve", contentUri, expiresAt });
+            if (after === undefined) {
+                // Cancelled meanwhile: the address is for somebody else.
+                await store.commit([reservations.keptWrite(reservation)]);
+                return reservations.giveBack(reservation);
+            }
+            await store.commit([takenWrite(reservation), ...jobWrites(before, after)]);
+            onJob(after);
+        });
     }
 
-    async #obtain({ uploader }: Job) {
+    async #releaseEarly(message: MessageRecord): Promise<void> {
+        const { store, queue } = this.#parts;
+        await queue.locks.hold(message.jobs, async () => {
+            const held = (await this.#jobs(message)).filter(({ state }) => state === "reserved");
+            await store.commit(held.flatMap((job) => queue.releaseWrites(job).writes));
+        });
+        queue.poke();
+    }
+
+    async #obtain(uploader: string) {
         return this.#retrying(uploader, async () => {
             try {
                 return await this.#parts.reservations.obtain(uploader, this.#closing.signal);
@@ -241,8 +248,8 @@ export class Outbox {
                     doubtful = false;
                 }
                 try {
-                    // Without the closing signal: cutting an event off midway would only leave it in doubt.
-                    return await this.#sends.add(() => sendEvent(access, { ...message, content }));
+                    const send = () => sendEvent(access, { ...message, content }, this.#cutOff.signal);
+                    return await this.#sends.add(send);
                 } catch (thrown) {
                     const error = asMediaError(thrown);
                     doubtful = error.ambiguous || error.code === "HOMESERVER_FAILING";
@@ -299,6 +306,7 @@ export class Outbox {
             finishedAt,
         };
         const unused: Reservation[] = [];
+        const cancelled: Job[] = [];
         await queue.locks.hold(message.jobs, async () => {
             const jobs = (await this.#jobs(message)).filter(({ state }) => !isFinal(state));
             const writes = jobs.flatMap((job) => {
@@ -306,7 +314,7 @@ export class Outbox {
                 if (after === undefined) return [];
                 const reservation = reservationOf(job);
                 if (reservation !== undefined) unused.push(reservation);
-                this.#parts.onJob(after);
+                cancelled.push(after);
                 return [...jobWrites(job, after), finishedWrite(finishedAt, "job", job.id)];
             });
             await store.commit([
@@ -318,6 +326,7 @@ export class Outbox {
             ]);
         });
         for (const reservation of unused) reservations.giveBack(reservation);
+        for (const job of cancelled) this.#parts.onJob(job);
         this.#parts.onOutcome(refused, error);
     }
 

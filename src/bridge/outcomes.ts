@@ -11,7 +11,7 @@ export class Outcomes {
     of(id: string): Promise<MessageRecord> {
         return new Promise((resolve, reject) => {
             if (this.#closed) return reject(new MediaError("CLOSED"));
-            this.#waiting.once(id, (message: MessageRecord | undefined) => {
+            this.#waiting.once(nameOf(id), (message: MessageRecord | undefined) => {
                 if (message === undefined) reject(new MediaError("CLOSED"));
                 else resolve(message);
             });
@@ -19,11 +19,16 @@ export class Outcomes {
     }
 
     ended(message: MessageRecord): void {
-        this.#waiting.emit(message.id, message);
+        this.#waiting.emit(nameOf(message.id), message);
     }
 
     close(): void {
         this.#closed = true;
         for (const id of this.#waiting.eventNames()) this.#waiting.emit(id, undefined);
     }
+}
+
+/** A remote id may well be `error`, which means something to an emitter. */
+function nameOf(id: string): string {
+    return `message ${id}`;
 }

@@ -34,6 +34,8 @@ const ASSUMED_LIFETIME_MS = 30 * 60_000;
 /** With less than this part of its life left, a reservation is no longer worth taking. */
 const WORTH_TAKING = 0.25;
 const LONGEST_BLOCK_MS = 60_000;
+/** How long requests that are on their way have when the component closes. */
+const GRACE_MS = 5000;
 
 export class Reservations {
     readonly #store: Store;
@@ -46,6 +48,7 @@ export class Reservations {
     readonly #blockedUntil = new Map<string, number>();
     readonly #waiters = new Map<string, Set<() => void>>();
     readonly #closing = new AbortController();
+    readonly #cutOff = new AbortController();
     #count = 0;
     #supported = true;
 
@@ -148,15 +151,17 @@ export class Reservations {
 
     async close(): Promise<void> {
         this.#closing.abort(new MediaError("CLOSED"));
+        const grace = setTimeout(() => this.#cutOff.abort(new MediaError("CLOSED")), GRACE_MS);
         await this.#refills.onIdle();
+        clearTimeout(grace);
     }
 
     async #refill(userId: string): Promise<void> {
         while ((this.#warm.get(userId)?.length ?? 0) < this.#ahead && this.#count < MAX_AHEAD) {
             if (this.#closing.signal.aborted) return;
             try {
-                // Not aborted on close: an answer that nobody hears is a reservation lost.
-                const reservation = await this.#create(userId);
+                // Not aborted at once on close: an answer that nobody hears is a reservation lost.
+                const reservation = await this.#create(userId, this.#cutOff.signal);
                 await this.#store.commit([this.keptWrite(reservation)]);
                 this.#add(reservation);
             } catch (thrown) {
@@ -168,7 +173,7 @@ export class Reservations {
         }
     }
 
-    async #create(userId: string, signal?: AbortSignal): Promise<Reservation> {
+    async #create(userId: string, signal: AbortSignal): Promise<Reservation> {
         const user = this.#users.get(userId);
         const create = (): Promise<CreatedMedia> => createMedia(user.access(), signal);
         try {

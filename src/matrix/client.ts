@@ -68,12 +68,16 @@ export class ActingUsers {
         this.#bridge = bridge;
     }
 
+    /** Throws BRIDGE_NOT_READY where the bridge does: matrix-appservice-bridge's does so before `initialise()`. */
     get(userId: string): ActingUser {
         const bridge = this.#bridge;
-        return actingUser(
-            "getIntentForUserId" in bridge ? bridge.getIntentForUserId(userId) : bridge.getIntent(userId),
-            userId,
-        );
+        try {
+            const intent =
+                "getIntentForUserId" in bridge ? bridge.getIntentForUserId(userId) : bridge.getIntent(userId);
+            return actingUser(intent, userId);
+        } catch (cause) {
+            throw new MediaError("BRIDGE_NOT_READY", { cause, detail: userId });
+        }
     }
 
     /** The appservice's own user; undefined for a bridge object that has none at hand. */

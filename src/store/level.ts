@@ -12,8 +12,9 @@ import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
  * One commit at a time is under way; those that arrive meanwhile are written together in the next one, so that a
  * synced write is paid once by all of them (group commit), and the order of the calls is the order on disk.
  *
- * After a failed write (a full disk) LevelDB refuses every further one until it is opened again, so the next access
- * reopens it first; as long as even that fails, every access rejects with STORE_WRITE_FAILED. Damage that LevelDB notices at opening is repaired after a copy was put aside; damage that it does not
+ * After a failed write (a full disk) LevelDB may hold part of a record in the buffer of its log, or refuse every further
+ * write, so the next access opens it anew, which reads the log back and begins another; as long as even that fails,
+ * every access rejects with STORE_WRITE_FAILED. Damage that LevelDB notices at opening is repaired after a copy was put aside; damage that it does not
  * notice is caught by each record's checksum when it is read.
  */
 
@@ -45,6 +46,7 @@ export class LevelStore implements Store {
 
     async open(onDamage: (damage: Damage) => void): Promise<void> {
         this.#onDamage = onDamage;
+        this.#closed = false;
         try {
             await mkdir(this.#directory, { recursive: true, mode: 0o700 });
             await this.#db.open();
@@ -56,14 +58,14 @@ export class LevelStore implements Store {
 
     async get(collection: string, key: string): Promise<StoredRecord | undefined> {
         const path = collection + SEPARATOR + key;
-        if (this.#needsReopening) await this.#reopen();
+        await this.#usable();
         const value = await this.#db.get(path);
         return value === undefined ? undefined : this.#decode(path, value);
     }
 
     async *range(range: Range): AsyncIterable<readonly [string, StoredRecord]> {
         const skip = range.collection.length + SEPARATOR.length;
-        if (this.#needsReopening) await this.#reopen();
+        await this.#usable();
         for await (const [path, value] of this.#db.iterator(bounds(range))) {
             const record = await this.#decode(path, value);
             if (record !== undefined) yield [path.slice(skip), record];
@@ -72,7 +74,7 @@ export class LevelStore implements Store {
 
     async *keys(range: Range): AsyncIterable<string> {
         const skip = range.collection.length + SEPARATOR.length;
-        if (this.#needsReopening) await this.#reopen();
+        await this.#usable();
         for await (const path of this.#db.keys(bounds(range))) yield path.slice(skip);
     }
 
@@ -112,6 +114,11 @@ export class LevelStore implements Store {
         if (this.#needsReopening) await this.#reopen();
         const operations = group.flatMap(({ writes }) => writes.map(operation));
         await this.#db.batch(operations, { sync: true });
+    }
+
+    async #usable(): Promise<void> {
+        if (this.#closed) throw new MediaError("CLOSED");
+        if (this.#needsReopening) await this.#reopen();
     }
 
     #reopen(): Promise<void> {

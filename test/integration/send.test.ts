@@ -1,4 +1,6 @@
+import { PassThrough } from "node:stream";
 import { expect } from "chai";
+import type { MediaError } from "../../src/index.ts";
 import { bodies, download, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { type Remote, sha256, someBytes, startRemote } from "../support/remote.ts";
@@ -44,6 +46,27 @@ describe("send()", () => {
         expect(sha256((await download(world.homeserver, mxc)).body)).to.equal(sha256(bytes));
     });
 
+    it("reads no byte of a file while its event is still on its way, whatever else the queue does", async () => {
+        const alice = world.ghost("alice");
+        const [stuck, other] = [await world.room(alice), await world.room(alice)];
+        const media = world.component();
+        await media.start();
+        const url = remote.file(someBytes(100));
+        await (await media.send(photoMessage(other, alice, { kind: "http", url }))).uploads[0]?.done;
+        await until(() => world.homeserver.pendingMedia(alice) === 2);
+
+        const stop = world.homeserver.intercept(({ path }) =>
+            path.includes("/send/") && path.includes(encodeURIComponent(stuck)) ? { status: 503 } : undefined,
+        );
+        const waiting = remote.file(someBytes(101));
+        const sending = media.send(photoMessage(stuck, alice, { kind: "http", url: waiting }));
+        await until(() => world.homeserver.requests.some(({ status }) => status === 503));
+        await (await media.send(photoMessage(other, alice, { kind: "http", url }))).uploads[0]?.done;
+        expect(remote.requests.filter((request) => waiting.endsWith(request.url ?? "?"))).to.have.length(0);
+        stop();
+        await (await sending).uploads[0]?.done;
+    });
+
     it("keeps the order of the calls in a room, text and media mixed, without awaiting them", async () => {
         const [alice, bob] = [world.ghost("alice"), world.ghost("bob")];
         const roomId = await world.room(alice, bob);
@@ -63,6 +86,59 @@ describe("send()", () => {
         expect(bodies(world.homeserver, roomId)).to.deep.equal(expected);
     });
 
+    it("a message whose bytes are still being spooled keeps its place before later ones", async () => {
+        const alice = world.ghost("alice");
+        const roomId = await world.room(alice);
+        const media = world.component();
+        await media.start();
+        const stream = new PassThrough();
+        const content = { msgtype: "m.file", body: "first" };
+        const first = media.send(photoMessage(roomId, alice, { kind: "stream", stream }, { content }));
+        const second = media.send(textMessage(roomId, alice, "second"));
+        const other = await world.room(alice);
+        await media.send(textMessage(other, alice, "elsewhere"));
+        stream.end("bytes");
+        await Promise.all([first, second]);
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["first", "second"]);
+    });
+
+    it("does not mind remote ids that mean something elsewhere", async () => {
+        const alice = world.ghost("alice");
+        const roomId = await world.room(alice);
+        const media = world.component();
+        await media.start();
+        for (const id of ["error", "newListener", "__proto__", "../..", "%00", "cat"]) {
+            await media.send(textMessage(roomId, alice, id, { id }));
+        }
+        expect(bodies(world.homeserver, roomId)).to.have.length(6);
+    });
+
+    it("close() lets go of everybody who waits, and what was journaled goes on at the next start", async () => {
+        const alice = world.ghost("alice");
+        const roomId = await world.room(alice);
+        const stop = world.homeserver.intercept(({ path }) => (path.includes("/send/") ? { status: 502 } : undefined));
+        const first = world.component();
+        await first.start();
+        const message = textMessage(roomId, alice, "later");
+        const stream = new PassThrough();
+        const waiting = [
+            first.send(message),
+            first.send(photoMessage(await world.room(alice), alice, { kind: "stream", stream })),
+        ].map((sending) => sending.catch(({ code }: MediaError) => code));
+        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/send/")));
+        await first.close();
+        const [closed, unfinished] = await Promise.all(waiting);
+        expect(closed).to.equal("CLOSED");
+        expect(unfinished).to.be.oneOf(["CLOSED", "SPOOL_FAILED"]);
+        expect(await first.send(message).catch(({ code }: MediaError) => code)).to.equal("CLOSED");
+
+        stop();
+        const second = world.component();
+        await second.start();
+        await until(() => bodies(world.homeserver, roomId).length === 1);
+        expect((await second.send(message)).eventId).to.equal(messages(world.homeserver, roomId)[0]?.event_id);
+    });
+
     it("costs one request with a warm reservation", async () => {
         const alice = world.ghost("alice");
         const roomId = await world.room(alice);
@@ -70,7 +146,7 @@ describe("send()", () => {
         await media.start();
         const url = remote.file(someBytes(1000));
         await (await media.send(photoMessage(roomId, alice, { kind: "http", url }))).uploads[0]?.done;
-        await until(() => world.homeserver.pendingMedia(alice) === 2);
+        await until(() => world.homeserver.requests.filter(({ path }) => path.includes("/v1/create")).length === 3);
 
         const before = world.homeserver.requests.length;
         const sending = media.send(photoMessage(roomId, alice, { kind: "http", url: remote.on("/never", () => {}) }));
