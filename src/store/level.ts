@@ -196,8 +196,15 @@ function operation({ collection, key, record }: Write) {
 
 function bounds({ collection, prefix = "", after, before, limit }: Range) {
     const root = collection + SEPARATOR;
+    const start = root + prefix;
     // No key begins with U+10FFFF, so it closes the range of every key with the prefix.
-    const end = `${root}${prefix}\u{10FFFF}`;
-    const lower = after !== undefined && after >= prefix ? { gt: root + after } : { gte: root + prefix };
-    return { ...lower, lt: before === undefined ? end : root + before, ...(limit !== undefined && { limit }) };
+    const end = `${start}\u{10FFFF}`;
+    const lower = after !== undefined && sortsBefore(start, root + after) ? { gt: root + after } : { gte: start };
+    const upper = before !== undefined && sortsBefore(root + before, end) ? root + before : end;
+    return { ...lower, lt: upper, ...(limit !== undefined && { limit }) };
+}
+
+/** In LevelDB's order, by UTF-8 bytes; JavaScript compares by UTF-16 units. */
+function sortsBefore(one: string, other: string): boolean {
+    return Buffer.compare(Buffer.from(one), Buffer.from(other)) <= 0;
 }

@@ -117,8 +117,9 @@ describe("kill -9", function () {
                 Array.from({ length: MESSAGES }, (_, index) => `${index}`),
             );
             for (const { content } of messages(world.homeserver, roomId)) {
-                if (content["url"] === undefined) continue;
-                const { status, body } = await download(world.homeserver, String(content["url"]), 0);
+                const { url } = content;
+                if (typeof url !== "string") continue;
+                const { status, body } = await download(world.homeserver, url, 0);
                 expect(status).to.equal(200);
                 expect(sha256(body)).to.equal(sha256(fileOf(`${room}-${String(content["body"])}`)));
             }

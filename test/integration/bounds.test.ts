@@ -39,18 +39,27 @@ describe("bounds", () => {
         });
         const media = world.component({ concurrency: 2 });
         await media.start();
-        const sent = await Promise.all(Array.from({ length: 7 }, () => media.send(photoMessage(roomId, alice, { kind: "http", url }))));
+        const sent = await Promise.all(
+            Array.from({ length: 7 }, () => media.send(photoMessage(roomId, alice, { kind: "http", url }))),
+        );
         for (let done = 0; done < 7; done++) (await until(() => held.shift()))();
         for (const { uploads } of sent) await uploads[0]?.done;
         expect(most).to.equal(2);
     });
 
     it("BACKLOG_FULL beyond maxPendingJobs, also for calls made at once; room again when work is done", async () => {
-        const stop = world.homeserver.intercept(({ path }) => (path.includes("/send/") ? { status: 503, body: {} } : undefined));
+        const stop = world.homeserver.intercept(({ path }) =>
+            path.includes("/send/") ? { status: 503, body: {} } : undefined,
+        );
         const media = world.component({ maxPendingJobs: 5 });
         await media.start();
         const sends = Array.from({ length: 9 }, (_, index) => media.send(textMessage(roomId, alice, `${index}`)));
-        const outcomes = sends.map((sending) => sending.then(() => "sent", (error: MediaError) => error.code));
+        const outcomes = sends.map((sending) =>
+            sending.then(
+                () => "sent",
+                (error: MediaError) => error.code,
+            ),
+        );
         expect(await Promise.all(outcomes.slice(5))).to.deep.equal(Array.from({ length: 4 }, () => "BACKLOG_FULL"));
         stop();
         expect(await Promise.all(outcomes.slice(0, 5))).to.deep.equal(Array.from({ length: 5 }, () => "sent"));
@@ -79,7 +88,10 @@ describe("bounds", () => {
             response.end(bytes.subarray(100_000));
         });
         const chunks = [bytes.subarray(0, 70_000), bytes.subarray(70_000)];
-        for (const source of [{ kind: "stream", stream: Readable.from(chunks) }, { kind: "http", url }] as const) {
+        for (const source of [
+            { kind: "stream", stream: Readable.from(chunks) },
+            { kind: "http", url },
+        ] as const) {
             const { uploads } = await media.send(photoMessage(roomId, alice, source));
             expect(await uploads[0]?.done).to.include({ size: bytes.length });
             const { body } = await download(world.homeserver, uploads[0]?.contentUri ?? "");

@@ -1,0 +1,147 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { expect } from "chai";
+import { Registry } from "prom-client";
+import { Sweeper } from "../../src/bridge/sweeper.ts";
+import { type Connector, MediaError } from "../../src/index.ts";
+import { silentLogger } from "../../src/logger.ts";
+import { LevelStore } from "../../src/store/level.ts";
+import { Spool } from "../../src/uploads/sources/spool.ts";
+import { bodies, download, messages } from "../support/download.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
+import { type Remote, someBytes, startRemote } from "../support/remote.ts";
+import { until } from "../support/until.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+describe("over time", () => {
+    let world: World;
+    let remote: Remote;
+    const alice = "@ghost_alice:example.org";
+    let roomId: string;
+    async function open(options: Parameters<typeof openWorld>[0] = {}): Promise<void> {
+        world = await openWorld(options);
+        roomId = await world.room(alice);
+    }
+    beforeEach(async () => {
+        remote = await startRemote();
+    });
+    afterEach(async () => {
+        await world.close();
+        await remote.close();
+    });
+
+    it("starts while the homeserver is down, journals, and says it all when it is there", async () => {
+        const homeserverDir = await mkdtemp(join(tmpdir(), "homeserver-"));
+        await open({ dataDir: homeserverDir });
+        const port = Number(new URL(world.homeserver.url).port);
+        await world.homeserver.close();
+        const media = world.component();
+        await media.start();
+        const bytes = someBytes(5000);
+        const sends = [
+            media.send(textMessage(roomId, alice, "one")),
+            media.send(
+                photoMessage(
+                    roomId,
+                    alice,
+                    { kind: "buffer", data: bytes },
+                    { content: { msgtype: "m.file", body: "two" } },
+                ),
+            ),
+            media.send(textMessage(roomId, alice, "three")),
+        ];
+        await until(async () => (await levelsOf(media)).messages === 3);
+        const again = await openWorld({ dataDir: homeserverDir, port });
+        const [, photo] = await Promise.all(sends);
+        expect(bodies(again.homeserver, roomId)).to.deep.equal(["one", "two", "three"]);
+        await photo?.uploads[0]?.done;
+        const { body } = await download(again.homeserver, photo?.uploads[0]?.contentUri ?? "");
+        expect(body.equals(bytes)).to.equal(true);
+        await media.close();
+        await again.close();
+        await rm(homeserverDir, { recursive: true, force: true });
+    });
+
+    it("a connector is asked again after a restart, by the reference that was journaled", async () => {
+        await open();
+        const bytes = someBytes(3000);
+        const asked: unknown[] = [];
+        const never: Connector = { open: () => new Promise(() => {}) };
+        const first = world.component({ connectors: { chat: never } });
+        await first.start();
+        const ref = { file: "F1", token: "old" };
+        const sent = await first.send(photoMessage(roomId, alice, { kind: "connector", connector: "chat", ref }));
+        await first.close();
+
+        const connector: Connector = {
+            async open(given, { offset }) {
+                asked.push(given);
+                if ((given as { token?: string }).token === "old") throw new MediaError("SOURCE_FORBIDDEN");
+                return { stream: Readable.from([bytes.subarray(offset)]), size: bytes.length };
+            },
+            refresh: async (given) => ({ ...(given as object), token: "new" }),
+        };
+        const second = world.component({ connectors: { chat: connector } });
+        await second.start();
+        await until(async () => world.homeserver.media(sent.uploads[0]?.contentUri ?? ""));
+        expect(asked).to.deep.equal([ref, { file: "F1", token: "new" }]);
+    });
+
+    it("a reservation that is about to end is not used any more", async () => {
+        await open({ unusedExpirationMs: 400 });
+        const media = world.component();
+        await media.start();
+        const url = remote.file(someBytes(100));
+        await (await media.send(photoMessage(roomId, alice, { kind: "http", url }))).uploads[0]?.done;
+        await until(() => world.homeserver.pendingMedia(alice) === 2);
+        await until(() => world.homeserver.pendingMedia(alice) === 0);
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+        expect((await sent.uploads[0]?.done)?.state).to.equal("done");
+    });
+
+    it("results are forgotten after a time, and what is under way is not", async () => {
+        await open();
+        const media = world.component();
+        await media.start();
+        const done = await media.send(photoMessage(roomId, alice, { kind: "http", url: remote.file(someBytes(10)) }));
+        await done.uploads[0]?.done;
+        await media.send(photoMessage(roomId, alice, { kind: "http", url: remote.on("/never", () => {}) }));
+        await media.close();
+
+        const store = new LevelStore(join(world.dataDir, "journal"));
+        await store.open(() => {});
+        const spool = new Spool(join(world.dataDir, "spool"), 1000);
+        await new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: 60_000 }).sweep(Date.now() + 1000);
+        const left: string[] = [];
+        for await (const key of store.keys({ collection: "job" })) left.push(key);
+        expect(left).to.have.length(1);
+        await store.close();
+
+        const again = world.component();
+        await again.start();
+        const states: string[] = [];
+        for await (const { state } of again.jobs()) states.push(state);
+        expect(states).to.have.length(1);
+        expect(messages(world.homeserver, roomId)).to.have.length(2);
+    });
+
+    it("a listener that throws does not take the transfer with it", async () => {
+        await open();
+        const media = world.component();
+        media.on("job", () => {
+            throw new Error("in the listener");
+        });
+        await media.start();
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url: remote.file(someBytes(10)) }));
+        expect((await sent.uploads[0]?.done)?.state).to.equal("done");
+    });
+});
+
+async function levelsOf(media: { registerMetrics(registry: Registry): void }): Promise<{ messages: number }> {
+    const registry = new Registry();
+    media.registerMetrics(registry);
+    const text = await registry.metrics();
+    return { messages: Number(/^bridge_media_pending_messages (\d+)$/m.exec(text)?.[1]) };
+}

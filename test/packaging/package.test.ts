@@ -1,0 +1,148 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect } from "chai";
+import { download, messages } from "../support/download.ts";
+import { pack } from "../support/pack.ts";
+import { type Remote, sha256, someBytes, startRemote } from "../support/remote.ts";
+import { AS_TOKEN, openWorld, type World } from "../support/world.ts";
+import { COMPILERS, type Compiler, type ModuleKind, newProject, type Project } from "./project.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const GHOST = "@slack_alice:example.org";
+
+/** Uses what a bridge may: it only has to compile. */
+const TYPES = `
+import { BridgeMedia, ERRORS, MediaError, type BridgeMediaOptions, type Connector, type ErrorCode, type JobInfo,
+    type JobState, type Logger, type RemoteMessage, type SentMessage } from "matrix-bridge-media";
+import { connectorContract, sourceContract, storeContract, type ContractCase, type Store } from "matrix-bridge-media/testing";
+
+export const code: ErrorCode = new MediaError("CLOSED").code;
+export const retryable: boolean = ERRORS.CLOSED.retryable;
+export const connector: Connector = { open: async (_ref, { offset, signal }) => { throw [offset, signal]; } };
+export const options: BridgeMediaOptions = { dataDir: "d", connectors: { connector }, timeLimits: { idleMs: 1000 } };
+export const logger: Logger = console;
+export async function use(media: BridgeMedia, message: RemoteMessage, store: Store): Promise<ContractCase[]> {
+    const sent: SentMessage = await media.on("job", (job: JobInfo) => job.state satisfies JobState).send(message);
+    for await (const job of media.jobs({ state: "failed" })) await media.retry(job.id);
+    await sent.uploads[0]?.done;
+    return [...storeContract(() => store), ...sourceContract(null!), ...connectorContract(null!)];
+}
+// @ts-expect-error there is no such option
+export const wrong: BridgeMediaOptions = { dataDir: "d", concurency: 1 };
+`;
+
+/** One copy of the module, whichever way it is loaded. */
+const ONE_COPY = `
+import { BridgeMedia } from "matrix-bridge-media";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+const load = createRequire(join(process.cwd(), "package.json"));
+void import("matrix-bridge-media").then((imported) => {
+    const required = load("matrix-bridge-media") as { BridgeMedia: unknown };
+    console.log(new Set<unknown>([BridgeMedia, imported.BridgeMedia, required.BridgeMedia]).size);
+});
+`;
+
+describe("the packed package", () => {
+    let directory: string;
+    let tarball: string;
+    let files: string[];
+    let world: World;
+    let remote: Remote;
+    before(async function () {
+        this.timeout(120_000);
+        directory = await mkdtemp(join(tmpdir(), "packaging-"));
+        remote = await startRemote();
+        world = await openWorld({
+            appservices: [
+                {
+                    id: "example",
+                    asToken: AS_TOKEN,
+                    senderLocalpart: "bot",
+                    userNamespaces: ["@slack_.*:example\\.org"],
+                    rateLimited: false,
+                },
+            ],
+        });
+        ({ tarball, files } = await pack(ROOT, directory));
+    });
+    after(async () => {
+        await world.close();
+        await remote.close();
+        await rm(directory, { recursive: true, force: true });
+    });
+
+    it("holds what is published and nothing else", () => {
+        const strange = files.filter(
+            (path) =>
+                !/^dist\/(?!dev\/).+\.(js|js\.map|cjs|d\.ts|d\.cts)$/.test(path) &&
+                !/^docs\/.+\.md$/.test(path) &&
+                !/^(package\.json|LICENSE|[A-Z]+\.md|config\.schema\.yaml|registration\.example\.yaml)$/.test(path),
+        );
+        expect(strange).to.deep.equal([]);
+        expect(files).to.include.members([
+            "README.md",
+            "LICENSE",
+            "config.schema.yaml",
+            "dist/index.js",
+            "dist/index.cjs",
+            "dist/index.d.ts",
+            "dist/index.d.cts",
+            "dist/testing/index.cjs",
+            "dist/testing/index.d.cts",
+        ]);
+    });
+
+    for (const kind of ["esm", "cjs"] as const satisfies ModuleKind[]) {
+        describe(`in a fresh ${kind === "esm" ? "ES module" : "CommonJS"} project`, () => {
+            let project: Project;
+            before(async function () {
+                this.timeout(300_000);
+                project = await newProject(join(directory, kind), kind, tarball);
+                await project.write("example.ts", await readmeExample());
+                await project.write("types.ts", TYPES);
+                await project.write("one-copy.ts", ONE_COPY);
+            });
+
+            for (const compiler of Object.keys(COMPILERS) as Compiler[]) {
+                it(`compiles with ${compiler}, strict and libraries checked, and runs the README's example`, async function () {
+                    this.timeout(120_000);
+                    await project.compile(compiler);
+                    await expectExample(project, compiler, join(directory, `data-${kind}-${compiler}`));
+                });
+            }
+
+            it("is one module, required or imported, and loads without a warning", async () => {
+                const { stdout, stderr } = await project.run("typescript-5", "one-copy.js");
+                expect({ stdout, stderr }).to.deep.equal({ stdout: "1\n", stderr: "" });
+            });
+        });
+    }
+
+    async function expectExample(project: Project, compiler: Compiler, dataDir: string): Promise<void> {
+        const bytes = someBytes(100_000);
+        const roomId = await world.room(GHOST);
+        const { stdout, stderr } = await project.run(compiler, "example.js", {
+            HOMESERVER_URL: world.homeserver.url,
+            AS_TOKEN,
+            ROOM_ID: roomId,
+            PHOTO_URL: remote.file(bytes),
+            DATA_DIR: dataDir,
+        });
+        expect(stderr).to.equal("");
+        const [event] = messages(world.homeserver, roomId);
+        const mxc = String(event?.content["url"]);
+        expect(stdout).to.include(String(event?.event_id)).and.to.include(mxc);
+        expect(event?.sender).to.equal(GHOST);
+        expect(sha256((await download(world.homeserver, mxc)).body)).to.equal(sha256(bytes));
+    }
+});
+
+async function readmeExample(): Promise<string> {
+    const readme = await readFile(join(ROOT, "README.md"), "utf8");
+    const [, example] = /^<!-- example: embed -->\n+```ts\n(.*?)^```$/ms.exec(readme) ?? [];
+    if (example === undefined) throw new Error("README.md has no example to embed");
+    return example;
+}
