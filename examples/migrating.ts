@@ -33,7 +33,12 @@ export async function slackStyle(media: BridgeMedia, intent: Intent, roomId: str
 }
 
 // discord style: one queue a channel, held up by every upload
-export async function discordStyle(media: BridgeMedia, sender: string, roomId: string, file: RemoteFile): Promise<void> {
+export async function discordStyle(
+    media: BridgeMedia,
+    sender: string,
+    roomId: string,
+    file: RemoteFile,
+): Promise<void> {
     await media.send({
         id: `discord/${file.id}`,
         roomId,
