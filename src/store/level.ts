@@ -174,7 +174,7 @@ export class LevelStore implements Store {
         await appendFile(copy, `${JSON.stringify({ collection, key, finding, value })}\n`, { mode: 0o600 });
         this.#onDamage({ collection, key, finding, copy });
         // Reported and copied once; a read must not stumble over it again.
-        if (decoded.kind === "damaged") this.commit([{ collection, key }]).catch(() => {});
+        if (decoded.kind === "damaged") await this.commit([{ collection, key }]).catch(() => {});
         return undefined;
     }
 }
