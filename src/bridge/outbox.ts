@@ -99,7 +99,11 @@ export class Outbox {
         if (this.#closing.signal.aborted) return;
         const lane = { again: true, done: Promise.resolve() };
         this.#lanes.set(roomId, lane);
-        lane.done = this.#run(roomId, lane, doubtful).finally(() => this.#lanes.delete(roomId));
+        lane.done = this.#run(roomId, lane, doubtful).finally(() => {
+            this.#lanes.delete(roomId);
+            // Told after the last look and before this line.
+            if (lane.again) this.#open(roomId, false);
+        });
     }
 
     async #run(roomId: string, lane: { again: boolean }, doubtful: boolean): Promise<void> {

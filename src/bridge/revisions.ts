@@ -27,11 +27,14 @@ export interface RevisionsParts {
 }
 
 const BATCH = 64;
+const RETRY_MS = 1000;
 
 export class Revisions {
     readonly #parts: RevisionsParts;
     #working: Promise<void> | undefined;
     #again = false;
+    #closed = false;
+    #retry: NodeJS.Timeout | undefined;
 
     constructor(parts: RevisionsParts) {
         this.#parts = parts;
@@ -39,20 +42,28 @@ export class Revisions {
 
     /** Works off the marks; to be called at the start, when a mark was journaled, and when a marked message was sent. */
     poke(): void {
+        if (this.#closed) return;
         this.#again = true;
         this.#working ??= this.#work()
-            .catch((error: unknown) => this.#parts.logger.error("Events could not be brought up to date", { error }))
+            .catch((error: unknown) => {
+                this.#parts.logger.error("Events could not be brought up to date and will be tried again", { error });
+                this.#retry = setTimeout(() => this.poke(), RETRY_MS);
+            })
             .finally(() => {
                 this.#working = undefined;
+                // Asked for after the last look and before this line.
+                if (this.#again) this.poke();
             });
     }
 
     async close(): Promise<void> {
+        this.#closed = true;
+        clearTimeout(this.#retry);
         await this.#working;
     }
 
     async #work(): Promise<void> {
-        while (this.#again) {
+        while (this.#again && !this.#closed) {
             this.#again = false;
             let after: string | undefined;
             do {

@@ -90,6 +90,8 @@ export class UploadQueue {
         this.#fillAgain = true;
         this.#filling ??= this.#fill().finally(() => {
             this.#filling = undefined;
+            // Asked for after the last look and before this line.
+            if (this.#fillAgain) this.poke();
         });
     }
 
@@ -111,7 +113,9 @@ export class UploadQueue {
             signal.throwIfAborted();
             const delay = (current.notBefore ?? 0) - Date.now();
             if (delay > 0) await sleep(delay, undefined, { signal });
-            current = (await this.#begin(current)) ?? current;
+            await this.#begin(current);
+            // As journaled: it may have been cancelled between two tries.
+            current = (await this.#load(job.id)) ?? current;
         }
         return current;
     }
