@@ -36,8 +36,8 @@ export async function sendEvent(access: Access, event: OutgoingEvent, signal?: A
     throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no event_id", ambiguous: true });
 }
 
-/** How far back `findSentEvent` looks, in pages of 100 events. */
-const PAGES = 3;
+/** How far back `findSentEvent` looks, in pages of 100 events: an outage in a busy room, not a history. */
+const PAGES = 10;
 
 /**
  * Whether an event with this transaction id is already in the room, and its id. A homeserver forgets transaction ids
