@@ -5,25 +5,16 @@ import { expect } from "chai";
 import type { BridgeMedia, MediaError } from "../../src/index.ts";
 import { download } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
-import { type Remote, someBytes, startRemote } from "../support/remote.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
-import { openWorld, type World } from "../support/world.ts";
 
 describe("bounds", () => {
-    let world: World;
-    let remote: Remote;
-    let alice: string;
-    let roomId: string;
+    let { world, remote, alice, roomId } = {} as Scene;
     beforeEach(async () => {
-        world = await openWorld();
-        remote = await startRemote();
-        alice = world.ghost("alice");
-        roomId = await world.room(alice);
+        ({ world, remote, alice, roomId } = await openScene());
     });
-    afterEach(async () => {
-        await world.close();
-        await remote.close();
-    });
+    afterEach(() => closeScene({ world, remote }));
 
     it("no more transfers at once than `concurrency`, and all come to their turn", async () => {
         const held: (() => void)[] = [];

@@ -2,25 +2,17 @@ import { expect } from "chai";
 import type { MediaError } from "../../src/index.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
-import { type Remote, sha256, someBytes, startRemote } from "../support/remote.ts";
+import { sha256, someBytes, startRemote } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { type World } from "../support/world.ts";
 
 describe("a file that cannot come", () => {
-    let world: World;
-    let remote: Remote;
-    let alice: string;
-    let roomId: string;
+    let { world, remote, alice, roomId } = {} as Scene;
     beforeEach(async () => {
-        world = await openWorld();
-        remote = await startRemote();
-        alice = world.ghost("alice");
-        roomId = await world.room(alice);
+        ({ world, remote, alice, roomId } = await openScene());
     });
-    afterEach(async () => {
-        await world.close();
-        await remote.close();
-    });
+    afterEach(() => closeScene({ world, remote }));
 
     /** Sends one photo whose source must fail, and one that must not be held up by it. */
     async function failing(url: string, options: Parameters<World["component"]>[0] = {}) {

@@ -2,7 +2,8 @@ import { expect } from "chai";
 import type { MediaError } from "../../src/index.ts";
 import { bodies, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
-import { type Remote, someBytes, startRemote } from "../support/remote.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 import { openWorld, type World } from "../support/world.ts";
 
@@ -10,20 +11,11 @@ const isSend = ({ method, path }: { method: string; path: string }): boolean =>
     method === "PUT" && path.includes("/send/");
 
 describe("the outbox", () => {
-    let world: World;
-    let remote: Remote;
-    let alice: string;
-    let roomId: string;
+    let { world, remote, alice, roomId } = {} as Scene;
     beforeEach(async () => {
-        world = await openWorld();
-        remote = await startRemote();
-        alice = world.ghost("alice");
-        roomId = await world.room(alice);
+        ({ world, remote, alice, roomId } = await openScene());
     });
-    afterEach(async () => {
-        await world.close();
-        await remote.close();
-    });
+    afterEach(() => closeScene({ world, remote }));
 
     /** Answers the first `times` sendings with `answer`, then lets them through. */
     function disturb(times: number, answer: NonNullable<ReturnType<Parameters<World["homeserver"]["intercept"]>[0]>>) {

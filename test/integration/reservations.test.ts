@@ -1,28 +1,18 @@
 import { expect } from "chai";
 import { bodies, download, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
-import { type Remote, sha256, someBytes, startRemote } from "../support/remote.ts";
+import { sha256, someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
-import { openWorld, type World } from "../support/world.ts";
 
 const isCreate = ({ path }: { path: string }): boolean => path.includes("/media/v1/create");
 
 describe("reservations", () => {
-    let world: World;
-    let remote: Remote;
-    const alice = "@ghost_alice:example.org";
-    let roomId: string;
-    async function open(options: Parameters<typeof openWorld>[0] = {}): Promise<void> {
-        world = await openWorld(options);
-        roomId = await world.room(alice);
+    let { world, remote, alice, roomId } = {} as Scene;
+    async function open(options: Parameters<typeof openScene>[0] = {}): Promise<void> {
+        ({ world, remote, alice, roomId } = await openScene(options));
     }
-    beforeEach(async () => {
-        remote = await startRemote();
-    });
-    afterEach(async () => {
-        await world.close();
-        await remote.close();
-    });
+    afterEach(() => closeScene({ world, remote }));
 
     it("are kept ahead, journaled, and used again after a restart", async () => {
         await open();

@@ -11,26 +11,17 @@ import { LevelStore } from "../../src/store/level.ts";
 import { Spool } from "../../src/uploads/sources/spool.ts";
 import { bodies, download, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
-import { type Remote, someBytes, startRemote } from "../support/remote.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { openWorld } from "../support/world.ts";
 
 describe("over time", () => {
-    let world: World;
-    let remote: Remote;
-    const alice = "@ghost_alice:example.org";
-    let roomId: string;
-    async function open(options: Parameters<typeof openWorld>[0] = {}): Promise<void> {
-        world = await openWorld(options);
-        roomId = await world.room(alice);
+    let { world, remote, alice, roomId } = {} as Scene;
+    async function open(options: Parameters<typeof openScene>[0] = {}): Promise<void> {
+        ({ world, remote, alice, roomId } = await openScene(options));
     }
-    beforeEach(async () => {
-        remote = await startRemote();
-    });
-    afterEach(async () => {
-        await world.close();
-        await remote.close();
-    });
+    afterEach(() => closeScene({ world, remote }));
 
     it("starts while the homeserver is down, journals, and says it all when it is there", async () => {
         const homeserverDir = await mkdtemp(join(tmpdir(), "homeserver-"));
