@@ -136,7 +136,7 @@ export class Reservations {
     /** To be called when an upload of this user has finished: the homeserver counts one unused address less. */
     placeFreed(userId: string): void {
         this.#blockedUntil.delete(userId);
-        for (const wake of this.#waiters.get(userId) ?? []) wake();
+        this.#wake(userId);
     }
 
     /** Fills up what is kept ahead for a user, in the background. */
@@ -200,11 +200,17 @@ export class Reservations {
         return ms;
     }
 
+    #wake(userId: string): void {
+        for (const wake of this.#waiters.get(userId) ?? []) wake();
+    }
+
     #add(reservation: Reservation): void {
         const warm = this.#warm.get(reservation.userId) ?? [];
         warm.push(reservation);
         this.#warm.set(reservation.userId, warm);
         this.#count++;
+        // Somebody who waits for a place of this user's can have this one instead.
+        this.#wake(reservation.userId);
     }
 }
 

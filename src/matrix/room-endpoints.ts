@@ -36,7 +36,7 @@ export async function sendEvent(access: Access, event: OutgoingEvent, signal?: A
     throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no event_id", ambiguous: true });
 }
 
-/** How far back `findSentEvent` looks, in pages of 100 events: an outage in a busy room, not a history. */
+/** How far back `findSentEvent` looks, in pages of 100 of the sender's own events: an outage, not a history. */
 const PAGES = 10;
 
 /**
@@ -54,7 +54,8 @@ export async function findSentEvent(
         const body = await matrixRequest(access, {
             method: "GET",
             path: `${room(roomId)}/messages`,
-            query: { dir: "b", limit: 100, from },
+            // Only its own, so that what others said meanwhile does not push the event out of sight.
+            query: { dir: "b", limit: 100, from, filter: JSON.stringify({ senders: [access.userId] }) },
             refusals: REFUSALS,
             signal,
         });
@@ -62,7 +63,7 @@ export async function findSentEvent(
         for (const event of chunk) {
             if (hasTransactionId(event, access.userId, transactionId)) return event.event_id;
         }
-        if (typeof body["end"] !== "string" || chunk.length === 0) return undefined;
+        if (typeof body["end"] !== "string" || body["end"] === from) return undefined;
         from = body["end"];
     }
     return undefined;

@@ -262,7 +262,8 @@ export class UploadQueue {
         if (verdict.action === "give-up") return { type: "fail", error, at };
         let notBefore = at + verdict.delayMs;
         if (isHomeserverTrouble(error.code)) {
-            this.#pausedUntil = Math.max(this.#pausedUntil, at + retryDelay(error, this.#troubles++));
+            // One outage, however many transfers it cuts off.
+            if (this.#pausedUntil <= at) this.#pausedUntil = at + retryDelay(error, this.#troubles++);
             notBefore = Math.max(notBefore, this.#pausedUntil);
         }
         return { type: "postpone", error, at, notBefore, ownFault: isOwnFault(error.code, tries) };
