@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { asMediaError, MediaError } from "../errors.ts";
+import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { type CreatedMedia, createMedia } from "../matrix/media-endpoints.ts";
@@ -118,16 +119,17 @@ export class Reservations {
 
     /** Resolves when an upload of this user has finished, or after `ms`. Rejects when `signal` aborts. */
     async waitForPlace(userId: string, ms: number, signal: AbortSignal): Promise<void> {
-        const finished = new AbortController();
+        const finished = new LinkedAbort([signal]);
         const waiters = this.#waiters.get(userId) ?? new Set();
         const wake = (): void => finished.abort();
         this.#waiters.set(userId, waiters.add(wake));
         try {
-            await sleep(ms, undefined, { signal: AbortSignal.any([signal, finished.signal]) });
+            await sleep(ms, undefined, { signal: finished.signal });
         } catch (error) {
             if (signal.aborted) throw asMediaError(signal.reason);
             if (!finished.signal.aborted) throw error;
         } finally {
+            finished.release();
             waiters.delete(wake);
             if (waiters.size === 0) this.#waiters.delete(userId);
         }

@@ -2,32 +2,44 @@ import { MediaError } from "../errors.ts";
 import { looksLikeErrorPage } from "./content-check.ts";
 import type { ByteLimits } from "./limits.ts";
 
+export interface Watching {
+    /** Hears the bytes so far, at every chunk. */
+    readonly onBytes?: (total: number) => void;
+    /** What an error of the body itself stands for. */
+    readonly explain: (error: unknown) => MediaError;
+}
+
 /**
  * Passes a source's bytes on, counted. Throws FILE_TOO_LARGE beyond `maxBytes`, SOURCE_LENGTH_MISMATCH when the bytes
  * are not `size`, SOURCE_TYPE_MISMATCH when they are an error page in place of `mimetype`.
  *
  * The last chunk is held back until the source has ended well: a body of the wrong length never looks complete to
- * the target, which would take it for the file.
+ * the target, which would take it for the file. All of it in one generator, because each further one between source
+ * and target costs throughput.
  */
 export async function* counted(
     body: AsyncIterable<Uint8Array>,
     { size, maxBytes }: ByteLimits,
     mimetype: string | undefined,
-    onBytes: (total: number) => void = () => {},
+    { onBytes, explain }: Watching,
 ): AsyncGenerator<Uint8Array> {
     let total = 0;
     let held: Uint8Array | undefined;
-    for await (const chunk of body) {
-        if (chunk.length === 0) continue;
-        if (total === 0 && looksLikeErrorPage(chunk, mimetype)) {
-            throw new MediaError("SOURCE_TYPE_MISMATCH", { detail: `promised ${mimetype}` });
+    try {
+        for await (const chunk of body) {
+            if (chunk.length === 0) continue;
+            if (total === 0 && looksLikeErrorPage(chunk, mimetype)) {
+                throw new MediaError("SOURCE_TYPE_MISMATCH", { detail: `promised ${mimetype}` });
+            }
+            total += chunk.length;
+            if (total > maxBytes) throw tooLarge(maxBytes);
+            if (size !== undefined && total > size) throw wrongLength(size, "more");
+            if (held !== undefined) yield held;
+            held = chunk;
+            onBytes?.(total);
         }
-        total += chunk.length;
-        if (total > maxBytes) throw tooLarge(maxBytes);
-        if (size !== undefined && total > size) throw wrongLength(size, "more");
-        if (held !== undefined) yield held;
-        held = chunk;
-        onBytes(total);
+    } catch (error) {
+        throw explain(error);
     }
     if (size !== undefined && total !== size) throw wrongLength(size, `${total}`);
     if (held !== undefined) yield held;

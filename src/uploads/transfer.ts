@@ -1,4 +1,5 @@
-import { MediaError } from "../errors.ts";
+import { asMediaError, MediaError } from "../errors.ts";
+import { LinkedAbort } from "../linked-abort.ts";
 import { checkAnnouncedType } from "./content-check.ts";
 import { counted, tooLarge } from "./counted.ts";
 import type { Job } from "./job.ts";
@@ -40,13 +41,13 @@ export async function transfer(
     signal: AbortSignal,
     onBytes: (total: number) => void,
 ): Promise<Transferred> {
-    const limit = AbortSignal.timeout(parts.limits.totalMs);
-    const both = AbortSignal.any([signal, limit]);
+    const abort = new LinkedAbort([signal], { ms: parts.limits.totalMs, reason: new MediaError("TRANSFER_TIMEOUT") });
     try {
-        return await attempt(job, parts, both, onBytes);
+        return await attempt(job, parts, abort.signal, onBytes);
     } catch (error) {
-        if (limit.aborted && !signal.aborted) throw new MediaError("TRANSFER_TIMEOUT", { cause: error });
-        throw sourceError(error, signal);
+        throw sourceError(error, abort.signal);
+    } finally {
+        abort.release();
     }
 }
 
@@ -57,7 +58,8 @@ async function attempt(job: Job, parts: TransferParts, signal: AbortSignal, onBy
     try {
         checkAnnouncedType(job.mimetype, opened.mimetype);
         if (opened.size !== undefined && opened.size > maxBytes) throw tooLarge(maxBytes);
-        const body = counted(wrapped(opened, signal), { size: opened.size, maxBytes }, job.mimetype, onBytes);
+        const explain = (error: unknown) => sourceError(error, signal);
+        const body = counted(opened.stream, { size: opened.size, maxBytes }, job.mimetype, { onBytes, explain });
         if (opened.size !== undefined) return await put(job, parts, { body, size: opened.size }, opened, signal);
         return await viaSpool(job, parts, body, opened, signal);
     } finally {
@@ -68,15 +70,17 @@ async function attempt(job: Job, parts: TransferParts, signal: AbortSignal, onBy
 async function viaSpool(
     job: Job,
     parts: TransferParts,
-    body: AsyncIterable<Uint8Array>,
+    source: AsyncIterable<Uint8Array>,
     opened: OpenedSource,
     signal: AbortSignal,
 ): Promise<Transferred> {
     const name = job.id + COPY_SUFFIX;
-    const size = await parts.spool.write(name, body);
+    const size = await parts.spool.write(name, source);
     try {
         const copy = await parts.spool.open({ kind: "spool", name }, signal);
-        return await put(job, parts, { body: copy.stream, size }, opened, signal);
+        const explain = (error: unknown) => asMediaError(error, "SPOOL_FAILED");
+        const body = counted(copy.stream, { size, maxBytes: size }, undefined, { explain });
+        return await put(job, parts, { body, size }, opened, signal);
     } finally {
         await parts.spool.remove(name);
     }
@@ -107,14 +111,5 @@ function openSource(source: SourceDescription, { sources }: TransferParts, signa
             return sources.connector.open(source, signal);
         case "spool":
             return sources.spool.open(source, signal);
-    }
-}
-
-/** A stream's own errors in the table's terms, so that they can be told from the target's. */
-async function* wrapped({ stream }: OpenedSource, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-    try {
-        yield* stream as AsyncIterable<Uint8Array>;
-    } catch (error) {
-        throw sourceError(error, signal);
     }
 }

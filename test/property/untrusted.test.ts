@@ -1,5 +1,6 @@
 import { expect } from "chai";
 import fc from "fast-check";
+import { asMediaError } from "../../src/errors.ts";
 import { parseJsonObject } from "../../src/matrix/answer.ts";
 import { parseMxc } from "../../src/matrix/mxc.ts";
 import { decodeRecord, encodeRecord } from "../../src/store/record-codec.ts";
@@ -95,7 +96,10 @@ describe("what is not trusted", () => {
                     }
                     try {
                         const limits = { size: size ?? undefined, maxBytes: 200 };
-                        for await (const chunk of counted(body(), limits, undefined)) passed.push(chunk);
+                        for await (const chunk of counted(body(), limits, undefined, {
+                            explain: (error) => asMediaError(error),
+                        }))
+                            passed.push(chunk);
                         expect(Buffer.concat(passed).equals(whole)).to.equal(true);
                         expect(whole.length).to.be.at.most(200);
                         if (size !== null) expect(whole.length).to.equal(size);

@@ -1,3 +1,4 @@
+import { Readable } from "node:stream";
 import { type ErrorCode, MediaError } from "../../errors.ts";
 import type { Connector, OpenedSource, Source, SourceDescription } from "./source.ts";
 
@@ -29,7 +30,8 @@ export class ConnectorSource implements Source<ConnectorDescription> {
 
 async function openAt(connector: Connector, ref: unknown, signal: AbortSignal): Promise<OpenedSource> {
     const opened = await connector.open(ref, { offset: 0, signal }).catch(unavailable);
-    opened.stream.on("error", () => {});
+    // Errors reach whoever reads; before the reading begins nobody else would listen.
+    if (opened.stream instanceof Readable) opened.stream.on("error", () => {});
     return opened;
 }
 

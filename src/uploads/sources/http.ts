@@ -1,19 +1,15 @@
 import type { IncomingMessage } from "node:http";
-import { Readable } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import { got, type Request } from "got";
 import { MediaError, systemCode } from "../../errors.ts";
 import { toldWaitMs } from "../../matrix/answer.ts";
 import type { StepLimits } from "../limits.ts";
 import { type AddressPolicy, guardedAgents } from "./address-guard.ts";
+import { ResumingBody } from "./resuming-body.ts";
 import type { OpenedSource, Source, SourceDescription } from "./source.ts";
 
 type HttpDescription = Extract<SourceDescription, { kind: "http" }>;
 
 const MAX_REDIRECTS = 5;
-/** How often a broken connection is resumed before the try is given up; progress resets the count. */
-const MAX_RESUMES = 4;
-const RESUME_DELAY_MS = 250;
 
 /**
  * Fetches over HTTP. The body is passed on as it is on the wire (`Accept-Encoding: identity`, no decompression): the
@@ -37,11 +33,14 @@ export class HttpSource implements Source<HttpDescription> {
             throw statusError(response);
         }
         const size = contentLength(response);
-        const resumable = size !== undefined && validator(response) !== undefined;
+        const ifRange = validator(response);
+        const { stream } = first;
+        const reopen = (offset: number) => this.#reopen(description, offset, ifRange ?? "", signal);
         return {
-            stream: resumable
-                ? Readable.from(this.#resuming(description, first, size, signal), { objectMode: false })
-                : first.stream,
+            stream:
+                size === undefined || ifRange === undefined
+                    ? stream
+                    : new ResumingBody({ first: stream, size, reopen, signal }),
             size,
             mimetype: response.headers["content-type"],
         };
@@ -52,39 +51,13 @@ export class HttpSource implements Source<HttpDescription> {
         this.#agents.https.destroy();
     }
 
-    async *#resuming(
+    async #reopen(
         description: HttpDescription,
-        first: Opened,
-        size: number,
+        offset: number,
+        ifRange: string,
         signal: AbortSignal,
-    ): AsyncGenerator<Buffer> {
-        const ifRange = validator(first.response) ?? "";
-        let current = first.stream;
-        let offset = 0;
-        let resumes = 0;
-        while (true) {
-            const from = offset;
-            try {
-                for await (const chunk of current as AsyncIterable<Buffer>) {
-                    offset += chunk.length;
-                    yield chunk;
-                }
-                return;
-            } catch (error) {
-                if (offset > from) resumes = 0;
-                if (signal.aborted || offset >= size || ++resumes > MAX_RESUMES) throw sourceError(error, signal);
-            }
-            await sleep(RESUME_DELAY_MS * 2 ** (resumes - 1), undefined, { signal });
-            current = await this.#resume(
-                description,
-                { range: `bytes=${offset}-`, "if-range": ifRange },
-                offset,
-                signal,
-            );
-        }
-    }
-
-    async #resume(description: HttpDescription, range: Record<string, string>, offset: number, signal: AbortSignal) {
+    ): Promise<Request> {
+        const range = { range: `bytes=${offset}-`, "if-range": ifRange };
         const { response, stream } = await this.#request(description, range, signal);
         const start = /^bytes (\d+)-/.exec(response.headers["content-range"] ?? "")?.[1];
         if (response.statusCode === 206 && start === String(offset)) return stream;

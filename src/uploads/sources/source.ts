@@ -1,4 +1,3 @@
-import type { Readable } from "node:stream";
 import { redactUrl } from "../../redact.ts";
 
 /**
@@ -26,9 +25,15 @@ export type SourceDescription =
           readonly name: string;
       };
 
+/** Bytes as they come; every `Readable` of bytes is one. */
+export interface ByteStream extends AsyncIterable<Uint8Array> {
+    /** Ends it before its end; harmless after it. */
+    destroy(): unknown;
+}
+
 /** An open file: what is known of it, and its bytes. Whoever holds it reads `stream` to its end or destroys it. */
 export interface OpenedSource {
-    readonly stream: Readable;
+    readonly stream: ByteStream;
     /** Exact length in bytes; undefined where the source does not say. */
     readonly size?: number | undefined;
     /** As the source claims; not to be trusted. */

@@ -2,6 +2,7 @@ import { pipeline } from "node:stream/promises";
 import type { Agents } from "got";
 import { got } from "got";
 import { MediaError } from "../../errors.ts";
+import { LinkedAbort } from "../../linked-abort.ts";
 import { type Answer, parseJsonObject } from "../../matrix/answer.ts";
 import { connectionError } from "../../matrix/request.ts";
 import type { StepLimits } from "../limits.ts";
@@ -24,7 +25,7 @@ export interface PutRequest {
  */
 export async function putStream(request: PutRequest, signal: AbortSignal): Promise<Answer> {
     const { connectMs, headersMs, idleMs } = request.limits;
-    const early = new AbortController();
+    const early = new LinkedAbort([signal]);
     const stream = got.stream(request.url, {
         method: request.method,
         headers: { ...request.headers },
@@ -42,11 +43,6 @@ export async function putStream(request: PutRequest, signal: AbortSignal): Promi
         },
     });
     let answer: Answer | undefined;
-    let sent = false;
-    async function* body(): AsyncGenerator<Uint8Array> {
-        yield* request.body;
-        sent = true;
-    }
     async function readAnswer(chunks: AsyncIterable<Uint8Array>): Promise<void> {
         const kept: Uint8Array[] = [];
         let length = 0;
@@ -60,13 +56,15 @@ export async function putStream(request: PutRequest, signal: AbortSignal): Promi
             retryAfter: stream.response?.headers["retry-after"],
         };
         // Refused before the end: the rest of the body has nowhere to go.
-        if (!sent) early.abort();
+        if (!stream.writableEnded) early.abort();
     }
     try {
-        await pipeline(body, stream, readAnswer, { signal: AbortSignal.any([signal, early.signal]) });
+        await pipeline(request.body, stream, readAnswer, { signal: early.signal });
     } catch (error) {
         if (answer !== undefined) return answer;
         throw uploadError(error, signal);
+    } finally {
+        early.release();
     }
     if (answer === undefined) throw new MediaError("UPLOAD_INTERRUPTED", { ambiguous: true });
     return answer;

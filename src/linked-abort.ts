@@ -1,0 +1,36 @@
+/**
+ * An abort signal that follows others, and a time limit, until it is released.
+ *
+ * `AbortSignal.any()` and `AbortSignal.timeout()` say the same, but Node.js keeps a combined signal that somebody listens
+ * to until it aborts or its time is over, so that memory would grow with every transfer that ends well.
+ */
+export class LinkedAbort {
+    readonly #controller = new AbortController();
+    readonly #parents: readonly AbortSignal[];
+    readonly #timer: NodeJS.Timeout | undefined;
+    readonly #follow = ({ target }: Event): void => this.abort((target as AbortSignal).reason);
+
+    /** @param limit After `ms` milliseconds it aborts with `reason`. */
+    constructor(parents: readonly AbortSignal[], limit?: { readonly ms: number; readonly reason: unknown }) {
+        this.#parents = parents;
+        for (const parent of parents) {
+            if (parent.aborted) this.abort(parent.reason);
+            else parent.addEventListener("abort", this.#follow);
+        }
+        if (limit !== undefined) this.#timer = setTimeout(() => this.abort(limit.reason), limit.ms);
+    }
+
+    get signal(): AbortSignal {
+        return this.#controller.signal;
+    }
+
+    abort(reason?: unknown): void {
+        this.#controller.abort(reason);
+    }
+
+    /** Lets go of the parents and of the timer. To be called when what it guards has ended. */
+    release(): void {
+        clearTimeout(this.#timer);
+        for (const parent of this.#parents) parent.removeEventListener("abort", this.#follow);
+    }
+}
