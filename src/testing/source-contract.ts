@@ -44,7 +44,7 @@ export function sourceContract({ bytes, open, openMissing }: SourceUnderTest): C
             name: "opens the same file twice, independently",
             run: async () => {
                 const first = await open(never());
-                const iterator = first.stream[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+                const iterator = first.stream[Symbol.asyncIterator]();
                 const begun = await iterator.next();
                 expectBytes(await read(await open(never())), bytes);
                 assert.ok(begun.done !== true);
