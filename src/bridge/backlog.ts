@@ -1,7 +1,7 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
 import { SCHEDULE, WAITING } from "../uploads/job.ts";
-import { loadJobs, loadMessage, OUTBOX } from "./records.ts";
+import { OUTBOX } from "./records.ts";
 
 /** How much work is pending, and the bound on it. */
 export class Backlog {
@@ -39,11 +39,8 @@ export class Backlog {
     /** Counts what an earlier run left. */
     async takeStock(store: Store): Promise<void> {
         for await (const [, entry] of store.range({ collection: OUTBOX })) {
-            const message = await loadMessage(store, String(entry["id"]));
-            const jobs = await loadJobs(store, message?.jobs ?? []);
-            // The others are in the schedule already, and counted there.
-            const unscheduled = jobs.filter(({ state }) => state === "unreserved" || state === "reserved").length;
-            this.add(1, unscheduled);
+            const { files } = entry;
+            this.add(1, typeof files === "number" ? files : 0);
         }
         for (const collection of [SCHEDULE, WAITING]) {
             for await (const _ of store.keys({ collection })) this.add(0, 1);

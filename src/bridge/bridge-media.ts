@@ -1,4 +1,4 @@
-import { EventEmitter } from "node:events";
+import { EventEmitter, setMaxListeners } from "node:events";
 import { join } from "node:path";
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
@@ -66,6 +66,8 @@ export class BridgeMedia {
         const checked = checkOptions(options);
         this.#options = checked;
         this.#logger = checked.logger;
+        // Every call that waits listens.
+        setMaxListeners(0, this.#closing.signal);
         this.#users = new ActingUsers(bridge);
         const { logger, onFailure } = checked;
         const users = this.#users;

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { asMediaError, MediaError } from "../errors.ts";
@@ -19,6 +20,7 @@ import {
     messageWrite,
     OUTBOX,
     outboxKey,
+    outboxWrite,
 } from "./records.ts";
 import { type Reservation, type Reservations, takenWrite } from "./reservations.ts";
 
@@ -47,7 +49,7 @@ export interface OutboxParts {
     readonly onJob: (job: Job) => void;
 }
 
-const MAX_SENDS = 64;
+const MAX_SENDS = 32;
 const LANE_RETRY_MS = 1000;
 /** How long events that are on their way have when the component closes. */
 const GRACE_MS = 5000;
@@ -62,10 +64,18 @@ export class Outbox {
 
     constructor(parts: OutboxParts) {
         this.#parts = parts;
+        // Every lane that waits listens.
+        setMaxListeners(0, this.#closing.signal, this.#cutOff.signal);
     }
 
     /** Opens a lane for every room that an earlier run left something for. */
     async start(): Promise<void> {
+        // All rooms first: lanes that work already would only slow down the looking.
+        for (const roomId of await this.#rooms()) this.#open(roomId, true);
+    }
+
+    async #rooms(): Promise<string[]> {
+        const rooms: string[] = [];
         let after: string | undefined;
         do {
             const previous: string | undefined = after;
@@ -73,11 +83,12 @@ export class Outbox {
             const range = { collection: OUTBOX, limit: 1, ...(previous !== undefined && { after: previous }) };
             for await (const key of this.#parts.store.keys(range)) {
                 const [roomId = ""] = key.split(" ");
-                this.#open(roomId, true);
+                rooms.push(roomId);
                 // On to the next room, however long this one's line is.
                 after = `${roomId} \u{10FFFF}`;
             }
         } while (after !== undefined);
+        return rooms;
     }
 
     /** Tells that the room's line has grown. */
@@ -197,16 +208,20 @@ export class Outbox {
     async #releaseEarly(message: MessageRecord): Promise<void> {
         const { store, queue } = this.#parts;
         await queue.locks.hold(message.jobs, async () => {
-            const held = (await this.#jobs(message)).filter(({ state }) => state === "reserved");
-            await store.commit(held.flatMap((job) => queue.releaseWrites(job).writes));
+            const jobs = await this.#jobs(message);
+            const held = jobs.filter(({ state }) => state === "reserved");
+            const waiting = jobs.filter(({ state }) => state === "unreserved").length;
+            const released = held.flatMap((job) => queue.releaseWrites(job).writes);
+            await store.commit([...released, outboxWrite(message, waiting)]);
         });
         queue.poke();
     }
 
     async #obtain(uploader: string) {
+        const obtain = () => this.#parts.reservations.obtain(uploader, this.#closing.signal);
         return this.#retrying(uploader, async () => {
             try {
-                return await this.#parts.reservations.obtain(uploader, this.#closing.signal);
+                return await this.#sends.add(obtain);
             } catch (error) {
                 if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return "unsupported" as const;
                 throw error;
@@ -247,7 +262,7 @@ export class Outbox {
             while (true) {
                 const access = users.get(message.sender).access();
                 if (doubtful) {
-                    const eventId = await this.#find(access, message);
+                    const eventId = await this.#sends.add(() => this.#find(access, message));
                     if (eventId !== undefined) return eventId;
                     doubtful = false;
                 }
@@ -280,8 +295,10 @@ export class Outbox {
         const sent: MessageRecord = { ...message, state: "sent", eventId, shown, finishedAt };
         // Without files nothing will ever be edited: the text need not be kept.
         const kept = message.jobs.length === 0 ? { ...sent, content: {} } : sent;
+        const uploaders = new Set<string>();
         await queue.locks.hold(message.jobs, async () => {
             const reserved = (await this.#jobs(message)).filter(({ state }) => state === "reserved");
+            for (const { uploader } of reserved) uploaders.add(uploader);
             const released = reserved.map((job) => queue.releaseWrites(job));
             await store.commit([
                 messageWrite(kept),
@@ -289,14 +306,14 @@ export class Outbox {
                 finishedWrite(finishedAt, "message", message.id),
                 ...released.flatMap(({ writes }) => writes),
             ]);
-            for (const { job } of released) {
-                this.#parts.onJob(job);
-                // For the next message, and only now: the event itself goes before anything that prepares another.
-                this.#parts.reservations.keepAhead(job.uploader);
-            }
+            for (const { job } of released) this.#parts.onJob(job);
         });
-        queue.poke();
         this.#parts.onOutcome(sent, undefined);
+        // Whoever waits for the event hears of it before its files and the next message's addresses are seen to.
+        setImmediate(() => {
+            queue.poke();
+            for (const uploader of uploaders) this.#parts.reservations.keepAhead(uploader);
+        });
     }
 
     async #journalRefused(message: MessageRecord, error: MediaError): Promise<void> {

@@ -42,8 +42,9 @@ export function messageWrite(message: MessageRecord): Write {
     return { collection: MESSAGES, key: message.id, record: message as unknown as StoredRecord };
 }
 
-export function outboxWrite(message: MessageRecord): Write {
-    return { collection: OUTBOX, key: outboxKey(message), record: { id: message.id } };
+/** @param files Jobs of the message that are in no schedule yet: what a start has to count, without reading them. */
+export function outboxWrite(message: MessageRecord, files = message.jobs.length): Write {
+    return { collection: OUTBOX, key: outboxKey(message), record: { id: message.id, files } };
 }
 
 export function outboxKey({ roomId, sequence }: { roomId: string; sequence: string }): string {

@@ -1,0 +1,85 @@
+/**
+ * Speed and memory of the component, measured as a bridge meets them: built output, a process of its own, partners in
+ * other processes, everything on loopback. Each number that is compared has its baseline in the same run. What comes
+ * out is kept in bench/results and shown in bench/README.md; nothing here is a test.
+ */
+import { Command, InvalidArgumentError } from "commander";
+import { backlog } from "./measurements/backlog.ts";
+import { journalCost } from "./measurements/journal-cost.ts";
+import type { Measurement } from "./measurements/measurement.ts";
+import { memory } from "./measurements/memory.ts";
+import { memoryOverTime } from "./measurements/memory-over-time.ts";
+import { sendLatency } from "./measurements/send-latency.ts";
+import { sendUnderLoad } from "./measurements/send-under-load.ts";
+import { throughput } from "./measurements/throughput.ts";
+import { build } from "./support/build.ts";
+import { Context } from "./support/context.ts";
+import { saveResult, table, writeTables } from "./support/report.ts";
+import { load, machine, type Result } from "./support/result.ts";
+
+const MEASUREMENTS: readonly Measurement[] = [
+    sendLatency,
+    sendUnderLoad,
+    throughput,
+    memory,
+    memoryOverTime,
+    backlog,
+    journalCost,
+];
+const NAMES = MEASUREMENTS.map(({ name }) => name);
+
+interface Options {
+    readonly only?: readonly string[];
+    readonly runs: number;
+    readonly quick: boolean;
+    readonly built?: string;
+    readonly save: boolean;
+}
+
+const {
+    only = NAMES,
+    runs,
+    quick,
+    built,
+    save,
+} = new Command("bench")
+    .description("Measures speed and memory; writes bench/results and the tables of bench/README.md.")
+    .option("--only <names...>", `only these: ${NAMES.join(", ")}`, knownName)
+    .option("--runs <n>", "how often each comparison is repeated", wholeNumber, 5)
+    .option("--quick", "small sizes, to see that it works; nothing is written", false)
+    .option("--built <dir>", "a built component to measure, instead of building this one; nothing is written")
+    .option("--no-save", "write nothing")
+    .parse()
+    .opts<Options>();
+
+const folder = await build(built);
+for (const measurement of MEASUREMENTS.filter(({ name }) => only.includes(name))) {
+    const result = await run(measurement);
+    console.log(`\n${table(result)}`);
+    if (!save || quick || built !== undefined) continue;
+    await saveResult(result);
+    await writeTables(NAMES);
+}
+
+async function run(measurement: Measurement): Promise<Result> {
+    const { name, about } = measurement;
+    console.error(`${name}: ${about}`);
+    const context = new Context({ runs, quick, built: folder });
+    const before = load();
+    try {
+        const rows = await measurement.measure(context);
+        return { name, about, measuredAt: new Date().toISOString(), ...machine(), load: [before, load()], runs, rows };
+    } finally {
+        await context.close();
+    }
+}
+
+function knownName(value: string, earlier: readonly string[] = []): string[] {
+    if (!NAMES.includes(value)) throw new InvalidArgumentError(`known are: ${NAMES.join(", ")}`);
+    return [...earlier, value];
+}
+
+function wholeNumber(value: string): number {
+    if (!/^[1-9]\d{0,2}$/.test(value)) throw new InvalidArgumentError("must be a whole number from 1 to 999");
+    return Number(value);
+}

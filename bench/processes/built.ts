@@ -1,0 +1,31 @@
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import type { BridgeMedia } from "../../src/index.ts";
+import type { LevelStore } from "../../src/store/level.ts";
+
+/** The component as it was built; only its types come from the source. */
+export type {
+    BridgeLike,
+    BridgeMedia,
+    BridgeMediaOptions,
+    BridgeMetricsLike as MetricsLike,
+    JobInfo,
+    RemoteMessage,
+} from "../../src/index.ts";
+
+export interface Built {
+    readonly BridgeMedia: typeof BridgeMedia;
+    readonly LevelStore: typeof LevelStore;
+}
+
+/** Names the folder of the built output. */
+export const BUILT_VARIABLE = "BENCH_BUILT";
+
+export async function loadBuilt(): Promise<Built> {
+    const folder = process.env[BUILT_VARIABLE];
+    if (folder === undefined) throw new Error(`${BUILT_VARIABLE} is not set`);
+    const load = async (file: string): Promise<unknown> => import(pathToFileURL(join(folder, file)).href);
+    const { BridgeMedia } = (await load("index.js")) as Pick<Built, "BridgeMedia">;
+    const { LevelStore } = (await load("store/level.js")) as Pick<Built, "LevelStore">;
+    return { BridgeMedia, LevelStore };
+}

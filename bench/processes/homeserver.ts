@@ -1,0 +1,65 @@
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { serve, usage } from "./serve.ts";
+
+/**
+ * The least that the component takes for a homeserver: it answers at once and swallows uploads, so that a measurement
+ * shows the component and not its partner.
+ */
+let created = 0;
+let sent = 0;
+let uploadedBytes = 0;
+let firstUploadByteAt: number | undefined;
+let isFailing = false;
+
+const server = createServer((request, response) => {
+    const { method = "", url = "" } = request;
+    if (isFailing) return discard(request, () => answer(response, 503, { errcode: "M_UNKNOWN", error: "down" }));
+    if (method === "PUT" && url.startsWith("/_matrix/media/")) return swallow(request, response);
+    discard(request, () => answer(response, 200, reply(method, url)));
+});
+server.keepAliveTimeout = 600_000;
+server.requestTimeout = 0;
+server.maxRequestsPerSocket = 0;
+
+function reply(method: string, url: string): object {
+    if (method === "POST" && url.startsWith("/_matrix/media/v1/create")) {
+        return { content_uri: `mxc://bench.example/${process.pid}x${created++}` };
+    }
+    if (url.includes("/media/config")) return { "m.upload.size": 2 ** 40 };
+    if (url.includes("/messages?")) return { chunk: [] };
+    if (method === "PUT" && url.includes("/send/")) return { event_id: `$${sent++}` };
+    return {};
+}
+
+function swallow(request: IncomingMessage, response: ServerResponse): void {
+    request.on("data", (chunk: Buffer) => {
+        firstUploadByteAt ??= Date.now();
+        uploadedBytes += chunk.length;
+    });
+    request.on("end", () => answer(response, 200, {}));
+    request.on("error", () => {});
+}
+
+function discard(request: IncomingMessage, then: () => void): void {
+    request.resume();
+    request.on("end", then);
+}
+
+function answer(response: ServerResponse, status: number, body: object): void {
+    const text = JSON.stringify(body);
+    response.writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(text) });
+    response.end(text);
+}
+
+await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+const handlers = {
+    url: async () => `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    counts: async () => ({ created, sent, uploadedBytes, firstUploadByteAt }),
+    failing: async (value: boolean) => {
+        isFailing = value;
+    },
+    usage,
+};
+export type HomeserverHandlers = typeof handlers;
+serve(handlers);

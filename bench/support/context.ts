@@ -1,0 +1,75 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { ComponentHandlers } from "../processes/component.ts";
+import { BUILT_VARIABLE } from "../processes/built.ts";
+import type { EmbeddedHandlers } from "../processes/embedded-homeserver.ts";
+import type { HomeserverHandlers } from "../processes/homeserver.ts";
+import type { PipeHandlers } from "../processes/pipe.ts";
+import type { RemoteHandlers } from "../processes/remote.ts";
+import { COMPILED } from "./build.ts";
+import { Child } from "./child.ts";
+
+interface Processes {
+    component: ComponentHandlers;
+    homeserver: HomeserverHandlers;
+    "embedded-homeserver": EmbeddedHandlers;
+    pipe: PipeHandlers;
+    remote: RemoteHandlers;
+}
+
+/** What one measurement works with; `close()` ends its processes and removes its folders. */
+export class Context {
+    readonly runs: number;
+    /** Small sizes and counts, to see that the harness works. */
+    readonly quick: boolean;
+    readonly #built: string;
+    readonly #children: Child<never>[] = [];
+    readonly #folders: string[] = [];
+    readonly #others: { close(): Promise<void> }[] = [];
+
+    constructor({ runs, quick, built }: { runs: number; quick: boolean; built: string }) {
+        this.runs = runs;
+        this.quick = quick;
+        this.#built = built;
+    }
+
+    start<Name extends keyof Processes>(name: Name): Child<Processes[Name]> {
+        const child = new Child<Processes[Name]>(name, { [BUILT_VARIABLE]: this.#built });
+        this.#children.push(child);
+        return child;
+    }
+
+    /** An empty folder on the disk that the repository is on, not one that a machine may keep in memory. */
+    async folder(): Promise<string> {
+        const folder = await mkdtemp(join(COMPILED, "data-"));
+        this.#folders.push(folder);
+        return folder;
+    }
+
+    /** For what a measurement opened besides. */
+    closeLater(other: { close(): Promise<void> }): void {
+        this.#others.push(other);
+    }
+
+    log(line: string): void {
+        console.error(`  ${line}`);
+    }
+
+    async close(): Promise<void> {
+        for (const child of this.#children) await child.kill();
+        for (const other of this.#others) await other.close();
+        for (const folder of this.#folders) await rm(folder, { recursive: true, force: true });
+    }
+}
+
+/** A component on an empty data directory, with the homeserver given. */
+export async function startComponent(
+    context: Context,
+    homeserver: { homeserverUrl: string; accessToken?: string },
+    { concurrency = 4, withJournalClock = false } = {},
+): Promise<Child<ComponentHandlers>> {
+    const component = context.start("component");
+    const dataDir = await context.folder();
+    await component.call("start", { ...homeserver, withJournalClock, options: { dataDir, concurrency } });
+    return component;
+}

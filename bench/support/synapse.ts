@@ -1,0 +1,24 @@
+import { access } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { AS_TOKEN } from "../../test/synapse/harness/config.ts";
+import { Synapse } from "../../test/synapse/harness/synapse.ts";
+import type { Context } from "./context.ts";
+import type { HomeserverAccess } from "./rooms.ts";
+
+const INSTALLED = join(resolve(import.meta.dirname, "..", ".."), ".e2e", "synapse", "installed.txt");
+
+/** A Synapse as `npm run test:synapse` has installed it; undefined where it has not. */
+export async function openSynapse(context: Context): Promise<HomeserverAccess | undefined> {
+    const isInstalled = await access(INSTALLED).then(
+        () => true,
+        () => false,
+    );
+    if (!isInstalled) {
+        context.log("without Synapse: `npm run test:synapse` installs it");
+        return undefined;
+    }
+    const synapse = await Synapse.open();
+    context.closeLater(synapse);
+    const ghost = synapse.registration.ghost("bench");
+    return { homeserverUrl: synapse.url, accessToken: AS_TOKEN, ghost };
+}
