@@ -1,3 +1,5 @@
+import { redactText } from "./redact.ts";
+
 /**
  * The one table of errors. Every error this package throws or stores is a `MediaError` with a code from here; the
  * message tells the reader what to do, `retryable` tells the queue, `cause` keeps what lay underneath.
@@ -148,7 +150,8 @@ export class MediaError extends Error {
     constructor(code: ErrorCode, details: ErrorDetails = {}) {
         const { message, retryable } = ERRORS[code];
         const where = details.field === undefined ? "" : `${details.field}: `;
-        const what = details.detail === undefined ? "" : ` (${details.detail})`;
+        // A detail may quote what the other side said.
+        const what = details.detail === undefined ? "" : ` (${redactText(details.detail)})`;
         super(`${where}${message}${what}`, details.cause === undefined ? undefined : { cause: details.cause });
         this.code = code;
         this.retryable = retryable;
