@@ -22,7 +22,9 @@ describe("the table of errors", () => {
         const error = new MediaError("INVALID_ARGUMENT", { cause, field: "media[0].at", detail: "too short" });
         expect(error).to.include({ code: "INVALID_ARGUMENT", retryable: false, field: "media[0].at", cause });
         expect(error.message).to.match(/^media\[0\]\.at: .* \(too short\)$/);
-        expect(new MediaError("INTERNAL", { detail: "at https://a.org/x?sig=secret" }).message).not.to.contain("secret");
+        expect(new MediaError("INTERNAL", { detail: "at https://a.org/x?sig=secret" }).message).not.to.contain(
+            "secret",
+        );
         expect(asMediaError(error)).to.equal(error);
         expect(asMediaError(cause)).to.include({ code: "INTERNAL", cause });
     });
