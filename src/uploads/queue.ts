@@ -97,9 +97,7 @@ export class UploadQueue {
 
     /** The writes that make a reserved job ready; the caller commits them and calls `poke()`. */
     releaseWrites(job: Job): { job: Job; writes: Write[] } {
-        const { size, backfill, expiresAt } = job;
-        const dueAt = dueTime({ readyAt: Date.now(), size, backfill, expiresAt });
-        const after = transition(job, { type: "release", dueAt });
+        const after = transition(job, { type: "release", dueAt: dueFromNow(job) });
         return after === undefined ? { job, writes: [] } : { job: after, writes: jobWrites(job, after) };
     }
 
@@ -139,9 +137,7 @@ export class UploadQueue {
     async retry(id: string): Promise<void> {
         const job = await this.#load(id);
         if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
-        const { size, backfill, expiresAt } = job;
-        const dueAt = dueTime({ readyAt: Date.now(), size, backfill, expiresAt });
-        const after = await this.#advance(job, { type: "retry", dueAt });
+        const after = await this.#advance(job, { type: "retry", dueAt: dueFromNow(job) });
         if (after === undefined) throw new MediaError("JOB_NOT_RETRYABLE", { detail: `it is ${job.state}` });
         this.poke();
     }
@@ -304,4 +300,8 @@ export class UploadQueue {
         const record = await this.#parts.store.get(JOBS, id);
         return record && jobFrom(record);
     }
+}
+
+function dueFromNow({ size, backfill, expiresAt }: Job): number {
+    return dueTime({ readyAt: Date.now(), size, backfill, expiresAt });
 }

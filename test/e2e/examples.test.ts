@@ -4,22 +4,18 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect } from "chai";
 import { bodies, download, messages } from "../support/download.ts";
-import { type Remote, someBytes, startRemote } from "../support/remote.ts";
-import { AS_TOKEN, openWorld, type World } from "../support/world.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { AS_TOKEN } from "../support/world.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 
 describe("the examples in the docs", () => {
-    let world: World;
-    let remote: Remote;
+    let { world, remote, alice, roomId } = {} as Scene;
     beforeEach(async () => {
-        world = await openWorld();
-        remote = await startRemote();
+        ({ world, remote, alice, roomId } = await openScene());
     });
-    afterEach(async () => {
-        await world.close();
-        await remote.close();
-    });
+    afterEach(() => closeScene({ world, remote }));
 
     it("examples/migrating.ts runs, and docs/migrating.md shows what it says", async () => {
         const page = await readFile(new URL("docs/migrating.md", ROOT), "utf8");
@@ -30,8 +26,6 @@ describe("the examples in the docs", () => {
         expect(shown).to.have.length(3);
         for (const code of shown) expect(example).to.contain(code);
 
-        const alice = world.ghost("alice");
-        const roomId = await world.room(alice);
         const bytes = someBytes(5000);
         await promisify(execFile)(
             process.execPath,
