@@ -160,8 +160,8 @@ export class Admission {
                 continue;
             }
             taken.push(reservation);
-            const { contentUri, expiresAt } = reservation;
-            const reserved = transition(job, { type: "reserve", contentUri, expiresAt }) ?? job;
+            const { contentUri, expiresAt, presigned } = reservation;
+            const reserved = transition(job, { type: "reserve", contentUri, expiresAt, presigned }) ?? job;
             writes.push(takenWrite(reservation), ...jobWrites(undefined, reserved));
         }
         return { record, writes };

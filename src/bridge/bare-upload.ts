@@ -29,8 +29,8 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
             await reservations.waitForPlace(job.uploader, obtained.blockedForMs, closing);
             continue;
         }
-        const { contentUri, expiresAt } = obtained.reservation;
-        const reserved = transition(job, { type: "reserve", contentUri, expiresAt }) ?? job;
+        const { contentUri, expiresAt, presigned } = obtained.reservation;
+        const reserved = transition(job, { type: "reserve", contentUri, expiresAt, presigned }) ?? job;
         const { job: ready } = queue.releaseWrites(reserved);
         await store.commit([...jobWrites(undefined, ready), takenWrite(obtained.reservation)]);
         onJob(ready);

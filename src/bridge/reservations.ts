@@ -6,6 +6,8 @@ import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { type CreatedMedia, createMedia } from "../matrix/media-endpoints.ts";
 import type { Store, StoredRecord, Write } from "../store/store.ts";
+import type { PresignedUpload } from "../uploads/job.ts";
+import { Closing } from "./closing.ts";
 
 /**
  * MXC URIs from `/create` that have no content yet.
@@ -19,6 +21,8 @@ export interface Reservation {
     readonly userId: string;
     readonly createdAt: number;
     readonly expiresAt?: number | undefined;
+    /** Where the homeserver wants the file instead; a secret. */
+    readonly presigned?: PresignedUpload | undefined;
 }
 
 export type Obtained =
@@ -35,8 +39,6 @@ const ASSUMED_LIFETIME_MS = 30 * 60_000;
 /** With less than this part of its life left, a reservation is no longer worth taking. */
 const WORTH_TAKING = 0.25;
 const LONGEST_BLOCK_MS = 60_000;
-/** How long requests that are on their way have when the component closes. */
-const GRACE_MS = 5000;
 
 export class Reservations {
     readonly #store: Store;
@@ -48,8 +50,7 @@ export class Reservations {
     readonly #refilling = new Set<string>();
     readonly #blockedUntil = new Map<string, number>();
     readonly #waiters = new Map<string, Set<() => void>>();
-    readonly #closing = new AbortController();
-    readonly #cutOff = new AbortController();
+    readonly #closing = new Closing();
     #count = 0;
     #supported = true;
 
@@ -152,10 +153,7 @@ export class Reservations {
     }
 
     async close(): Promise<void> {
-        this.#closing.abort(new MediaError("CLOSED"));
-        const grace = setTimeout(() => this.#cutOff.abort(new MediaError("CLOSED")), GRACE_MS);
-        await this.#refills.onIdle();
-        clearTimeout(grace);
+        await this.#closing.begin(() => this.#refills.onIdle());
     }
 
     async #refill(userId: string): Promise<void> {
@@ -163,7 +161,7 @@ export class Reservations {
             if (this.#closing.signal.aborted) return;
             try {
                 // Not aborted at once on close: an answer that nobody hears is a reservation lost.
-                const reservation = await this.#create(userId, this.#cutOff.signal);
+                const reservation = await this.#create(userId, this.#closing.cutOff);
                 await this.#store.commit([this.keptWrite(reservation)]);
                 this.#add(reservation);
             } catch (thrown) {

@@ -1,9 +1,8 @@
-import { got } from "got";
 import { answerError, parseJsonObject } from "./answer.ts";
 import type { Access } from "./client.ts";
 import { UPLOAD_REFUSALS } from "./media-endpoints.ts";
 import { parseMxc } from "./mxc.ts";
-import { authorization, connectionError, homeserverAgents, homeserverUrlFor } from "./request.ts";
+import { answerOf, homeserverUrlFor } from "./request.ts";
 
 const TIMEOUT_MS = 30_000;
 
@@ -16,7 +15,12 @@ export async function hasContent(access: Access, contentUri: string, signal?: Ab
     const file = `${encodeURIComponent(serverName)}/${encodeURIComponent(mediaId)}`;
     // Authenticated media (spec v1.11); servers from before it only have the second.
     for (const path of [`/_matrix/client/v1/media/download/${file}`, `/_matrix/media/v3/download/${file}`]) {
-        const { status, text } = await head(homeserverUrlFor(access, path, { timeout_ms: 0 }), access, signal);
+        const url = homeserverUrlFor(access, path, { timeout_ms: 0 });
+        const asked = { method: "GET", timeoutMs: TIMEOUT_MS, readsSuccess: false } as const;
+        const { statusCode: status, text } = await answerOf(access, url, {
+            ...asked,
+            ...(signal !== undefined && { signal }),
+        });
         if (status >= 200 && status < 400) return true;
         if (status === 504) return false;
         const body = parseJsonObject(text);
@@ -24,35 +28,4 @@ export async function hasContent(access: Access, contentUri: string, signal?: Ab
         throw answerError({ status, body }, UPLOAD_REFUSALS);
     }
     return false;
-}
-
-/** The answer's status, and the beginning of its body where it is an error. */
-async function head(url: URL, access: Access, signal?: AbortSignal): Promise<{ status: number; text: string }> {
-    const stream = got.stream(url, {
-        headers: authorization(access),
-        agent: homeserverAgents,
-        followRedirect: false,
-        throwHttpErrors: false,
-        retry: { limit: 0 },
-        timeout: { request: TIMEOUT_MS },
-        ...(signal !== undefined && { signal }),
-    });
-    try {
-        const status = await new Promise<number>((resolve, reject) => {
-            stream.once("response", ({ statusCode }: { statusCode: number }) => resolve(statusCode));
-            stream.once("error", reject);
-        });
-        if (status < 400) return { status, text: "" };
-        let text = "";
-        for await (const chunk of stream) {
-            text += String(chunk);
-            if (text.length > 4096) break;
-        }
-        return { status, text };
-    } catch (error) {
-        throw connectionError(error, "HOMESERVER_UNREACHABLE", signal);
-    } finally {
-        stream.on("error", () => {});
-        stream.destroy();
-    }
 }

@@ -1,7 +1,8 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
-import { got } from "got";
+import { Agent, request as httpRequest } from "undici";
 import { type ErrorCode, MediaError, systemCode } from "../errors.ts";
+import { LinkedAbort } from "../linked-abort.ts";
 import { type Answer, answerError, isSuccess, type JsonObject, parseJsonObject, type RefusalCodes } from "./answer.ts";
 import type { Access } from "./client.ts";
 
@@ -15,7 +16,10 @@ import type { Access } from "./client.ts";
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const DEFAULT_TIMEOUT_MS = 60_000;
 
-/** Kept alive, so that an event costs one round trip and not three. */
+/** Connections are kept alive, so that an event costs one round trip and not three. */
+const dispatcher = new Agent({ connections: 256, connect: { timeout: 30_000 }, maxResponseSize: MAX_ANSWER_BYTES });
+
+/** The same for uploads, which got sends. */
 export const homeserverAgents = {
     http: new HttpAgent({ keepAlive: true, maxSockets: 256 }),
     https: new HttpsAgent({ keepAlive: true, maxSockets: 256 }),
@@ -40,36 +44,65 @@ export async function matrixRequest(access: Access, request: MatrixRequest): Pro
     return answer.body;
 }
 
-async function exchange(access: Access, request: MatrixRequest): Promise<Answer> {
-    const answering = got(homeserverUrlFor(access, request.path, request.query), {
-        method: request.method,
-        headers: authorization(access),
-        ...(request.body !== undefined && { json: request.body }),
-        agent: homeserverAgents,
-        followRedirect: false,
-        throwHttpErrors: false,
-        retry: { limit: 0 },
-        timeout: { request: request.timeoutMs ?? DEFAULT_TIMEOUT_MS },
-        ...(request.signal !== undefined && { signal: request.signal }),
+async function exchange(
+    access: Access,
+    { method, path, query, body, signal, timeoutMs }: MatrixRequest,
+): Promise<Answer> {
+    const { statusCode, headers, text } = await answerOf(access, homeserverUrlFor(access, path, query), {
+        method,
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+        ...(signal !== undefined && { signal }),
+        ...(timeoutMs !== undefined && { timeoutMs }),
     });
-    let tooLarge = false;
-    void answering.on("downloadProgress", ({ transferred }) => {
-        if (transferred <= MAX_ANSWER_BYTES) return;
-        tooLarge = true;
-        answering.cancel();
-    });
+    return { status: statusCode, body: parseJsonObject(text), retryAfter: singleHeader(headers["retry-after"]) };
+}
+
+export interface RawRequest {
+    readonly method: "GET" | "POST" | "PUT";
+    /** JSON text. */
+    readonly body?: string;
+    readonly signal?: AbortSignal;
+    /** For the whole exchange, in milliseconds. */
+    readonly timeoutMs?: number;
+    /** Whether the body of a 2xx or 3xx answer is of interest. @default true */
+    readonly readsSuccess?: boolean;
+}
+
+/** One exchange with the homeserver. Redirects are not followed. Throws MediaError where no answer came. */
+export async function answerOf(
+    access: Access,
+    url: URL,
+    { method, body, signal, timeoutMs = DEFAULT_TIMEOUT_MS, readsSuccess = true }: RawRequest,
+): Promise<{ statusCode: number; headers: Readonly<Record<string, string | string[] | undefined>>; text: string }> {
+    const tooLate = new MediaError("HOMESERVER_UNREACHABLE", { detail: "no answer in time", ambiguous: true });
+    const abort = new LinkedAbort(signal === undefined ? [] : [signal], { ms: timeoutMs, reason: tooLate });
     try {
-        const response = await answering;
-        return {
-            status: response.statusCode,
-            body: parseJsonObject(response.body),
-            retryAfter: response.headers["retry-after"],
-        };
+        const answer = await httpRequest(url, {
+            method,
+            dispatcher,
+            signal: abort.signal,
+            headers: { ...authorization(access), ...(body !== undefined && { "content-type": "application/json" }) },
+            ...(body !== undefined && { body }),
+            // The limit for the whole exchange is ours.
+            headersTimeout: 0,
+            bodyTimeout: 0,
+        });
+        const { statusCode, headers } = answer;
+        if (readsSuccess || statusCode >= 400) return { statusCode, headers, text: await answer.body.text() };
+        answer.body.on("error", () => {});
+        answer.body.destroy();
+        return { statusCode, headers, text: "" };
     } catch (cause) {
-        if (tooLarge)
-            throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "answer too large", ambiguous: true });
-        throw connectionError(cause, "HOMESERVER_UNREACHABLE", request.signal);
+        if (systemCode(cause) === "UND_ERR_RES_EXCEEDED_MAX_SIZE")
+            throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "answer too large", ambiguous: true, cause });
+        throw connectionError(cause, "HOMESERVER_UNREACHABLE", abort.signal);
+    } finally {
+        abort.release();
     }
+}
+
+function singleHeader(value: string | string[] | undefined): string | undefined {
+    return typeof value === "string" ? value : value?.[0];
 }
 
 /** The address of an endpoint, acting as `access.userId`. */
@@ -88,7 +121,14 @@ export function authorization(access: Access): { authorization: string } {
 }
 
 /** Nothing can have reached the other side when the connection was never made. */
-const NEVER_CONNECTED = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"]);
+const NEVER_CONNECTED = new Set([
+    "ECONNREFUSED",
+    "ENOTFOUND",
+    "EAI_AGAIN",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "UND_ERR_CONNECT_TIMEOUT",
+]);
 
 /** What a failed exchange stands for: our own abort first, else `code` with the system's error code as detail. */
 export function connectionError(cause: unknown, code: ErrorCode, signal?: AbortSignal): MediaError {

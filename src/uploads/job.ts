@@ -6,24 +6,48 @@ import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
  * An upload job: one transfer from a source to an MXC URI, and its persisted state.
  *
  * ```
- *              reserve            release             begin                 finish
- *  unreserved ────────► reserved ────────► ready ────────────► transferring ──────► done
- *      │                    │               ▲ ▲                  │      │
- *      │                    │      (at once)│ └──── postpone ────┘      │ fail
- *      │                    │               │   (notBefore is set)      ▼
- *      │                    │               └───────── retry ──────── failed
- *      └──── cancel ────────┴──── cancel (also from ready, transferring) ───► cancelled
+ *              reserve            release             begin                          finish
+ *  unreserved ────────► reserved ────────► ready ────────────► transferring ────────────────► done
+ *      │  ▲                 │               ▲ ▲                  │  │   │                      ▲
+ *      │  └─ prepare        │      (at once)│ └──── postpone ────┘  │   │ stored               │ finish
+ *      │                    │               │   (notBefore is set)  │   ▼                      │
+ *      │                    │               │                  fail │  completing ─────────────┘
+ *      │                    │               └───────── retry ── failed   │ ▲  (postpone: stays, notBefore is set)
+ *      │                    │                                    ▲       └─┘
+ *      │                    │                                    └── fail ┘
+ *      ├─ reuse ──► done ◄──┴── reuse (also from ready: the same file is there already)
+ *      └─ cancel ──► cancelled ◄── cancel (from every state that is not final)
+ *
+ *  ready, transferring ── replace ──► replaced (another job has its place in the message, with a new MXC)
  * ```
  *
  * *unreserved*: its message is journaled, no MXC yet. *reserved*: MXC journaled, its event is not accepted yet.
  * *ready*: waits for a place in the queue. *transferring*: bytes flow; a crash here starts the transfer anew.
+ * *completing*: a presigned target has all bytes, and the homeserver is to be told; a crash here repeats only that.
  * A server without `/create` gives the MXC only with the upload itself: there `begin` is allowed from *unreserved*.
  */
-export type JobState = "unreserved" | "reserved" | "ready" | "transferring" | "done" | "failed" | "cancelled";
+export type JobState =
+    | "unreserved"
+    | "reserved"
+    | "ready"
+    | "transferring"
+    | "completing"
+    | "done"
+    | "failed"
+    | "cancelled"
+    | "replaced";
 
 export interface StoredError {
     readonly code: ErrorCode;
     readonly message: string;
+}
+
+/** Where the homeserver wants a file to be put instead of to itself (MSC3870). The URL is a secret. */
+export interface PresignedUpload {
+    readonly url: string;
+    readonly method: "PUT" | "POST";
+    /** Tries that failed there so far. @default 0 */
+    readonly failures?: number;
 }
 
 export interface Job {
@@ -48,6 +72,8 @@ export interface Job {
     readonly contentUri?: string | undefined;
     /** When the homeserver takes the reservation back. */
     readonly expiresAt?: number | undefined;
+    /** Undefined where the homeserver itself takes the file, or has to after all. */
+    readonly presigned?: PresignedUpload | undefined;
     /** Its place in the queue; see priority.ts. */
     readonly dueAt?: number | undefined;
     /** Failed tries so far. */
@@ -58,14 +84,23 @@ export interface Job {
     /** When it last failed. */
     readonly failedAt?: number | undefined;
     readonly finishedAt?: number | undefined;
+    /** The job that has its place in the message now. */
+    readonly replacedBy?: string | undefined;
     /** It had failed, and the room may have been told so, before it was tried again. */
     readonly revived?: boolean | undefined;
 }
 
 export type JobEvent =
-    | { readonly type: "reserve"; readonly contentUri: string; readonly expiresAt: number | undefined }
+    | {
+          readonly type: "reserve";
+          readonly contentUri: string;
+          readonly expiresAt: number | undefined;
+          readonly presigned?: PresignedUpload | undefined;
+      }
     | { readonly type: "release"; readonly dueAt: number }
     | { readonly type: "begin" }
+    | { readonly type: "stored"; readonly size: number }
+    | { readonly type: "reuse"; readonly contentUri: string; readonly size: number | undefined; readonly at: number }
     | { readonly type: "finish"; readonly size: number; readonly contentUri: string; readonly at: number }
     | {
           readonly type: "postpone";
@@ -73,71 +108,107 @@ export type JobEvent =
           readonly at: number;
           readonly notBefore: number;
           readonly ownFault: boolean;
+          /** What is left of the presigned target after this failure. @default as before */
+          readonly presigned?: PresignedUpload | undefined;
       }
     | { readonly type: "promote" }
     | { readonly type: "park" }
     | { readonly type: "fail"; readonly error: MediaError; readonly at: number }
     | { readonly type: "retry"; readonly dueAt: number }
+    | { readonly type: "replace"; readonly by: string; readonly at: number }
     | { readonly type: "cancel"; readonly at: number };
 
 const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
-    // From *transferring*: an upload in one step that a crash cut off.
-    reserve: ["unreserved", "transferring"],
+    // From *transferring*: an upload in one step that a crash cut off. From *reserved*: its event is not out yet, and
+    // the first address has run out.
+    reserve: ["unreserved", "reserved", "transferring"],
     release: ["reserved", "ready"],
-    begin: ["ready", "transferring", "unreserved"],
-    finish: ["transferring"],
-    postpone: ["transferring"],
-    promote: ["ready"],
-    park: ["transferring"],
-    fail: ["transferring"],
+    begin: ["ready", "transferring", "completing", "unreserved"],
+    stored: ["transferring"],
+    reuse: ["unreserved", "reserved", "ready"],
+    finish: ["transferring", "completing"],
+    postpone: ["transferring", "completing"],
+    promote: ["ready", "completing"],
+    park: ["transferring", "completing"],
+    fail: ["transferring", "completing"],
     retry: ["failed"],
-    cancel: ["unreserved", "reserved", "ready", "transferring"],
+    replace: ["ready", "transferring", "completing"],
+    cancel: ["unreserved", "reserved", "ready", "transferring", "completing"],
 };
 
 export function isFinal(state: JobState): boolean {
-    return state === "done" || state === "failed" || state === "cancelled";
+    return state === "done" || state === "failed" || state === "cancelled" || state === "replaced";
 }
 
 /** The only place where a job changes; undefined where the event does not apply to the job's state. */
 export function transition(job: Job, event: JobEvent): Job | undefined {
     if (!ALLOWED[event.type].includes(job.state)) return undefined;
     switch (event.type) {
-        case "reserve":
-            return { ...job, state: "reserved", contentUri: event.contentUri, expiresAt: event.expiresAt };
+        case "reserve": {
+            const { contentUri, expiresAt, presigned } = event;
+            return { ...job, state: "reserved", contentUri, expiresAt, presigned };
+        }
         case "release":
             return { ...job, state: "ready", dueAt: event.dueAt };
         case "begin":
-            return { ...job, state: "transferring", notBefore: undefined };
-        case "finish":
             return {
                 ...job,
+                state: job.state === "completing" ? "completing" : "transferring",
+                notBefore: undefined,
+            };
+        case "stored":
+            return { ...job, state: "completing", size: event.size, attempts: 0 };
+        case "reuse":
+        case "finish":
+            return {
+                ...withoutTheSecretsOf(job),
                 state: "done",
-                source: withoutSecrets(job.source),
                 size: event.size,
                 contentUri: event.contentUri,
                 finishedAt: event.at,
+                notBefore: undefined,
                 error: undefined,
             };
         case "postpone":
             return {
                 ...job,
-                state: job.dueAt === undefined ? "unreserved" : "ready",
+                state: restingState(job),
                 attempts: job.attempts + (event.ownFault ? 1 : 0),
                 failedAt: event.at,
                 notBefore: event.notBefore,
                 error: stored(event.error),
+                ...("presigned" in event && { presigned: event.presigned }),
             };
         case "promote":
             return { ...job, notBefore: undefined };
         case "park":
-            return { ...job, state: job.dueAt === undefined ? "unreserved" : "ready" };
+            return { ...job, state: restingState(job) };
         case "fail":
             return { ...job, state: "failed", error: stored(event.error), finishedAt: event.at, notBefore: undefined };
         case "retry":
             return { ...job, state: "ready", dueAt: event.dueAt, attempts: 0, revived: true, finishedAt: undefined };
+        case "replace":
+            return {
+                ...withoutTheSecretsOf(job),
+                state: "replaced",
+                replacedBy: event.by,
+                finishedAt: event.at,
+                notBefore: undefined,
+            };
         case "cancel":
-            return { ...job, state: "cancelled", finishedAt: event.at, notBefore: undefined };
+            return { ...withoutTheSecretsOf(job), state: "cancelled", finishedAt: event.at, notBefore: undefined };
     }
+}
+
+/** Where a job that is under way waits when its try has ended without an end. */
+function restingState({ state, dueAt }: Job): JobState {
+    if (state === "completing") return "completing";
+    return dueAt === undefined ? "unreserved" : "ready";
+}
+
+/** A failed job keeps what it needs to be tried again; one that is over keeps nothing that could be misused. */
+function withoutTheSecretsOf(job: Job): Job {
+    return { ...job, source: withoutSecrets(job.source), presigned: undefined };
 }
 
 function stored({ code, message }: MediaError): StoredError {
@@ -160,9 +231,11 @@ export function jobWrites(before: Job | undefined, after: Job): Write[] {
     return writes;
 }
 
+const SCHEDULED: ReadonlySet<JobState> = new Set(["ready", "transferring", "completing"]);
+
 function place(job: Job): { collection: string; key: string } | undefined {
     // A job that is being transferred keeps its place, so that a restart finds it where it was.
-    if ((job.state !== "ready" && job.state !== "transferring") || job.dueAt === undefined) return undefined;
+    if (!SCHEDULED.has(job.state) || job.dueAt === undefined) return undefined;
     return job.notBefore === undefined
         ? { collection: SCHEDULE, key: orderedKey(job.dueAt, job.id) }
         : { collection: WAITING, key: orderedKey(job.notBefore, job.id) };

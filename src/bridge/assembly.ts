@@ -1,0 +1,151 @@
+import { join } from "node:path";
+import { MediaError } from "../errors.ts";
+import { ActingUsers, type BridgeLike } from "../matrix/client.ts";
+import { LevelStore } from "../store/level.ts";
+import type { Store, Write } from "../store/store.ts";
+import { createEngine, type Engine } from "../uploads/engine.ts";
+import { isFinal, type Job } from "../uploads/job.ts";
+import { UploadQueue } from "../uploads/queue.ts";
+import { Spool } from "../uploads/sources/spool.ts";
+import { Admission } from "./admission.ts";
+import { Backlog } from "./backlog.ts";
+import { Closing } from "./closing.ts";
+import { Delivery } from "./delivery.ts";
+import { JobEnds } from "./job-info.ts";
+import { Metrics } from "./metrics.ts";
+import type { CheckedOptions } from "./options-check.ts";
+import { Outbox } from "./outbox.ts";
+import { Outcomes } from "./outcomes.ts";
+import { finishedWrite, type MessageRecord, REVISE } from "./records.ts";
+import { Reservations } from "./reservations.ts";
+import { Revisions } from "./revisions.ts";
+import { Sweeper } from "./sweeper.ts";
+
+/** The component's parts, wired together. Nothing is opened or begun here. */
+export interface Parts {
+    readonly store: Store;
+    readonly spool: Spool;
+    readonly engine: Engine;
+    readonly backlog: Backlog;
+    readonly reservations: Reservations;
+    readonly queue: UploadQueue;
+    readonly outbox: Outbox;
+    readonly admission: Admission;
+    readonly revisions: Revisions;
+    readonly sweeper: Sweeper;
+    readonly metrics: Metrics;
+    readonly ends: JobEnds;
+    readonly outcomes: Outcomes;
+    /** Whose quota and upload limit count for what this sender sends. */
+    readonly uploaderOf: (sender: string) => string;
+}
+
+/** What the parts tell and ask the component. */
+export interface Hooks {
+    /** Aborts when the component closes. */
+    readonly closing: AbortSignal;
+    readonly nextSequence: () => string;
+    /** Told after each journaled change of a job, and now and then while bytes flow. */
+    readonly onJob: (job: Job, transferredBytes: number) => void;
+    /** Told after a message's outcome is journaled; `error` only for a refusal. */
+    readonly onOutcome: (message: MessageRecord, error: MediaError | undefined) => void;
+}
+
+/** Throws MediaError INVALID_ARGUMENT for a bridge object that cannot be used. */
+export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hooks): Parts {
+    const { logger, onFailure, dataDir } = options;
+    const users = new ActingUsers(bridge);
+    const store = new LevelStore(join(dataDir, "journal"));
+    const spool = new Spool(join(dataDir, "spool"), options.maxSpoolBytes);
+    const engine = createEngine({
+        ...options,
+        users,
+        spool,
+        connectors: options.connectors,
+        maxFileBytes: options.maxFileBytes,
+    });
+    const backlog = new Backlog(options.maxPendingJobs);
+    const reservations = new Reservations({ store, users, logger, ahead: options.reserveAhead });
+    const queue = new UploadQueue({
+        store,
+        logger,
+        concurrency: options.concurrency,
+        maxAttempts: options.maxAttempts,
+        transfer: (job, signal, onBytes) => engine.transfer(job, signal, onBytes),
+        alongside,
+        onChange: hooks.onJob,
+    });
+    const closing = new Closing();
+    const delivery = new Delivery({
+        store,
+        users,
+        reservations,
+        queue,
+        logger,
+        onFailure,
+        closing,
+        onOutcome: hooks.onOutcome,
+        onJob: (job) => hooks.onJob(job, 0),
+    });
+    const outbox = new Outbox({ store, logger, closing, deliver: delivery.deliver.bind(delivery) });
+    const revisions = new Revisions({
+        store,
+        logger,
+        onFailure,
+        nextSequence: hooks.nextSequence,
+        onQueued: ({ roomId }) => {
+            backlog.add(1, 0);
+            outbox.notify(roomId);
+        },
+    });
+    const uploaderOf = (sender: string): string => {
+        if (options.uploadAs === "sender") return users.get(sender).userId;
+        const bot = users.bot();
+        if (bot === undefined)
+            throw new MediaError("INVALID_OPTION", { field: "uploadAs", detail: "the bridge has no bot" });
+        return bot.userId;
+    };
+    return {
+        store,
+        spool,
+        engine,
+        backlog,
+        reservations,
+        queue,
+        outbox,
+        admission: new Admission({
+            store,
+            spool,
+            reservations,
+            logger,
+            closing: hooks.closing,
+            nextSequence: hooks.nextSequence,
+            uploaderOf,
+        }),
+        revisions,
+        sweeper: new Sweeper({ store, spool, logger, keepResultsMs: options.keepResultsMs }),
+        metrics: new Metrics({
+            pendingMessages: () => backlog.messages,
+            pendingJobs: () => backlog.jobs,
+            activeTransfers: () => queue.active,
+            reservations: () => reservations.count,
+            spoolBytes: () => spool.usedBytes,
+        }),
+        ends: new JobEnds(store),
+        outcomes: new Outcomes(),
+        uploaderOf,
+    };
+}
+
+/** What has to be journaled in the same step as a job's change: its end, and that its event is to be looked at. */
+function alongside(_before: Job, after: Job): Write[] {
+    if (!isFinal(after.state)) return [];
+    const writes = [finishedWrite(after.finishedAt ?? Date.now(), "job", after.id)];
+    if (mustRevise(after)) writes.push({ collection: REVISE, key: after.messageId, record: {} });
+    return writes;
+}
+
+/** Whether a job that has ended may make its event untrue. */
+export function mustRevise(job: Job): job is Job & { messageId: string } {
+    return job.messageId !== undefined && (job.state !== "done" || job.revived === true);
+}
