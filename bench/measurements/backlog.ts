@@ -62,7 +62,13 @@ export const backlog: Measurement = {
                     values: times.first,
                     atMost: 2,
                 },
-                { what: `peak RSS, ${shape.name}`, unit: "MB", values: times.peak, atMost: 200 },
+                {
+                    what: `peak RSS, ${shape.name}`,
+                    unit: "MB",
+                    values: times.peak,
+                    // With messages pending too, 32 of them are on their way at any time: that is no backlog's memory.
+                    ...(shape.accepted && { atMost: 200 }),
+                },
                 { what: `start() itself, ${shape.name}`, unit: "s", values: times.start },
             );
         }

@@ -23,9 +23,9 @@ export const throughput: Measurement = {
         const size = context.quick ? 256 * MEBIBYTE : GIBIBYTE;
         const homeserver = context.start("homeserver");
         const remote = context.start("remote");
-        const pipe = context.start("pipe");
+        const pipe = context.start("pipe", { inBridge: true });
         const homeserverUrl = await homeserver.call("url");
-        const component = await startComponent(context, { homeserverUrl });
+        const component = await startComponent(context, { homeserverUrl }, { inBridge: true });
         await pipe.call("start", homeserverUrl);
         const remoteUrl = await remote.call("url");
         const rows: Row[] = [];

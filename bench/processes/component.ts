@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BridgeLike, BridgeMedia, BridgeMediaOptions, JobInfo, MetricsLike, RemoteMessage } from "./built.ts";
 import { loadBuilt } from "./built.ts";
+import { joinHostBridge } from "./host-bridge.ts";
 import { JournalClock } from "./journal-clock.ts";
 import { Latencies, type SendRound } from "./latencies.ts";
 import { repeat } from "./repeat.ts";
@@ -14,6 +15,8 @@ export interface Start {
     /** Whether the store's methods are timed. @default false */
     readonly withJournalClock?: boolean;
 }
+
+joinHostBridge();
 
 const MAX_UNJOURNALED = 500;
 const SENDER = "@ghost_alice:bench.example";

@@ -1,5 +1,6 @@
 import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
 import { pipeline } from "node:stream/promises";
+import { joinHostBridge } from "./host-bridge.ts";
 import { Latencies, type SendRound } from "./latencies.ts";
 import { repeat } from "./repeat.ts";
 import { serve, usage } from "./serve.ts";
@@ -8,6 +9,7 @@ import { serve, usage } from "./serve.ts";
  * The baseline: what the same exchange costs with nothing but node:http. Bytes go from a GET into a PUT through
  * `pipeline`, an event is one PUT on a connection that is kept alive; nothing is journaled, checked or bounded.
  */
+joinHostBridge();
 const agent = new Agent({ keepAlive: true });
 let homeserverUrl = "";
 let media = 0;

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { ComponentHandlers } from "../processes/component.ts";
 import { BUILT_VARIABLE } from "../processes/built.ts";
+import { HOST_BRIDGE_VARIABLE } from "../processes/host-bridge.ts";
 import type { EmbeddedHandlers } from "../processes/embedded-homeserver.ts";
 import type { HomeserverHandlers } from "../processes/homeserver.ts";
 import type { PipeHandlers } from "../processes/pipe.ts";
@@ -33,8 +34,9 @@ export class Context {
         this.#built = built;
     }
 
-    start<Name extends keyof Processes>(name: Name): Child<Processes[Name]> {
-        const child = new Child<Processes[Name]>(name, { [BUILT_VARIABLE]: this.#built });
+    start<Name extends keyof Processes>(name: Name, { inBridge = false } = {}): Child<Processes[Name]> {
+        const environment = { [BUILT_VARIABLE]: this.#built, ...(inBridge && { [HOST_BRIDGE_VARIABLE]: "1" }) };
+        const child = new Child<Processes[Name]>(name, environment);
         this.#children.push(child);
         return child;
     }
@@ -66,9 +68,9 @@ export class Context {
 export async function startComponent(
     context: Context,
     homeserver: { homeserverUrl: string; accessToken?: string },
-    { concurrency = 4, withJournalClock = false } = {},
+    { concurrency = 4, withJournalClock = false, inBridge = false } = {},
 ): Promise<Child<ComponentHandlers>> {
-    const component = context.start("component");
+    const component = context.start("component", { inBridge });
     const dataDir = await context.folder();
     await component.call("start", { ...homeserver, withJournalClock, options: { dataDir, concurrency } });
     return component;
