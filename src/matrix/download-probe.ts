@@ -17,7 +17,7 @@ export async function hasContent(access: Access, contentUri: string, signal?: Ab
     for (const path of [`/_matrix/client/v1/media/download/${file}`, `/_matrix/media/v3/download/${file}`]) {
         const url = homeserverUrlFor(access, path, { timeout_ms: 0 });
         const asked = { method: "GET", timeoutMs: TIMEOUT_MS, readsSuccess: false } as const;
-        const { statusCode: status, text } = await answerOf(access, url, {
+        const { status, text } = await answerOf(access, url, {
             ...asked,
             ...(signal !== undefined && { signal }),
         });

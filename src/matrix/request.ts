@@ -1,6 +1,6 @@
-import { Agent as HttpAgent } from "node:http";
-import { Agent as HttpsAgent } from "node:https";
-import { Agent, request as httpRequest } from "undici";
+import { once } from "node:events";
+import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { type ErrorCode, MediaError, systemCode } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import { type Answer, answerError, isSuccess, type JsonObject, parseJsonObject, type RefusalCodes } from "./answer.ts";
@@ -8,7 +8,8 @@ import type { Access } from "./client.ts";
 
 /**
  * Requests to the homeserver, made here and not by the SDK's client: the SDKs can neither stream, nor give a
- * transaction id, nor tell `Retry-After`. The access token leaves only through `homeserverUrlFor` and the header set
+ * transaction id, nor tell `Retry-After`. With node:http itself: a library's request costs two to three times the
+ * processor time, and there is one for every event. The access token leaves only through `homeserverUrlFor` and the header set
  * next to it, and redirects are never followed, so it reaches the homeserver and nothing else.
  */
 
@@ -16,10 +17,7 @@ import type { Access } from "./client.ts";
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const DEFAULT_TIMEOUT_MS = 60_000;
 
-/** Connections are kept alive, so that an event costs one round trip and not three. */
-const dispatcher = new Agent({ connections: 256, connect: { timeout: 30_000 }, maxResponseSize: MAX_ANSWER_BYTES });
-
-/** The same for uploads, which got sends. */
+/** Kept alive, so that an event costs one round trip and not three. */
 export const homeserverAgents = {
     http: new HttpAgent({ keepAlive: true, maxSockets: 256 }),
     https: new HttpsAgent({ keepAlive: true, maxSockets: 256 }),
@@ -48,13 +46,13 @@ async function exchange(
     access: Access,
     { method, path, query, body, signal, timeoutMs }: MatrixRequest,
 ): Promise<Answer> {
-    const { statusCode, headers, text } = await answerOf(access, homeserverUrlFor(access, path, query), {
+    const { status, retryAfter, text } = await answerOf(access, homeserverUrlFor(access, path, query), {
         method,
         ...(body !== undefined && { body: JSON.stringify(body) }),
         ...(signal !== undefined && { signal }),
         ...(timeoutMs !== undefined && { timeoutMs }),
     });
-    return { status: statusCode, body: parseJsonObject(text), retryAfter: singleHeader(headers["retry-after"]) };
+    return { status, body: parseJsonObject(text), retryAfter };
 }
 
 export interface RawRequest {
@@ -68,41 +66,62 @@ export interface RawRequest {
     readonly readsSuccess?: boolean;
 }
 
+export interface RawAnswer {
+    readonly status: number;
+    readonly retryAfter: string | undefined;
+    /** Empty where it was of no interest. */
+    readonly text: string;
+}
+
 /** One exchange with the homeserver. Redirects are not followed. Throws MediaError where no answer came. */
 export async function answerOf(
     access: Access,
     url: URL,
     { method, body, signal, timeoutMs = DEFAULT_TIMEOUT_MS, readsSuccess = true }: RawRequest,
-): Promise<{ statusCode: number; headers: Readonly<Record<string, string | string[] | undefined>>; text: string }> {
+): Promise<RawAnswer> {
     const tooLate = new MediaError("HOMESERVER_UNREACHABLE", { detail: "no answer in time", ambiguous: true });
     const abort = new LinkedAbort(signal === undefined ? [] : [signal], { ms: timeoutMs, reason: tooLate });
     try {
-        const answer = await httpRequest(url, {
+        const isTls = url.protocol === "https:";
+        const request = (isTls ? httpsRequest : httpRequest)(url, {
             method,
-            dispatcher,
+            agent: isTls ? homeserverAgents.https : homeserverAgents.http,
             signal: abort.signal,
-            headers: { ...authorization(access), ...(body !== undefined && { "content-type": "application/json" }) },
-            ...(body !== undefined && { body }),
-            // The limit for the whole exchange is ours.
-            headersTimeout: 0,
-            bodyTimeout: 0,
+            headers: {
+                ...authorization(access),
+                ...(body !== undefined && {
+                    "content-type": "application/json",
+                    "content-length": Buffer.byteLength(body),
+                }),
+            },
         });
-        const { statusCode, headers } = answer;
-        if (readsSuccess || statusCode >= 400) return { statusCode, headers, text: await answer.body.text() };
-        answer.body.on("error", () => {});
-        answer.body.destroy();
-        return { statusCode, headers, text: "" };
+        const responded = once(request, "response") as Promise<[IncomingMessage]>;
+        // An abort while the answer is being read is told here too, and has been heard there.
+        request.on("error", () => {});
+        request.end(body);
+        const [response] = await responded;
+        const { statusCode = 0, headers } = response;
+        const retryAfter = headers["retry-after"];
+        if (readsSuccess || statusCode >= 400) return { status: statusCode, retryAfter, text: await textOf(response) };
+        response.destroy();
+        return { status: statusCode, retryAfter, text: "" };
     } catch (cause) {
-        if (systemCode(cause) === "UND_ERR_RES_EXCEEDED_MAX_SIZE")
-            throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "answer too large", ambiguous: true, cause });
         throw connectionError(cause, "HOMESERVER_UNREACHABLE", abort.signal);
     } finally {
         abort.release();
     }
 }
 
-function singleHeader(value: string | string[] | undefined): string | undefined {
-    return typeof value === "string" ? value : value?.[0];
+async function textOf(response: IncomingMessage): Promise<string> {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+        length += chunk.length;
+        if (length > MAX_ANSWER_BYTES)
+            throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "answer too large", ambiguous: true });
+        chunks.push(chunk);
+    }
+    return Buffer.concat(chunks).toString();
 }
 
 /** The address of an endpoint, acting as `access.userId`. */
