@@ -1,0 +1,135 @@
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { expect } from "chai";
+import { LevelStore } from "../../src/store/level.ts";
+import { JOBS, jobFrom } from "../../src/uploads/job.ts";
+import type { CanaryPlan } from "../support/canary-driver.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { AS_TOKEN } from "../support/world.ts";
+
+const run = promisify(execFile);
+const DRIVER = join(import.meta.dirname, "..", "support", "canary-driver.ts");
+
+/** Words that appear nowhere else. */
+const CANARIES = {
+    header: "canary-header-Zx81",
+    query: "canary-query-Zx82",
+    redirect: "canary-redirect-Zx83",
+    answer: "canary-answer-Zx84",
+    connector: "canary-connector-Zx85",
+};
+
+/** What the journal keeps of jobs that are over; a failed one keeps what it needs to be tried again. */
+async function endedJobs(dataDir: string): Promise<string> {
+    const store = new LevelStore(join(dataDir, "journal"));
+    await store.open(() => {});
+    const ended = [];
+    for await (const [, record] of store.range({ collection: JOBS })) {
+        if (jobFrom(record).state !== "failed") ended.push(record);
+    }
+    await store.close();
+    expect(ended).to.have.length(1);
+    return JSON.stringify(ended);
+}
+
+describe("secrets", () => {
+    let scene: Scene;
+    beforeEach(async () => {
+        scene = await openScene();
+    });
+    afterEach(() => closeScene(scene));
+
+    /** Everything that a process with these sources writes. */
+    async function writtenWith(sources: CanaryPlan["sources"], allowPrivateAddresses = true): Promise<string> {
+        const { world, alice, roomId } = scene;
+        const plan: CanaryPlan = {
+            homeserverUrl: world.homeserver.url,
+            accessToken: AS_TOKEN,
+            dataDir: world.dataDir,
+            bot: world.bot,
+            sender: alice,
+            roomId,
+            sources,
+            secret: CANARIES.connector,
+            allowPrivateAddresses,
+        };
+        const { stdout, stderr } = await run(process.execPath, ["--import=tsx", DRIVER, JSON.stringify(plan)], {
+            maxBuffer: 64 * 2 ** 20,
+        });
+        expect(stdout).to.contain("the end");
+        return stdout + stderr;
+    }
+
+    function expectNone(text: string): void {
+        for (const [name, canary] of Object.entries({ ...CANARIES, AS_TOKEN })) {
+            const at = text.indexOf(canary);
+            expect(at, `${name}: …${text.slice(Math.max(0, at - 300), at + 100)}…`).to.equal(-1);
+        }
+    }
+
+    it("appear in nothing that the process writes, whatever the source does", async function () {
+        this.timeout(60_000);
+        const { remote } = scene;
+        const headers = { authorization: `Bearer ${CANARIES.header}`, "x-api-key": CANARIES.header };
+        const query = `?X-Amz-Signature=${CANARIES.query}&token=${CANARIES.query}`;
+        const answering = (path: string, answer: Parameters<typeof remote.on>[1]): CanaryPlan["sources"][number] => ({
+            kind: "http",
+            url: remote.on(path, answer) + query,
+            headers,
+        });
+        const bytes = someBytes(1000);
+        const refusing = (status: number) =>
+            answering(`/${status}`, (_request, response) => {
+                response.writeHead(status, { "www-authenticate": CANARIES.answer }).end(`no: ${CANARIES.answer}`);
+            });
+        const text = await writtenWith([
+            answering("/good", (_request, response) => response.writeHead(200, { "content-length": 1000 }).end(bytes)),
+            ...[400, 401, 403, 404, 410, 429, 500, 503].map(refusing),
+            answering("/moved", (_request, response) => {
+                response.writeHead(302, { location: `${remote.url}/404?sig=${CANARIES.redirect}` }).end();
+            }),
+            answering("/downgraded", (_request, response) => {
+                response
+                    .writeHead(302, { location: `ftp://user:${CANARIES.redirect}@${CANARIES.redirect}.example/` })
+                    .end();
+            }),
+            answering("/loop", (_request, response) => {
+                response.writeHead(302, { location: `/loop?sig=${CANARIES.redirect}` }).end();
+            }),
+            answering("/page", (_request, response) => {
+                response.writeHead(200, { "content-type": "text/html" }).end(`<html>${CANARIES.answer}</html>`);
+            }),
+            answering("/cut", (_request, response) => {
+                response.writeHead(200, { "content-length": 1000 }).write(bytes.subarray(0, 10));
+                setTimeout(() => response.destroy(), 10);
+            }),
+            answering("/silent", () => {}),
+            { kind: "http", url: `http://user:${CANARIES.query}@127.0.0.1:1/x${query}`, headers },
+            { kind: "http", url: `http://nowhere.invalid/x${query}`, headers },
+            { kind: "connector", connector: "secretive", ref: { token: CANARIES.connector } },
+            { kind: "connector", connector: "quoting", ref: null },
+            { kind: "connector", connector: "missing", ref: CANARIES.connector },
+        ]);
+        expectNone(text);
+        expectNone(await endedJobs(scene.world.dataDir));
+        const events = scene.world.homeserver.events(scene.roomId);
+        expectNone(JSON.stringify(events));
+    });
+
+    it("appear in nothing when the address is refused", async function () {
+        this.timeout(30_000);
+        const text = await writtenWith(
+            [
+                {
+                    kind: "http",
+                    url: `${scene.remote.url}/x?sig=${CANARIES.query}`,
+                    headers: { cookie: CANARIES.header },
+                },
+            ],
+            false,
+        );
+        expectNone(text);
+    });
+});
