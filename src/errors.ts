@@ -108,6 +108,14 @@ export const ERRORS = {
         message: "The homeserver still holds this address for an earlier try that broke off",
         retryable: true,
     },
+    PRESIGNED_REFUSED: {
+        message: "The storage refused the presigned upload: the homeserver's own upload is used instead",
+        retryable: true,
+    },
+    PRESIGNED_UNAVAILABLE: {
+        message: "The storage behind the presigned upload cannot be reached or is failing",
+        retryable: true,
+    },
     QUOTA_EXCEEDED: { message: "The uploading user has used up the homeserver's media quota", retryable: false },
     RESERVATION_GONE: { message: "The reserved media address expired before the file arrived", retryable: false },
     // How a job ends early.

@@ -15,10 +15,17 @@ export function redactUrl(url: string | URL): string {
     return `${parsed.protocol}//${parsed.host}${parsed.pathname}${query}`;
 }
 
+const SECRET_PARAMETERS =
+    /\b(access_token|as_token|hs_token|token|password|signature|sig|credential|policy|awsaccesskeyid|googleaccessid)(=|%3D)[^&\s]+/gi;
+
 /** An error's message with every URL in it made safe to show. */
 export function redactText(text: string): string {
-    return text
-        .replace(/\bhttps?:\/\/[^\s"'<>)\]]+/gi, (url) => redactUrl(url))
-        .replace(/\b(Bearer|Basic)\s+[\w.~+/=-]+/gi, "$1 …")
-        .replace(/\b(access_token|as_token|hs_token|token|password|signature)=[^&\s]+/gi, "$1=…");
+    return (
+        text
+            // As far as a URL can reach: a query may hold quotes and brackets before its signature.
+            .replace(/\bhttps?:\/\/[^\s"<>]+/gi, (url) => redactUrl(url))
+            .replace(/\b(Bearer|Basic)\s+[\w.~+/=-]+/gi, "$1 …")
+            // Also of a URL that stands there in part or percent-encoded. `sig` is Azure's, the others are S3's and its like.
+            .replace(SECRET_PARAMETERS, "$1$2…")
+    );
 }

@@ -72,6 +72,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         concurrency: options.concurrency,
         maxAttempts: options.maxAttempts,
         transfer: (job, signal, onBytes) => engine.transfer(job, signal, onBytes),
+        complete: (job, signal) => engine.complete(job, signal),
         alongside,
         onChange: hooks.onJob,
     });

@@ -1,6 +1,7 @@
 import { MediaError } from "../errors.ts";
 import type { Access } from "./client.ts";
 import { type MxcUri, parseMxc } from "./mxc.ts";
+import { isMissingEndpoint, type PresignedAddress, presignedAddress } from "./presigned-endpoints.ts";
 import { homeserverUrlFor, matrixRequest } from "./request.ts";
 
 /** The media endpoints of the homeserver, as the client sees them. */
@@ -12,6 +13,8 @@ export interface CreatedMedia {
     readonly contentUri: string;
     /** When the homeserver takes it back, milliseconds since the epoch; undefined where it does not say. */
     readonly expiresAt?: number;
+    /** Where the homeserver would rather have the content; a secret. */
+    readonly presigned?: PresignedAddress;
 }
 
 /**
@@ -26,17 +29,18 @@ export async function createMedia(access: Access, signal?: AbortSignal): Promise
         refusals: UPLOAD_REFUSALS,
         signal,
     }).catch((error: unknown) => {
-        // Behind some proxies an unknown path is a plain 404 or 405 without a Matrix error.
-        const plain = error instanceof MediaError && error.code === "UPLOAD_REFUSED" && error.errcode === undefined;
-        if (plain && (error.status === 404 || error.status === 405))
-            throw new MediaError("NOT_SUPPORTED", { cause: error });
-        throw error;
+        throw isMissingEndpoint(error) ? new MediaError("NOT_SUPPORTED", { cause: error }) : error;
     });
     const contentUri = body["content_uri"];
     parseMxc(contentUri);
     const expiresAt = body["unused_expires_at"];
     const known = typeof expiresAt === "number" && Number.isSafeInteger(expiresAt) && expiresAt > 0;
-    return { contentUri: contentUri as string, ...(known && { expiresAt }) };
+    const presigned = presignedAddress(body);
+    return {
+        contentUri: contentUri as string,
+        ...(known && { expiresAt }),
+        ...(presigned !== undefined && { presigned }),
+    };
 }
 
 /**

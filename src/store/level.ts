@@ -1,8 +1,9 @@
-import { appendFile, cp, mkdir } from "node:fs/promises";
+import { appendFile, chmod, mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ClassicLevel } from "classic-level";
 import { Level } from "level";
 import { MediaError, systemCode } from "../errors.ts";
+import { copyAside } from "./damaged-copy.ts";
 import { decodeRecord, encodeRecord } from "./record-codec.ts";
 import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
 
@@ -38,7 +39,7 @@ export class LevelStore implements Store {
     #reopening: Promise<void> | undefined;
     #closed = false;
 
-    /** @param directory Created when missing, for this user only: records may hold presigned addresses and headers. */
+    /** @param directory Made for this user only, also one that is there: records may hold presigned addresses and headers. */
     constructor(directory: string) {
         this.#directory = directory;
         this.#db = new Level(directory);
@@ -49,6 +50,7 @@ export class LevelStore implements Store {
         this.#closed = false;
         try {
             await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+            await chmod(this.#directory, 0o700);
             await this.#db.open();
         } catch (error) {
             await this.#openDespite(error);
@@ -142,9 +144,9 @@ export class LevelStore implements Store {
         const cause = error instanceof Error ? error.cause : undefined;
         if (systemCode(cause) === "LEVEL_LOCKED") throw new MediaError("STORE_LOCKED", { cause: error });
         if (systemCode(cause) !== "LEVEL_CORRUPTION") throw new MediaError("STORE_UNUSABLE", { cause: error });
-        const copy = `${this.#directory}.damaged-${Date.now()}`;
+        let copy: string;
         try {
-            await cp(this.#directory, copy, { recursive: true });
+            copy = await copyAside(this.#directory);
             await ClassicLevel.repair(this.#directory);
             await this.#db.open();
         } catch (repairError) {

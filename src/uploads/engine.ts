@@ -8,6 +8,7 @@ import { FileSource } from "./sources/file.ts";
 import { HttpSource } from "./sources/http.ts";
 import type { Connector } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
+import { Completion } from "./targets/complete.ts";
 import { HomeserverTarget } from "./targets/homeserver.ts";
 import { transfer, type Transferred } from "./transfer.ts";
 import { UploadLimits } from "./upload-limits.ts";
@@ -25,6 +26,8 @@ export interface EngineParts {
 
 export interface Engine {
     transfer(job: Job, signal: AbortSignal, onBytes: (total: number) => void): Promise<Transferred>;
+    /** After a transfer that ended with `isStored`: tells the homeserver, and returns the MXC URI. */
+    complete(job: Job, signal: AbortSignal): Promise<string>;
     /** Ends idle connections to sources. */
     close(): void;
 }
@@ -35,10 +38,12 @@ export function createEngine(parts: EngineParts): Engine {
     const http = new HttpSource(addressPolicy(parts.allowPrivateAddresses), limits);
     const sources = { http, file: new FileSource(), connector: new ConnectorSource(parts.connectors), spool };
     const target = new HomeserverTarget(users, limits);
+    const completion = new Completion(users);
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
     return {
         transfer: (job, signal, onBytes) =>
-            transfer(job, { sources, target, spool, uploadLimits, limits }, signal, onBytes),
+            transfer(job, { sources, target, spool, uploadLimits, limits, logger }, signal, onBytes),
+        complete: (job, signal) => completion.complete(job, signal),
         close: () => http.close(),
     };
 }

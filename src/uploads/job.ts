@@ -12,8 +12,8 @@ import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
  *      │  └─ prepare        │      (at once)│ └──── postpone ────┘  │   │ stored               │ finish
  *      │                    │               │   (notBefore is set)  │   ▼                      │
  *      │                    │               │                  fail │  completing ─────────────┘
- *      │                    │               └───────── retry ── failed   │ ▲  (postpone: stays, notBefore is set)
- *      │                    │                                    ▲       └─┘
+ *      │                    │               └───────── retry ── failed   │ ▲  (postpone: stays, notBefore is set;
+ *      │                    │                                    ▲       └─┘   without presigned: ready)
  *      │                    │                                    └── fail ┘
  *      ├─ reuse ──► done ◄──┴── reuse (also from ready: the same file is there already)
  *      └─ cancel ──► cancelled ◄── cancel (from every state that is not final)
@@ -169,22 +169,32 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 notBefore: undefined,
                 error: undefined,
             };
-        case "postpone":
+        case "postpone": {
+            // Without the target that has its bytes, a job has all of them to transfer again.
+            const startsOver = job.state === "completing" && "presigned" in event && event.presigned === undefined;
             return {
                 ...job,
-                state: restingState(job),
-                attempts: job.attempts + (event.ownFault ? 1 : 0),
+                state: startsOver ? "ready" : restingState(job),
+                attempts: startsOver ? 0 : job.attempts + (event.ownFault ? 1 : 0),
                 failedAt: event.at,
                 notBefore: event.notBefore,
                 error: stored(event.error),
                 ...("presigned" in event && { presigned: event.presigned }),
             };
+        }
         case "promote":
             return { ...job, notBefore: undefined };
         case "park":
             return { ...job, state: restingState(job) };
         case "fail":
-            return { ...job, state: "failed", error: stored(event.error), finishedAt: event.at, notBefore: undefined };
+            return {
+                ...job,
+                state: "failed",
+                error: stored(event.error),
+                finishedAt: event.at,
+                notBefore: undefined,
+                presigned: undefined,
+            };
         case "retry":
             return { ...job, state: "ready", dueAt: event.dueAt, attempts: 0, revived: true, finishedAt: undefined };
         case "replace":
@@ -206,7 +216,7 @@ function restingState({ state, dueAt }: Job): JobState {
     return dueAt === undefined ? "unreserved" : "ready";
 }
 
-/** A failed job keeps what it needs to be tried again; one that is over keeps nothing that could be misused. */
+/** A failed job keeps the source, to be tried again; one that is over keeps nothing that could be misused. */
 function withoutTheSecretsOf(job: Job): Job {
     return { ...job, source: withoutSecrets(job.source), presigned: undefined };
 }

@@ -17,6 +17,7 @@ import {
 } from "./job.ts";
 import { KeyedLocks } from "./keyed-locks.ts";
 import { dueTime } from "./priority.ts";
+import { presignedFallback } from "./targets/presigned-fallback.ts";
 import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
 import type { Transferred } from "./transfer.ts";
 
@@ -38,6 +39,8 @@ export interface UploadQueueParts {
     readonly maxAttempts: number;
     /** One try. Rejects with a MediaError. */
     readonly transfer: (job: Job, signal: AbortSignal, onBytes: (total: number) => void) => Promise<Transferred>;
+    /** Ends a transfer that left its bytes in a storage; returns the MXC URI. Rejects with a MediaError. */
+    readonly complete: (job: Job, signal: AbortSignal) => Promise<string>;
     /** What has to be journaled in the same step as a job's change. */
     readonly alongside: (before: Job, after: Job) => readonly Write[];
     /** Told after each journaled change, and now and then while bytes flow. */
@@ -225,14 +228,26 @@ export class UploadQueue {
         try {
             signal.throwIfAborted();
             current = (await this.#advance(current, { type: "begin" })) ?? current;
-            const progress = this.#progressOf(current);
-            const { size, contentUri } = await this.#parts.transfer(current, signal, progress);
-            this.#troubles = 0;
-            this.#lastSuccessAt = Date.now();
-            return await this.#settle(current, { type: "finish", size, contentUri, at: Date.now() });
+            if (current.state !== "completing") {
+                const progress = this.#progressOf(current);
+                const { size, contentUri, isStored } = await this.#parts.transfer(current, signal, progress);
+                if (isStored !== true) return await this.#finish(current, size, contentUri);
+                // Journaled before the homeserver hears of it: from here on the bytes need not go out again.
+                const stored = await this.#settle(current, { type: "stored", size });
+                if (stored === undefined) return undefined;
+                current = stored;
+            }
+            const contentUri = await this.#parts.complete(current, signal);
+            return await this.#finish(current, current.size ?? 0, contentUri);
         } catch (thrown) {
             return await this.#settle(current, this.#afterError(current, asMediaError(thrown)));
         }
+    }
+
+    #finish(job: Job, size: number, contentUri: string): Promise<Job | undefined> {
+        this.#troubles = 0;
+        this.#lastSuccessAt = Date.now();
+        return this.#settle(job, { type: "finish", size, contentUri, at: Date.now() });
     }
 
     #afterError(job: Job, error: MediaError): JobEvent {
@@ -246,6 +261,14 @@ export class UploadQueue {
         };
         const verdict = afterFailure(error, tries);
         const at = Date.now();
+        const fallback = presignedFallback(job, error, verdict);
+        if (fallback !== undefined) {
+            const { presigned, delayMs } = fallback;
+            const next = presigned === undefined ? "the homeserver takes the file instead" : "it will be tried again";
+            const { code, message } = error;
+            this.#parts.logger.warn(`A presigned upload failed: ${next}`, { jobId: job.id, code, error: message });
+            return { type: "postpone", error, at, notBefore: at + delayMs, ownFault: false, presigned };
+        }
         this.#parts.logger.warn(
             verdict.action === "retry" ? "An upload failed and will be tried again" : "An upload failed",
             {
@@ -282,7 +305,7 @@ export class UploadQueue {
         const after = transition(before, event);
         if (after === undefined) return undefined;
         await this.#parts.store.commit([...jobWrites(before, after), ...this.#parts.alongside(before, after)]);
-        this.#parts.onChange(after, after.state === "done" ? (after.size ?? 0) : 0);
+        this.#parts.onChange(after, after.state === "done" || after.state === "completing" ? (after.size ?? 0) : 0);
         return after;
     }
 

@@ -1,5 +1,6 @@
 import { asMediaError, MediaError } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
+import type { Logger } from "../logger.ts";
 import { checkAnnouncedType } from "./content-check.ts";
 import { counted, tooLarge } from "./counted.ts";
 import type { Job } from "./job.ts";
@@ -7,6 +8,7 @@ import type { StepLimits } from "./limits.ts";
 import { sourceError } from "./sources/http.ts";
 import type { OpenedSource, Source, SourceDescription } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
+import { MAX_PRESIGNED_BYTES, PresignedTarget } from "./targets/presigned.ts";
 import type { Target } from "./targets/target.ts";
 import type { UploadLimits } from "./upload-limits.ts";
 
@@ -24,11 +26,14 @@ export interface TransferParts {
     readonly spool: Spool;
     readonly uploadLimits: UploadLimits;
     readonly limits: StepLimits;
+    readonly logger: Logger;
 }
 
 export interface Transferred {
     readonly size: number;
     readonly contentUri: string;
+    /** It lies in a storage, and the homeserver is still to be told. @default false */
+    readonly isStored?: boolean;
 }
 
 /** The end of a spool file's name that marks a copy for one try. */
@@ -95,10 +100,26 @@ async function put(
 ): Promise<Transferred> {
     const { uploader, contentUri, filename } = job;
     const mimetype = job.mimetype ?? opened.mimetype ?? "application/octet-stream";
+    const presigned = presignedFor(job, size, parts);
+    const target = presigned ?? parts.target;
     return {
         size,
-        contentUri: await parts.target.put({ uploader, contentUri, filename, size, mimetype, body }, signal),
+        contentUri: await target.put({ uploader, contentUri, filename, size, mimetype, body }, signal),
+        isStored: presigned !== undefined,
     };
+}
+
+/** The storage that the homeserver wants the file to be put into; undefined where it takes the file itself. */
+function presignedFor(
+    { id, presigned }: Job,
+    size: number,
+    { limits, logger }: TransferParts,
+): PresignedTarget | undefined {
+    if (presigned === undefined) return undefined;
+    if (size <= MAX_PRESIGNED_BYTES) return new PresignedTarget(presigned, limits);
+    const reason = `more than ${MAX_PRESIGNED_BYTES} bytes do not go into one presigned upload`;
+    logger.info("The homeserver's own upload is used instead of the presigned one", { jobId: id, size, reason });
+    return undefined;
 }
 
 function openSource(source: SourceDescription, { sources }: TransferParts, signal: AbortSignal): Promise<OpenedSource> {

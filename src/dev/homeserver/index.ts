@@ -23,6 +23,7 @@ export type { Intercept, InterceptedRequest, RequestRecord } from "./faults.ts";
 export type { Homeserver } from "./homeserver.ts";
 export type { StoredMedia } from "./media-store.ts";
 export type { AppserviceRegistration, HomeserverOptions } from "./options.ts";
+export type { PresignedMedia, StoredObject } from "./presigned-media.ts";
 
 export async function startHomeserver(options: HomeserverOptions): Promise<Homeserver> {
     const settings = withDefaults(options);

@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from "fastify";
+import type { PresignedMedia } from "./presigned-media.ts";
 
 /** What an appservice's registration file tells the homeserver. */
 export interface AppserviceRegistration {
@@ -37,6 +38,8 @@ export interface HomeserverOptions {
         /** Whether the unauthenticated download endpoint serves content; Synapse's default is no. @default true */
         readonly legacyDownload?: boolean;
     };
+    /** Has `/create` name a storage's address for each media ID. @default the server takes all files itself */
+    readonly presigned?: PresignedMedia;
     /** Slows every upload down to this rate. @default no limit */
     readonly bandwidthBytesPerSecond?: number;
     /** Errors of the server itself go here. @default false */
@@ -53,6 +56,7 @@ export interface Settings {
     readonly txnMemoryMs: number;
     readonly create: boolean;
     readonly legacyDownload: boolean;
+    readonly presigned: PresignedMedia | undefined;
     readonly bandwidthBytesPerSecond: number | undefined;
 }
 
@@ -67,6 +71,7 @@ export function withDefaults(options: HomeserverOptions): Settings {
         txnMemoryMs: options.txnMemoryMs ?? 45 * 60 * 1000,
         create: options.features?.create ?? true,
         legacyDownload: options.features?.legacyDownload ?? true,
+        presigned: options.presigned,
         bandwidthBytesPerSecond: options.bandwidthBytesPerSecond,
     };
 }

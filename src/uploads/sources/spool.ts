@@ -1,5 +1,5 @@
 import { createReadStream } from "node:fs";
-import { mkdir, open, opendir, rm, stat } from "node:fs/promises";
+import { chmod, mkdir, open, opendir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { MediaError, systemCode } from "../../errors.ts";
 import type { OpenedSource, Source, SourceDescription } from "./source.ts";
@@ -29,6 +29,7 @@ export class Spool implements Source<SpoolDescription> {
     /** Takes stock after a start: removes what no job needs, counts what stays. */
     async start(isNeeded: (name: string) => Promise<boolean>): Promise<void> {
         await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+        await chmod(this.#directory, 0o700);
         for await (const entry of await opendir(this.#directory)) {
             const path = join(this.#directory, entry.name);
             if (await isNeeded(entry.name)) this.#account(entry.name, (await stat(path)).size);

@@ -13,7 +13,8 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 export interface PutRequest {
     readonly method: "PUT" | "POST";
     readonly url: URL;
-    readonly headers: Readonly<Record<string, string>>;
+    /** Undefined takes out what the HTTP client would say by itself. */
+    readonly headers: Readonly<Record<string, string | undefined>>;
     readonly body: AsyncIterable<Uint8Array>;
     readonly agents: Agents;
     readonly limits: StepLimits;

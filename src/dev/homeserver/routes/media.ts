@@ -2,10 +2,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { MatrixError, notFound } from "../matrix-error.ts";
 import type { Upload } from "../media-store.ts";
+import { presignedFields } from "../presigned-media.ts";
 import { exchangeOf, param, queryText, requesterOf } from "../request.ts";
 import type { Services } from "../services.ts";
+import { completeRoutes } from "./complete-media.ts";
 
-export function mediaRoutes(app: FastifyInstance, { settings, media }: Services): void {
+export function mediaRoutes(app: FastifyInstance, services: Services): void {
+    const { settings, media } = services;
     // Here a body is a stream: it goes to the disk as it comes, and a refusal does not wait for it.
     app.removeAllContentTypeParsers();
     app.addContentTypeParser("*", (_request, _payload, done) => done(null));
@@ -13,11 +16,14 @@ export function mediaRoutes(app: FastifyInstance, { settings, media }: Services)
     const create = async (request: FastifyRequest): Promise<unknown> => {
         const { userId, appservice } = requesterOf(request);
         const { id, expiresAt } = await media.create(userId, appservice?.rateLimited ?? true);
-        return { content_uri: `mxc://${settings.serverName}/${id}`, unused_expires_at: expiresAt };
+        const presigned = await presignedFields(settings.presigned, id);
+        return { content_uri: `mxc://${settings.serverName}/${id}`, unused_expires_at: expiresAt, ...presigned };
     };
     if (settings.create) {
         app.post("/_matrix/media/v1/create", create);
         app.post("/_matrix/media/unstable/fi.mau.msc2246/create", create);
+
+        completeRoutes(app, services);
 
         app.put("/_matrix/media/v3/upload/:serverName/:mediaId", async (request) => {
             const { userId } = requesterOf(request);

@@ -1,0 +1,85 @@
+import { MediaError } from "../errors.ts";
+import type { JsonObject } from "./answer.ts";
+import type { Access } from "./client.ts";
+import type { MxcUri } from "./mxc.ts";
+import { matrixRequest } from "./request.ts";
+
+/**
+ * Uploads past the homeserver (MSC3870): `/create` may name an address in a storage for the file, and the homeserver is
+ * told by `/complete` when it is there. Both are in use under their unstable names only; the stable ones are read
+ * as well. The draft's feature flag is not looked at: its name is misspelt, and an answer's keys say it all.
+ */
+
+/** Where the file of a reserved address may be put; the URL lets anybody do so, so it is a secret. */
+export interface PresignedAddress {
+    readonly url: string;
+    readonly method: "PUT" | "POST";
+}
+
+const PREFIXES = ["", "com.beeper.msc3870."] as const;
+/** S3's are up to about 2 KiB with a session token. It is journaled with each job, so it has a bound. */
+const MAX_URL_LENGTH = 16 * 1024;
+
+/**
+ * What `/create` says about a presigned upload. Anything that could not be used as it stands counts as not said: the
+ * homeserver takes the file itself in any case.
+ */
+export function presignedAddress(created: JsonObject): PresignedAddress | undefined {
+    for (const prefix of PREFIXES) {
+        const url = created[`${prefix}upload_url`];
+        const method = created[`${prefix}upload_method`] ?? "PUT";
+        if (typeof url !== "string" || !isUsable(url)) continue;
+        if (method === "PUT" || method === "POST") return { url, method };
+    }
+    return undefined;
+}
+
+function isUsable(text: string): boolean {
+    if (text.length > MAX_URL_LENGTH || !URL.canParse(text)) return false;
+    const { protocol, username, password } = new URL(text);
+    // A user's name in it would become a header that nobody signed.
+    return (protocol === "https:" || protocol === "http:") && username === "" && password === "";
+}
+
+/** In a completion, 413 is said of the file, and any other refusal of the object in the storage. */
+const REFUSALS = { tooLarge: "FILE_TOO_LARGE", refused: "UPLOAD_REFUSED" } as const;
+const PATHS = ["/_matrix/media/v1/upload/", "/_matrix/media/unstable/com.beeper.msc3870/upload/"] as const;
+
+/** `POST …/upload/{serverName}/{mediaId}/complete` of one homeserver. */
+export class MediaCompletion {
+    /** The path that the server is known to have. */
+    #known: (typeof PATHS)[number] | undefined;
+
+    /** Tells that a file is in the storage. Rejects with NOT_SUPPORTED where the server has neither path, else as it answers. */
+    async complete(access: Access, mxc: MxcUri, filename?: string, signal?: AbortSignal): Promise<void> {
+        const known = this.#known;
+        const paths = known === undefined ? PATHS : [known, ...PATHS.filter((path) => path !== known)];
+        let missing: unknown;
+        for (const path of paths) {
+            try {
+                await matrixRequest(access, {
+                    method: "POST",
+                    path: `${path}${encodeURIComponent(mxc.serverName)}/${encodeURIComponent(mxc.mediaId)}/complete`,
+                    query: { filename },
+                    body: {},
+                    refusals: REFUSALS,
+                    signal,
+                });
+                this.#known = path;
+                return;
+            } catch (error) {
+                if (!isMissingEndpoint(error)) throw error;
+                missing = error;
+            }
+        }
+        throw new MediaError("NOT_SUPPORTED", { cause: missing });
+    }
+}
+
+/** A server that does not know the path says M_UNRECOGNIZED; behind some proxies it is a plain 404 or 405. */
+export function isMissingEndpoint(error: unknown): boolean {
+    if (!(error instanceof MediaError)) return false;
+    if (error.code === "NOT_SUPPORTED") return true;
+    const isPlain = error.code === "UPLOAD_REFUSED" && error.errcode === undefined;
+    return isPlain && (error.status === 404 || error.status === 405);
+}

@@ -1,0 +1,62 @@
+import { asMediaError, type ErrorCode, MediaError } from "../../errors.ts";
+import type { Access, ActingUsers } from "../../matrix/client.ts";
+import { hasContent } from "../../matrix/download-probe.ts";
+import { parseMxc } from "../../matrix/mxc.ts";
+import { MediaCompletion } from "../../matrix/presigned-endpoints.ts";
+import type { Job } from "../job.ts";
+
+/**
+ * Tells the homeserver that a presigned file is in its storage. The bytes are not touched, so it can be repeated as often
+ * as it takes. A homeserver that does not want or find the object gets the file itself instead: PRESIGNED_REFUSED.
+ */
+export class Completion {
+    readonly #users: ActingUsers;
+    readonly #endpoint = new MediaCompletion();
+
+    constructor(users: ActingUsers) {
+        this.#users = users;
+    }
+
+    /** Returns the MXC URI, whose content can be downloaded now. Rejects with a MediaError. */
+    async complete({ uploader, contentUri, filename }: Job, signal: AbortSignal): Promise<string> {
+        if (contentUri === undefined) throw new MediaError("INTERNAL", { detail: "presigned without an MXC" });
+        const access = this.#users.get(uploader).access();
+        try {
+            await this.#endpoint.complete(access, parseMxc(contentUri), filename, signal);
+        } catch (thrown) {
+            const error = asMediaError(thrown);
+            if (!isDoubtful(error)) throw REFUSALS.has(error.code) ? refused(error) : error;
+            await settle(access, contentUri, error, signal);
+        }
+        return contentUri;
+    }
+}
+
+/** What a homeserver may say of the object, or instead of having the endpoint. */
+const REFUSALS = new Set<ErrorCode>(["UPLOAD_REFUSED", "NOT_SUPPORTED", "FORBIDDEN"]);
+
+/** 409: told before, and the answer was lost; 404: either the address is gone or the object. */
+function isDoubtful({ code, status }: MediaError): boolean {
+    return code === "UPLOAD_REFUSED" && (status === 409 || status === 404);
+}
+
+/** Asks by a download that does not wait what the address has become. */
+async function settle(access: Access, contentUri: string, cause: MediaError, signal: AbortSignal): Promise<void> {
+    const isThere = await hasContent(access, contentUri, signal).catch((error: unknown) => {
+        const answer = asMediaError(error);
+        if (answer.status === 404) throw new MediaError("RESERVATION_GONE", { cause });
+        if (answer.retryable) throw answer;
+        return false;
+    });
+    if (!isThere) throw refused(cause);
+}
+
+function refused(cause: MediaError): MediaError {
+    const { status, errcode } = cause;
+    return new MediaError("PRESIGNED_REFUSED", {
+        cause,
+        detail: `the homeserver does not take the object: HTTP ${status ?? "?"} ${errcode ?? ""}`.trimEnd(),
+        ...(status !== undefined && { status }),
+        ...(errcode !== undefined && { errcode }),
+    });
+}
