@@ -1,11 +1,14 @@
-import { execFileSync } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { Level } from "level";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Damage } from "../../src/store/store.ts";
+
+async function modeOf(path: string): Promise<string> {
+    return ((await stat(path)).mode & 0o777).toString(8);
+}
 
 describe("the store on LevelDB", () => {
     let directory: string;
@@ -84,8 +87,33 @@ describe("the store on LevelDB", () => {
 
     it("keeps its files to its own user", async () => {
         await filled();
-        const mode = execFileSync("stat", ["-c", "%a", journal], { encoding: "utf8" });
-        expect(mode.trim()).to.equal("700");
+        expect(await modeOf(journal)).to.equal("700");
+    });
+
+    it("keeps them so in a folder that others could enter before, and in copies of damage", async () => {
+        await filled();
+        await chmod(journal, 0o755);
+        await writeFile(join(journal, "CURRENT"), "nonsense");
+        const damages: Damage[] = [];
+        await (await open(damages)).close();
+        expect(await modeOf(journal)).to.equal("700");
+        const copy = damages[0]?.copy ?? "";
+        expect(await modeOf(copy)).to.equal("700");
+        const files = await readdir(copy);
+        expect(files).to.include("CURRENT");
+        for (const file of files) expect(await modeOf(join(copy, file)), file).to.equal("600");
+    });
+
+    it("keeps copies of garbled records so", async () => {
+        await filled();
+        const db = new Level(journal);
+        await db.put("things\u0000two", "garbled");
+        await db.close();
+        const damages: Damage[] = [];
+        const store = await open(damages);
+        await store.get("things", "two");
+        await store.close();
+        expect(await modeOf(damages[0]?.copy ?? "")).to.equal("600");
     });
 
     it("many commits at once keep their order and are all there after a restart", async () => {

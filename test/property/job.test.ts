@@ -6,11 +6,22 @@ import { isFinal, type Job, type JobEvent, jobWrites, SCHEDULE, transition, WAIT
 
 const time = fc.integer({ min: 0, max: 4e12 });
 const error = fc.constantFrom(new MediaError("SOURCE_UNAVAILABLE"), new MediaError("SOURCE_NOT_FOUND"));
+const presigned = { url: "https://s3.example.org/x?signature=presigned", method: "PUT" } as const;
 const event: fc.Arbitrary<JobEvent> = fc.oneof(
     fc.record({
         type: fc.constant("reserve" as const),
         contentUri: fc.constant("mxc://a/b"),
         expiresAt: fc.option(time, { nil: undefined }),
+        presigned: fc.option(fc.constant(presigned), { nil: undefined }),
+    }),
+    fc.record({ type: fc.constant("stored" as const), size: fc.nat() }),
+    fc.record({
+        type: fc.constant("postpone" as const),
+        error,
+        at: time,
+        notBefore: time,
+        ownFault: fc.constant(false),
+        presigned: fc.option(fc.constant(presigned), { nil: undefined }),
     }),
     fc.record({ type: fc.constant("release" as const), dueAt: time }),
     fc.constant({ type: "begin" as const }),
@@ -54,7 +65,8 @@ describe("a job's transitions", () => {
                     const places = [...journal.keys()].filter(
                         (key) => key.startsWith(SCHEDULE) || key.startsWith(WAITING),
                     );
-                    const queued = (job.state === "ready" || job.state === "transferring") && job.dueAt !== undefined;
+                    const isQueued = ["ready", "transferring", "completing"].includes(job.state);
+                    const queued = isQueued && job.dueAt !== undefined;
                     expect(places).to.have.length(queued ? 1 : 0);
                     if (queued)
                         expect(places[0]?.startsWith(job.notBefore === undefined ? SCHEDULE : WAITING)).to.equal(true);
@@ -79,5 +91,37 @@ describe("a job's transitions", () => {
         const begun = transition({ ...fresh, state: "ready", dueAt: 1 }, { type: "begin" });
         const done = begun && transition(begun, { type: "finish", size: 1, contentUri: "mxc://a/b", at: 2 });
         expect(JSON.stringify(done)).not.to.contain("secret");
+    });
+
+    it("forget the presigned address in every final state, a failure's too", () => {
+        fc.assert(
+            fc.property(fc.array(event, { maxLength: 40 }), (events) => {
+                const job = events.reduce((current, step) => transition(current, step) ?? current, fresh);
+                if (isFinal(job.state)) expect(JSON.stringify(job)).not.to.contain("presigned");
+            }),
+        );
+    });
+
+    it("take the bytes up again when a presigned target that has them is given up, with all tries", () => {
+        const error = new MediaError("PRESIGNED_REFUSED");
+        const steps: JobEvent[] = [
+            { type: "reserve", contentUri: "mxc://a/b", expiresAt: undefined, presigned },
+            { type: "release", dueAt: 1 },
+            { type: "begin" },
+            { type: "stored", size: 5 },
+            { type: "postpone", error, at: 1, notBefore: 2, ownFault: true },
+        ];
+        const job = steps.reduce((current, step) => transition(current, step) ?? current, fresh);
+        expect(job).to.include({ state: "completing", attempts: 1, size: 5 });
+        expect(transition(job, { type: "begin" })).to.include({ state: "completing" });
+        const dropped = {
+            type: "postpone",
+            error,
+            at: 3,
+            notBefore: 3,
+            ownFault: false,
+            presigned: undefined,
+        } as const;
+        expect(transition(job, dropped)).to.include({ state: "ready", attempts: 0, presigned: undefined });
     });
 });

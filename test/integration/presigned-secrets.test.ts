@@ -1,0 +1,164 @@
+import { chmod, readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { inspect } from "node:util";
+import { expect } from "chai";
+import { Registry } from "prom-client";
+import type { JobInfo, MediaError } from "../../src/index.ts";
+import { LevelStore } from "../../src/store/level.ts";
+import type { PresignedMedia } from "../../src/dev/homeserver/index.ts";
+import { messages } from "../support/download.ts";
+import { photoMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
+
+const SECRET = "ThePartThatNobodyMaySee";
+const COLLECTIONS = ["message", "outbox", "job", "schedule", "waiting", "revise", "finished", "meta", "store"];
+
+describe("a presigned address", () => {
+    let scene: Scene;
+    afterEach(() => closeScene(scene));
+
+    /** Addresses at the remote's server, answered as the test says. */
+    async function open(path: string, given: Partial<PresignedMedia> = {}): Promise<void> {
+        scene = await openScene({
+            presigned: {
+                uploadUrl: () => `${scene.remote.url}${path}?it's(quoted)&X-Amz-Signature=${SECRET}`,
+                read: async () => undefined,
+                ...given,
+            },
+        });
+    }
+
+    /** Everything that can be seen of one photo, whatever becomes of it. */
+    async function seen(options: Parameters<Scene["world"]["component"]>[0] = {}): Promise<string> {
+        const { world, remote, alice, roomId } = scene;
+        const all: unknown[] = [];
+        const note = (...said: unknown[]): void => void all.push(said);
+        const registry = new Registry();
+        const media = world.component({ logger: { debug: note, info: note, warn: note, error: note }, ...options });
+        media.registerMetrics(registry);
+        media.on("job", note);
+        await media.start();
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url: remote.file(someBytes(1000)) }));
+        const end = await sent.uploads[0]?.done.catch((error: MediaError) => error);
+        const jobs: JobInfo[] = [];
+        for await (const job of media.jobs()) jobs.push(job);
+        all.push(end, jobs, await registry.metrics(), messages(world.homeserver, roomId), sent);
+        await until(async () => {
+            for await (const job of media.jobs({ state: "done" })) if (job.state === "done") return true;
+            for await (const job of media.jobs({ state: "failed" })) if (job.state === "failed") return true;
+            return false;
+        });
+        await media.close();
+        return inspect(all, { depth: 20, maxArrayLength: 1000, maxStringLength: 100_000, showHidden: true });
+    }
+
+    async function journal(collections = COLLECTIONS): Promise<string> {
+        const store = new LevelStore(join(scene.world.dataDir, "journal"));
+        await store.open(() => {});
+        const all: unknown[] = [];
+        for (const collection of collections) {
+            for await (const entry of store.range({ collection })) all.push(entry);
+        }
+        await store.close();
+        return JSON.stringify(all);
+    }
+
+    const fates: readonly [string, () => Promise<string>, "done" | "failed"][] = [
+        ["a refusal", async () => (await open("/nowhere"), seen()), "done"],
+        [
+            "a connection that breaks",
+            async () => {
+                await open("/broken");
+                scene.remote.on("/broken", (request) => request.socket.destroy());
+                return seen();
+            },
+            "done",
+        ],
+        [
+            "a redirect that repeats it",
+            async () => {
+                await open("/redirect");
+                scene.remote.on("/redirect", (request, response) => {
+                    response.writeHead(307, { location: request.url }).end(request.url);
+                });
+                return seen();
+            },
+            "done",
+        ],
+        [
+            "an answer that is none",
+            async () => {
+                await open("/garbage");
+                scene.remote.on("/garbage", (request) => void request.socket.end(`nonsense ${request.url}\r\n\r\n`));
+                return seen();
+            },
+            "done",
+        ],
+        [
+            "a URL that is not quite one",
+            async () => {
+                await open("/", { uploadUrl: () => `${scene.remote.url}/%zz?%zz&X-Amz-Signature=${SECRET}` });
+                return seen();
+            },
+            "done",
+        ],
+        [
+            "success",
+            async () => {
+                await open("/taken");
+                scene.remote.on("/taken", (request, response) => void request.resume().on("end", () => response.end()));
+                scene.world.homeserver.intercept(({ path }) =>
+                    path.endsWith("/complete") ? { status: 200, body: {} } : undefined,
+                );
+                return seen();
+            },
+            "done",
+        ],
+        [
+            "a failure for good",
+            async () => {
+                await open("/refusing");
+                scene.world.homeserver.intercept(({ method, path }) =>
+                    method === "PUT" && path.includes("/upload/")
+                        ? { status: 400, body: { errcode: "M_UNKNOWN" } }
+                        : undefined,
+                );
+                return seen();
+            },
+            "failed",
+        ],
+        [
+            "a file that is not there",
+            async () => {
+                await open("/unused");
+                scene.remote.on = () => `${scene.remote.url}/gone`;
+                return seen();
+            },
+            "failed",
+        ],
+    ];
+    for (const [name, play, state] of fates) {
+        it(`is seen nowhere, and forgotten in the end: ${name}`, async () => {
+            const everything = await play();
+            expect(everything).to.contain(state);
+            expect(everything).not.to.contain(SECRET);
+            expect(await journal()).not.to.contain(SECRET);
+            // Those kept ahead must know it.
+            expect(await journal(["reservation"])).to.contain(SECRET);
+        });
+    }
+
+    it("lies in folders of the component's user only, also where they were there before", async () => {
+        await open("/nowhere");
+        await seen();
+        const { dataDir } = scene.world;
+        for (const folder of ["journal", "spool"]) await chmod(join(dataDir, folder), 0o777);
+        await seen();
+        for (const folder of ["journal", "spool"]) {
+            expect(((await stat(join(dataDir, folder))).mode & 0o777).toString(8), folder).to.equal("700");
+        }
+        expect(await readdir(dataDir)).to.have.members(["journal", "spool"]);
+    });
+});
