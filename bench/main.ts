@@ -9,6 +9,7 @@ import { journalCost } from "./measurements/journal-cost.ts";
 import type { Measurement } from "./measurements/measurement.ts";
 import { memory } from "./measurements/memory.ts";
 import { memoryOverTime } from "./measurements/memory-over-time.ts";
+import { presigned } from "./measurements/presigned.ts";
 import { sendLatency } from "./measurements/send-latency.ts";
 import { sendUnderLoad } from "./measurements/send-under-load.ts";
 import { throughput } from "./measurements/throughput.ts";
@@ -21,6 +22,7 @@ const MEASUREMENTS: readonly Measurement[] = [
     sendLatency,
     sendUnderLoad,
     throughput,
+    presigned,
     memory,
     memoryOverTime,
     backlog,

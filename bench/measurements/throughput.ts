@@ -3,12 +3,12 @@ import { startComponent } from "../support/context.ts";
 import type { Row } from "../support/result.ts";
 import { GIBIBYTE, type Measurement, MEBIBYTE } from "./measurement.ts";
 
-interface Transferring {
+export interface Transferring {
     call(name: "transfer", argument: { url: string; count: number }): Promise<number>;
     call(name: "usage"): Promise<Usage>;
 }
 
-async function timed(process: Transferring, url: string): Promise<{ seconds: number; cpuSeconds: number }> {
+export async function timed(process: Transferring, url: string): Promise<{ seconds: number; cpuSeconds: number }> {
     const before = await process.call("usage");
     const seconds = await process.call("transfer", { url, count: 1 });
     const after = await process.call("usage");

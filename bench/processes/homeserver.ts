@@ -9,13 +9,18 @@ import { serve, usage } from "./serve.ts";
 let created = 0;
 let sent = 0;
 let uploadedBytes = 0;
+let storedFiles = 0;
+let completed = 0;
 let firstUploadByteAt: number | undefined;
 let isFailing = false;
+/** Whether files are asked for at a presigned address; this server plays the storage as well. */
+let isPresigned = false;
 
 const server = createServer((request, response) => {
     const { method = "", url = "" } = request;
     if (isFailing) return discard(request, () => answer(response, 503, { errcode: "M_UNKNOWN", error: "down" }));
-    if (method === "PUT" && url.startsWith("/_matrix/media/")) return swallow(request, response);
+    if (method === "PUT" && (url.startsWith("/_matrix/media/") || url.startsWith("/storage/")))
+        return swallow(request, response);
     discard(request, () => answer(response, 200, reply(method, url)));
 });
 server.keepAliveTimeout = 600_000;
@@ -24,8 +29,13 @@ server.maxRequestsPerSocket = 0;
 
 function reply(method: string, url: string): object {
     if (method === "POST" && url.startsWith("/_matrix/media/v1/create")) {
-        return { content_uri: `mxc://bench.example/${process.pid}x${created++}` };
+        const mediaId = `${process.pid}x${created++}`;
+        return {
+            content_uri: `mxc://bench.example/${mediaId}`,
+            ...(isPresigned && { "com.beeper.msc3870.upload_url": `${address()}/storage/${mediaId}?signature=bench` }),
+        };
     }
+    if (url.includes("/complete?")) completed++;
     if (url.includes("/media/config")) return { "m.upload.size": 2 ** 40 };
     if (url.includes("/messages?")) return { chunk: [] };
     if (method === "PUT" && url.includes("/send/")) return { event_id: `$${sent++}` };
@@ -33,6 +43,7 @@ function reply(method: string, url: string): object {
 }
 
 function swallow(request: IncomingMessage, response: ServerResponse): void {
+    if (request.url?.startsWith("/storage/") === true) storedFiles++;
     request.on("data", (chunk: Buffer) => {
         firstUploadByteAt ??= Date.now();
         uploadedBytes += chunk.length;
@@ -52,10 +63,17 @@ function answer(response: ServerResponse, status: number, body: object): void {
     response.end(text);
 }
 
+function address(): string {
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
 await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
 const handlers = {
-    url: async () => `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    counts: async () => ({ created, sent, uploadedBytes, firstUploadByteAt }),
+    url: async () => address(),
+    counts: async () => ({ created, sent, uploadedBytes, storedFiles, completed, firstUploadByteAt }),
+    presigned: async (value: boolean) => {
+        isPresigned = value;
+    },
     failing: async (value: boolean) => {
         isFailing = value;
     },

@@ -122,7 +122,7 @@ function answers(url: string): Promise<boolean> {
  * A port below those that systems hand out by themselves: while Synapse is down, no other socket may come to sit on
  * its port, and a client that knocks there must not by chance be connected to itself.
  */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
     for (let tries = 0; tries < 100; tries++) {
         const port = 20_000 + Math.floor(Math.random() * 10_000);
         const server = createServer();
