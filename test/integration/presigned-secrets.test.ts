@@ -5,6 +5,7 @@ import { expect } from "chai";
 import { Registry } from "prom-client";
 import type { JobInfo, MediaError } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
+import { PresignedTarget } from "../../src/uploads/targets/presigned.ts";
 import type { PresignedMedia } from "../../src/dev/homeserver/index.ts";
 import { messages } from "../support/download.ts";
 import { photoMessage } from "../support/messages.ts";
@@ -147,6 +148,28 @@ describe("a presigned address", () => {
             expect(await journal()).not.to.contain(SECRET);
             // Those kept ahead must know it.
             expect(await journal(["reservation"])).to.contain(SECRET);
+        });
+    }
+
+    for (const path of ["/broken", "/silent", "/%zz?%zz"]) {
+        it(`is in no error, nor in what lies below one: ${path}`, async () => {
+            await open("/unused");
+            scene.remote.on("/broken", (request) => request.socket.destroy());
+            scene.remote.on("/silent", () => {});
+            const url = `${scene.remote.url}${path}${path.includes("?") ? "&" : "?"}X-Amz-Signature=${SECRET}`;
+            const limits = { connectMs: 1000, headersMs: 200, idleMs: 1000, totalMs: 1000 };
+            const body = (async function* () {
+                yield Buffer.from("x");
+            })();
+            const contentUri = "mxc://a/b";
+            const upload = { uploader: "@a:b", contentUri, filename: undefined, size: 1, mimetype: "image/png", body };
+            const error = await new PresignedTarget({ url, method: "PUT" }, limits)
+                .put(upload, new AbortController().signal)
+                .catch((reason: unknown) => reason);
+            expect(error)
+                .to.have.property("code")
+                .that.matches(/^PRESIGNED_/);
+            expect(inspect(error, { depth: 20, showHidden: true, maxStringLength: 100_000 })).not.to.contain(SECRET);
         });
     }
 

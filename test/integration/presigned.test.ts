@@ -1,3 +1,5 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { expect } from "chai";
 import type { MediaError } from "../../src/index.ts";
 import { photoMessage } from "../support/messages.ts";
@@ -105,6 +107,25 @@ describe("presigned uploads", () => {
             await elsewhere.close();
         });
 
+        it("costs nothing of a buffer or of a source without a length: both are there for the homeserver", async () => {
+            failing(Number.POSITIVE_INFINITY, answering(403));
+            const { world, remote, alice, roomId } = scene;
+            const bytes = someBytes(100_000);
+            const url = remote.on("/chunked", (_request, response) => void response.writeHead(200).end(bytes));
+            const media = world.component();
+            await media.start();
+            for (const source of [{ kind: "buffer", data: bytes } as const, { kind: "http", url } as const]) {
+                const sent = await media.send(photoMessage(roomId, alice, source));
+                const mxc = sent.uploads[0]?.contentUri ?? "";
+                const job = await sent.uploads[0]?.done;
+                if (job === undefined) throw new Error("no upload");
+                await scene.expectContent({ url, mxc, job }, bytes);
+            }
+            expect(scene.storage.gate.puts).to.have.length(2);
+            expect(scene.outcomes()).to.deep.equal(["upload 200", "upload 200"]);
+            expect(await readdir(join(world.dataDir, "spool"))).to.deep.equal([]);
+        });
+
         it("whose answer was lost gets the same file at the same address again", async () => {
             failing(1, (_request, response) => {
                 response.write = () => true;
@@ -140,6 +161,37 @@ describe("presigned uploads", () => {
         expect(scene.storage.gate.puts).to.deep.equal([]);
         expect(scene.outcomes()).to.deep.equal(["upload 413"]);
         expect(JSON.stringify(said)).to.contain("more than 5368709120 bytes");
+    });
+
+    it("an address kept ahead is used after a restart", async () => {
+        scene = await openPresignedScene(startS3rver);
+        const { world } = scene;
+        const { media } = await arrives();
+        const creates = (): number => world.homeserver.requests.filter(({ path }) => path.endsWith("/create")).length;
+        // The one used and the two ahead.
+        await until(() => creates() === 3);
+        await media.close();
+        world.homeserver.intercept(({ path }) => (path.endsWith("/create") ? { status: 503, body: {} } : undefined));
+        await arrives();
+        expect(scene.storage.gate.puts.map(({ status }) => status)).to.deep.equal([200, 200]);
+        expect(scene.outcomes()).to.deep.equal(["complete 200", "complete 200"]);
+    });
+
+    it("a job that failed has lost its address: tried again, its file goes to the homeserver", async () => {
+        scene = await openPresignedScene(startS3rver);
+        const { world, remote, alice, roomId } = scene;
+        const media = world.component();
+        await media.start();
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url: `${remote.url}/late` }));
+        const [upload] = sent.uploads;
+        const error = await upload?.done.catch((reason: MediaError) => reason);
+        expect(error).to.include({ code: "SOURCE_NOT_FOUND" });
+        const bytes = someBytes(100);
+        remote.on("/late", (_request, response) => void response.end(bytes));
+        await media.retry(upload?.jobId ?? "");
+        await until(() => world.homeserver.media(upload?.contentUri ?? ""));
+        expect(scene.storage.gate.puts).to.deep.equal([]);
+        expect(scene.outcomes()).to.deep.equal(["upload 200"]);
     });
 
     describe("names and paths", () => {

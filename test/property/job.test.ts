@@ -95,9 +95,9 @@ describe("a job's transitions", () => {
 
     it("forget the presigned address in every final state, a failure's too", () => {
         fc.assert(
-            fc.property(fc.array(event, { maxLength: 40 }), (events) => {
-                const job = events.reduce((current, step) => transition(current, step) ?? current, fresh);
-                if (isFinal(job.state)) expect(JSON.stringify(job)).not.to.contain("presigned");
+            fc.property(fc.constantFrom("ready", "transferring", "completing"), event, (state, step) => {
+                const job = transition({ ...fresh, state, dueAt: 1, presigned }, step);
+                if (job !== undefined && isFinal(job.state)) expect(JSON.stringify(job)).not.to.contain("presigned");
             }),
         );
     });

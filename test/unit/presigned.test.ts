@@ -32,6 +32,7 @@ describe("what /create says of a presigned upload", () => {
             "file:///etc/passwd",
             "javascript:alert(1)",
             "https://user:password@s3.example.org/x",
+            "https://user@s3.example.org/x",
             `https://s3.example.org/${"x".repeat(20_000)}`,
         ]) {
             expect(presignedAddress({ upload_url }), JSON.stringify(upload_url)).to.equal(undefined);

@@ -21,6 +21,7 @@ describe("redaction", () => {
             `'https://s3.example.org/b/k?name=it's(one)[two]&${signed}'`,
             `(see https://s3.example.org/b/k?n=a)b&${signed})`,
             `{"url":"https://s3.example.org/b/k?${signed}"}`,
+            "GET 'https://s3.example.org/b/k?name=it's(one)[two]&a-name-of-its-own=SECRET' failed",
             `cannot PUT /b/k?${signed}`,
             encodeURIComponent(`https://s3.example.org/b/k?${signed}`),
             "GET /container/blob?sv=2024&se=2026&sp=w&sig=SECRET",
