@@ -19,6 +19,10 @@ export const ERRORS = {
         message: "There is no upload job with that id: it may have finished and been swept",
         retryable: false,
     },
+    MESSAGE_UNKNOWN: {
+        message: "There is no message with that id: it was never sent here, or its result has been swept",
+        retryable: false,
+    },
     JOB_NOT_RETRYABLE: { message: "Only a failed job whose source is still at hand can be retried", retryable: false },
     BRIDGE_NOT_READY: {
         message: "The bridge gave no intent for this user: start() after the bridge is initialised",
@@ -140,6 +144,8 @@ export interface ErrorDetails {
     readonly errcode?: string;
     /** How long the other side asked to wait, in milliseconds. */
     readonly retryAfterMs?: number;
+    /** The limit that was exceeded, in bytes. */
+    readonly limit?: number;
     /** True when the other side may have carried the request out although no proper answer came. */
     readonly ambiguous?: boolean;
 }
@@ -153,6 +159,7 @@ export class MediaError extends Error {
     readonly status: number | undefined;
     readonly errcode: string | undefined;
     readonly retryAfterMs: number | undefined;
+    readonly limit: number | undefined;
     readonly ambiguous: boolean;
 
     constructor(code: ErrorCode, details: ErrorDetails = {}) {
@@ -167,6 +174,7 @@ export class MediaError extends Error {
         this.status = details.status;
         this.errcode = details.errcode;
         this.retryAfterMs = details.retryAfterMs;
+        this.limit = details.limit;
         this.ambiguous = details.ambiguous ?? false;
     }
 }

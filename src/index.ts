@@ -1,12 +1,17 @@
 /** What a bridge developer imports. */
 export { BridgeMedia } from "./bridge/bridge-media.ts";
+export type { FailureInfo, OnFailure } from "./bridge/failure-questions.ts";
+export type { FailureTextKey, FailureTexts } from "./bridge/failure-texts.ts";
 export type {
+    CancelOptions,
     HandedOver,
     JobInfo,
     MediaItem,
     MediaSource,
+    MessageEdit,
     PendingUpload,
     RemoteMessage,
+    SentEdit,
     SentMessage,
     UploadHandle,
 } from "./bridge/message.ts";

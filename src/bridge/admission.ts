@@ -8,6 +8,7 @@ import type { Spool } from "../uploads/sources/spool.ts";
 import { describedFile } from "./event-content.ts";
 import type { MediaSource, RemoteMessage } from "./message.ts";
 import {
+    EDITED,
     fingerprintOf,
     loadMessage,
     type MessageRecord,
@@ -45,7 +46,10 @@ export interface Admitted {
 }
 
 /** What is known of a job before its source is. */
-type KnownOfJob = Pick<Job, "uploader" | "backfill" | "messageId" | "roomId" | "at" | "mimetype" | "size" | "filename">;
+type KnownOfJob = Pick<
+    Job,
+    "uploader" | "backfill" | "messageId" | "roomId" | "at" | "mimetype" | "size" | "filename" | "publicUrl"
+>;
 
 export class Admission {
     readonly #parts: AdmissionParts;
@@ -55,8 +59,11 @@ export class Admission {
         this.#parts = parts;
     }
 
-    /** Journals a checked message. `stillRoom` is asked once it is known that the message is new. */
-    async admit(message: RemoteMessage, stillRoom: () => void): Promise<Admitted> {
+    /**
+     * Journals a checked message. `stillRoom` is asked once it is known that the message is new.
+     * @param edits The message that it is an edit of.
+     */
+    async admit(message: RemoteMessage, stillRoom: () => void, edits?: string): Promise<Admitted> {
         const { roomId } = message;
         const sequence = this.#parts.nextSequence();
         const before = this.#turns.get(roomId);
@@ -74,7 +81,7 @@ export class Admission {
             stillRoom();
             jobs = await this.#jobsFor(message);
             await before;
-            const { record, writes } = this.#prepare(message, sequence, jobs, taken);
+            const { record, writes } = this.#prepare(message, sequence, jobs, taken, edits);
             const committed = this.#parts.store.commit(writes);
             passOn();
             await committed;
@@ -136,7 +143,13 @@ export class Admission {
     }
 
     /** The message's records; addresses at hand are taken in the same step, so that it then costs one request. */
-    #prepare(message: RemoteMessage, sequence: string, jobs: readonly Job[], taken: Reservation[]) {
+    #prepare(
+        message: RemoteMessage,
+        sequence: string,
+        jobs: readonly Job[],
+        taken: Reservation[],
+        edits: string | undefined,
+    ) {
         const { id, roomId, sender, content, timestamp, eventType = "m.room.message" } = message;
         const record: MessageRecord = {
             id,
@@ -150,9 +163,12 @@ export class Admission {
             fingerprint: fingerprintOf(message),
             state: "queued",
             jobs: jobs.map((job) => job.id),
+            places: message.media?.map(({ at }) => at),
             revisions: 0,
+            edits,
         };
         const writes: Write[] = [messageWrite(record), outboxWrite(record)];
+        if (edits !== undefined) writes.push({ collection: EDITED, key: edits, record: { content } });
         for (const job of jobs) {
             const reservation = this.#parts.reservations.takeWarm(job.uploader);
             if (reservation === undefined) {

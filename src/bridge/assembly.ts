@@ -5,21 +5,28 @@ import { LevelStore } from "../store/level.ts";
 import type { Store, Write } from "../store/store.ts";
 import { createEngine, type Engine } from "../uploads/engine.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
+import { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { UploadQueue } from "../uploads/queue.ts";
 import { Spool } from "../uploads/sources/spool.ts";
 import { Admission } from "./admission.ts";
 import { Backlog } from "./backlog.ts";
+import { Cancellation } from "./cancellation.ts";
 import { Closing } from "./closing.ts";
 import { Delivery } from "./delivery.ts";
+import type { FailurePolicy } from "./event-content.ts";
+import { ExpiryWatch } from "./expiry-watch.ts";
+import { FailureQuestions } from "./failure-questions.ts";
 import { JobEnds } from "./job-info.ts";
 import { Metrics } from "./metrics.ts";
 import type { CheckedOptions } from "./options-check.ts";
 import { Outbox } from "./outbox.ts";
 import { Outcomes } from "./outcomes.ts";
 import { finishedWrite, type MessageRecord, REVISE } from "./records.ts";
+import { Replacement } from "./replacement.ts";
 import { Reservations } from "./reservations.ts";
 import { Revisions } from "./revisions.ts";
 import { Sweeper } from "./sweeper.ts";
+import { Withdrawals } from "./withdrawals.ts";
 
 /** The component's parts, wired together. Nothing is opened or begun here. */
 export interface Parts {
@@ -36,6 +43,9 @@ export interface Parts {
     readonly metrics: Metrics;
     readonly ends: JobEnds;
     readonly outcomes: Outcomes;
+    readonly questions: FailureQuestions;
+    readonly expiryWatch: ExpiryWatch;
+    readonly cancellation: Cancellation;
     /** Whose quota and upload limit count for what this sender sends. */
     readonly uploaderOf: (sender: string) => string;
 }
@@ -47,6 +57,8 @@ export interface Hooks {
     readonly nextSequence: () => string;
     /** Told after each journaled change of a job, and now and then while bytes flow. */
     readonly onJob: (job: Job, transferredBytes: number) => void;
+    /** Told after another job has journaled `old`'s place. */
+    readonly onReplaced: (old: Job, successor: Job) => void;
     /** Told after a message's outcome is journaled; `error` only for a refusal. */
     readonly onOutcome: (message: MessageRecord, error: MediaError | undefined) => void;
 }
@@ -66,13 +78,26 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     });
     const backlog = new Backlog(options.maxPendingJobs);
     const reservations = new Reservations({ store, users, logger, ahead: options.reserveAhead });
-    const queue = new UploadQueue({
+    const messageLocks = new KeyedLocks();
+    const withdrawals = new Withdrawals();
+    const outcomes = new Outcomes();
+    const policy = failurePolicy(options);
+    const replacement = new Replacement({
+        store,
+        reservations,
+        logger,
+        messageLocks,
+        jobLocks: () => queue.locks,
+        onReplaced: hooks.onReplaced,
+    });
+    const queue: UploadQueue = new UploadQueue({
         store,
         logger,
         concurrency: options.concurrency,
         maxAttempts: options.maxAttempts,
         transfer: (job, signal, onBytes) => engine.transfer(job, signal, onBytes),
         complete: (job, signal) => engine.complete(job, signal),
+        renew: (job, lost, signal) => replacement.renew(job, lost, signal),
         alongside,
         onChange: hooks.onJob,
     });
@@ -83,16 +108,28 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         reservations,
         queue,
         logger,
-        onFailure,
+        onFailure: policy,
         closing,
+        messageLocks,
+        withdrawals,
         onOutcome: hooks.onOutcome,
         onJob: (job) => hooks.onJob(job, 0),
     });
     const outbox = new Outbox({ store, logger, closing, deliver: delivery.deliver.bind(delivery) });
-    const revisions = new Revisions({
+    const questions = new FailureQuestions({
         store,
         logger,
-        onFailure,
+        onFailure: typeof onFailure === "function" ? onFailure : undefined,
+        texts: options.failureTexts,
+        messageLocks,
+        onAnswer: () => revisions.poke(),
+    });
+    const revisions: Revisions = new Revisions({
+        store,
+        logger,
+        onFailure: policy,
+        questions,
+        messageLocks,
         nextSequence: hooks.nextSequence,
         onQueued: ({ roomId }) => {
             backlog.add(1, 0);
@@ -133,9 +170,20 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             spoolBytes: () => spool.usedBytes,
         }),
         ends: new JobEnds(store),
-        outcomes: new Outcomes(),
+        outcomes,
+        questions,
+        expiryWatch: new ExpiryWatch({
+            store,
+            logger,
+            renewAhead: (jobId, signal) => replacement.renewAhead(jobId, signal),
+        }),
+        cancellation: new Cancellation({ store, queue, delivery, revisions, outcomes, withdrawals, messageLocks }),
         uploaderOf,
     };
+}
+
+function failurePolicy({ onFailure, failureTexts }: CheckedOptions): FailurePolicy {
+    return { mode: typeof onFailure === "function" ? "callback" : onFailure, texts: failureTexts };
 }
 
 /** What has to be journaled in the same step as a job's change: its end, and that its event is to be looked at. */

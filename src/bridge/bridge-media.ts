@@ -7,13 +7,32 @@ import type { Admitted } from "./admission.ts";
 import { assemble, mustRevise, type Parts } from "./assembly.ts";
 import { uploadAlone } from "./bare-upload.ts";
 import { jobInfo } from "./job-info.ts";
-import type { JobInfo, MediaSource, PendingUpload, RemoteMessage, SentMessage, UploadHandle } from "./message.ts";
-import { checkMessage, checkSource, checkUploadOptions, type UploadOptions } from "./message-check.ts";
+import { type Editable, editableMessage } from "./edits.ts";
+import type {
+    CancelOptions,
+    JobInfo,
+    MediaSource,
+    MessageEdit,
+    PendingUpload,
+    RemoteMessage,
+    SentEdit,
+    SentMessage,
+    UploadHandle,
+} from "./message.ts";
+import {
+    checkCancelOptions,
+    checkEdit,
+    checkMessage,
+    checkSource,
+    checkUploadOptions,
+    type UploadOptions,
+} from "./message-check.ts";
 import type { BridgeMetricsLike, RegistryLike } from "./metrics.ts";
 import type { BridgeMediaOptions } from "./options.ts";
 import { checkOptions } from "./options-check.ts";
 import { fingerprintOf, loadJobs, type MessageRecord } from "./records.ts";
 import { openSequence } from "./sequence.ts";
+import { newestJob } from "./successor.ts";
 
 /**
  * The component that a bridge embeds: it journals each remote message, sends its event at once and in order, and
@@ -27,7 +46,7 @@ export class BridgeMedia {
     readonly #logger: Logger;
     readonly #parts: Parts;
     readonly #events = new EventEmitter();
-    readonly #sending = new Map<string, { readonly sending: Promise<SentMessage>; readonly message: RemoteMessage }>();
+    readonly #sending = new Map<string, Sending>();
     readonly #closing = new AbortController();
     #nextSequence: () => string = () => "";
     #state: "new" | "started" | "closed" = "new";
@@ -46,6 +65,7 @@ export class BridgeMedia {
             closing: this.#closing.signal,
             nextSequence: () => this.#nextSequence(),
             onJob: (job, bytes) => this.#jobChanged(job, bytes),
+            onReplaced: (old, successor) => this.#jobReplaced(old, successor),
             onOutcome: (message, error) => this.#messageEnded(message, error),
         });
     }
@@ -74,6 +94,7 @@ export class BridgeMedia {
         this.#parts.queue.start();
         await this.#parts.outbox.start();
         this.#parts.revisions.poke();
+        this.#parts.expiryWatch.start();
         this.#parts.sweeper.start();
     }
 
@@ -93,13 +114,40 @@ export class BridgeMedia {
         } catch (error) {
             return Promise.reject(asMediaError(error));
         }
-        const underWay = this.#sending.get(checked.id);
+        return this.#join(checked).then((record) => this.#sent(record));
+    }
+
+    /**
+     * Journals a remote edit of a message that was given to `send()` before, pending or sent, and returns when the
+     * homeserver has accepted it: an `m.replace` that stands behind its message in the room's line, with the message's
+     * files in their places. The same `edit.id` again returns the first result.
+     *
+     * Rejects as `send()` does, and with MESSAGE_UNKNOWN or, where the message is not in the room, with the reason.
+     */
+    async edit(messageId: string, edit: MessageEdit): Promise<SentEdit> {
+        this.#assertStarted();
+        const { id, content, timestamp } = checkEdit(edit);
+        // One that is just being sent has its place in the line already, so an edit now stands behind it.
+        const underWay = this.#sending.get(messageId);
+        const original = underWay?.original ?? (await editableMessage(this.#parts.store, messageId));
+        this.#assertStarted();
+        const { roomId, sender } = original;
+        const message = { id, roomId, sender, content, ...(timestamp !== undefined && { timestamp }) };
+        const { eventId = "" } = await this.#join(message, original);
+        return { id, roomId, eventId };
+    }
+
+    /** Sends a message, or joins the call that is sending it. */
+    #join(message: RemoteMessage, original?: Editable): Promise<MessageRecord> {
+        const underWay = this.#sending.get(message.id);
         if (underWay !== undefined) {
-            this.#parts.admission.compare(fingerprintOf(underWay.message), checked);
+            this.#parts.admission.compare(fingerprintOf(underWay.message), message);
             return underWay.sending;
         }
-        const sending = this.#send(checked).finally(() => this.#sending.delete(checked.id));
-        this.#sending.set(checked.id, { sending, message: checked });
+        const began = performance.now();
+        const admitting = this.#admit(message, original?.id);
+        const sending = this.#send(admitting, began).finally(() => this.#sending.delete(message.id));
+        this.#sending.set(message.id, { sending, admitting, message, original: original ?? message });
         return sending;
     }
 
@@ -142,17 +190,35 @@ export class BridgeMedia {
         }
     }
 
-    /** Gives a failed job another full set of tries. Rejects with JOB_UNKNOWN or JOB_NOT_RETRYABLE. */
+    /**
+     * Gives a failed job, or the one that has its place, another full set of tries. Rejects with JOB_UNKNOWN or
+     * JOB_NOT_RETRYABLE.
+     */
     async retry(jobId: string): Promise<void> {
         this.#assertStarted();
-        await this.#parts.queue.retry(jobId);
+        await this.#parts.queue.retry((await newestJob(this.#parts.store, jobId))?.id ?? jobId);
         this.#parts.backlog.add(0, 1);
     }
 
-    /** Ends a job; its event is edited as after a failure. Rejects with JOB_UNKNOWN. */
-    async cancel(jobId: string): Promise<void> {
+    /**
+     * Ends a job, or the one that has its place; its transfer stops and frees its place at once. Its event is edited
+     * as after a failure, or with `redact` the whole message is taken back. Rejects with JOB_UNKNOWN.
+     */
+    async cancel(jobId: string, options: CancelOptions = {}): Promise<void> {
         this.#assertStarted();
-        await this.#parts.queue.cancel(jobId);
+        await this.#parts.cancellation.job(jobId, checkCancelOptions(options).redact ?? false);
+    }
+
+    /**
+     * For a remote message that was deleted: ends all its jobs. If its event is not sent yet, it never is, and `send()`
+     * rejects with CANCELLED; one that is on its way may still arrive. With `redact` an event that is in the room is
+     * redacted. Resolves when it is certain which. Rejects with MESSAGE_UNKNOWN.
+     */
+    async cancelMessage(messageId: string, options: CancelOptions = {}): Promise<void> {
+        this.#assertStarted();
+        const { redact = false } = checkCancelOptions(options);
+        await this.#sending.get(messageId)?.admitting.catch(() => {});
+        await this.#parts.cancellation.message(messageId, redact);
     }
 
     /** Calls `listener` whenever a job has changed, and now and then while its bytes flow. */
@@ -183,6 +249,8 @@ export class BridgeMedia {
         this.#state = "closed";
         this.#closing.abort(new MediaError("CLOSED"));
         await Promise.all([this.#parts.queue.close(), this.#parts.outbox.close(), this.#parts.reservations.close()]);
+        await this.#parts.expiryWatch.close();
+        await this.#parts.questions.close();
         await this.#parts.revisions.close();
         await this.#parts.sweeper.close();
         this.#parts.outcomes.close();
@@ -192,23 +260,23 @@ export class BridgeMedia {
         await this.#parts.store.close();
     }
 
-    async #send(message: RemoteMessage): Promise<SentMessage> {
-        const began = performance.now();
-        const { message: record, isNew } = await this.#admit(message);
+    async #send(admitting: Promise<Admitted>, began: number): Promise<MessageRecord> {
+        const { message: record, isNew } = await admitting;
         const outcome = record.state === "queued" ? await this.#outcomeOf(record) : record;
         if (outcome.state === "refused") throw refusal(outcome);
         if (isNew) this.#parts.metrics.sendTook(performance.now() - began, record.jobs.length > 0 ? "media" : "text");
-        return this.#sent(outcome);
+        return outcome;
     }
 
-    async #admit(message: RemoteMessage): Promise<Admitted> {
+    async #admit(message: RemoteMessage, edits: string | undefined): Promise<Admitted> {
         const files = message.media?.length ?? 0;
         let entered = false;
         try {
-            const admitted = await this.#parts.admission.admit(message, () => {
+            const stillRoom = (): void => {
                 this.#parts.backlog.enter(1, files);
                 entered = true;
-            });
+            };
+            const admitted = await this.#parts.admission.admit(message, stillRoom, edits);
             for (const job of admitted.jobs) this.#tell(job, 0);
             return admitted;
         } catch (error) {
@@ -224,11 +292,12 @@ export class BridgeMedia {
         return outcome;
     }
 
-    async #sent({ id, roomId, eventId = "", jobs }: MessageRecord): Promise<SentMessage> {
+    async #sent({ id, roomId, eventId = "", jobs, places = [] }: MessageRecord): Promise<SentMessage> {
         const found = await loadJobs(this.#parts.store, jobs);
-        const uploads = found.map((job): UploadHandle => {
-            const { at = [], contentUri } = job;
-            return Object.assign(this.#handle(job.id, contentUri), { at });
+        const uploads = jobs.map((jobId, index): UploadHandle => {
+            // One whose record was lost leaves the others where they are; its `done` says so.
+            const job = found.find((candidate) => candidate.id === jobId);
+            return Object.assign(this.#handle(jobId, job?.contentUri), { at: job?.at ?? places[index] ?? [] });
         });
         return { id, roomId, eventId, uploads };
     }
@@ -252,6 +321,7 @@ export class BridgeMedia {
 
     #jobChanged(job: Job, transferredBytes: number): void {
         this.#tell(job, transferredBytes);
+        this.#parts.expiryWatch.look(job);
         if (!isFinal(job.state)) return;
         this.#parts.backlog.add(0, -1);
         this.#parts.metrics.jobEnded(job.state, transferredBytes);
@@ -263,6 +333,16 @@ export class BridgeMedia {
             });
         }
         if (mustRevise(job)) this.#parts.revisions.poke();
+    }
+
+    /** The work stays as much as it was, and so do spooled bytes: the successor needs them. */
+    #jobReplaced(old: Job, successor: Job): void {
+        for (const job of [old, successor]) this.#tell(job, 0);
+        this.#parts.metrics.jobEnded(old.state, 0);
+        this.#parts.ends.ended(old);
+        this.#parts.expiryWatch.look(successor);
+        this.#parts.revisions.poke();
+        this.#parts.queue.poke();
     }
 
     /** A listener that throws must not take a transfer with it. */
@@ -289,8 +369,7 @@ export class BridgeMedia {
     }
 
     async #isSpoolNeeded(name: string): Promise<boolean> {
-        const record = await this.#parts.store.get(JOBS, name);
-        const job = record && jobFrom(record);
+        const job = await newestJob(this.#parts.store, name);
         return (
             job?.source.kind === "spool" &&
             job.source.name === name &&
@@ -303,6 +382,15 @@ export class BridgeMedia {
         if (this.#state === "new") throw new MediaError("NOT_STARTED");
         if (this.#state === "closed") throw new MediaError("CLOSED");
     }
+}
+
+/** A call of `send()` or `edit()` that has not come to its end. */
+interface Sending {
+    readonly sending: Promise<MessageRecord>;
+    readonly admitting: Promise<Admitted>;
+    readonly message: RemoteMessage;
+    /** What an edit of it edits. */
+    readonly original: Editable;
 }
 
 function refusal({ error }: MessageRecord): MediaError {

@@ -2,26 +2,31 @@ import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import type { ActingUsers } from "../matrix/client.ts";
-import { findSentEvent, sendEvent } from "../matrix/room-endpoints.ts";
-import type { Store } from "../store/store.ts";
+import type { Access, ActingUsers } from "../matrix/client.ts";
+import { findSentEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.ts";
+import type { Store, Write } from "../store/store.ts";
 import { isFinal, type Job, jobWrites, transition } from "../uploads/job.ts";
+import { runsOut } from "../uploads/expiry.ts";
+import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { retryDelay } from "../uploads/retry.ts";
 import type { Closing } from "./closing.ts";
-import { contentFor } from "./event-content.ts";
+import type { FailurePolicy } from "./event-content.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
+import { type Outgoing, outgoing } from "./outgoing.ts";
 import {
     finishedWrite,
-    hashOf,
     loadJobs,
+    loadMessage,
     type MessageRecord,
     messageWrite,
     OUTBOX,
     outboxKey,
     outboxWrite,
+    REVISE,
 } from "./records.ts";
 import { type Reservation, type Reservations, takenWrite } from "./reservations.ts";
+import type { Withdrawals } from "./withdrawals.ts";
 
 /**
  * The way of one message from its room's line to its event: gets the addresses that its files still need, sends the event
@@ -36,8 +41,11 @@ export interface DeliveryParts {
     readonly reservations: Reservations;
     readonly queue: UploadQueue;
     readonly logger: Logger;
-    readonly onFailure: "notice" | "keep";
+    readonly onFailure: FailurePolicy;
     readonly closing: Closing;
+    /** Held by whoever changes a message's record, from reading it until the change is journaled. */
+    readonly messageLocks: KeyedLocks;
+    readonly withdrawals: Withdrawals;
     /** Told after the outcome is journaled; `error` only for a refusal. */
     readonly onOutcome: (message: MessageRecord, error: MediaError | undefined) => void;
     /** Told about each job that was changed, after it is journaled. */
@@ -56,24 +64,54 @@ export class Delivery {
     }
 
     /** Brings one message to its end. Rejects, with the message still in line, for what passes. */
-    async deliver(message: MessageRecord, mayBeSent: boolean): Promise<void> {
+    async deliver({ id }: MessageRecord, mayBeSent: boolean): Promise<void> {
+        const begun = await this.#begin(id);
+        // Taken back after the lane had read it.
+        if (begun === undefined) return;
+        const { message, stop } = begun;
         try {
-            await this.#reserve(message);
-            const content = contentFor(message.content, await this.#jobs(message), this.#parts.onFailure);
-            const eventId = await this.#sendUntilAnswered(message, content, mayBeSent);
-            await this.#journalSent(message, eventId, hashOf(content));
+            // Before another address is looked for: an event that is in the room shows the one it was sent with.
+            let eventId = mayBeSent ? await this.#lookFor(message) : undefined;
+            if (eventId === undefined) await this.#reserve(message, stop);
+            const { store, onFailure } = this.#parts;
+            // Its files may have been given other addresses while it waited for one.
+            const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
+            const now = await outgoing(store, current, onFailure);
+            if (eventId !== undefined) return await this.#journalSent(message, eventId, foundAgain(now));
+            eventId = await this.#sendUntilAnswered(message, now.content, stop);
+            await this.#journalSent(message, eventId, now);
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (this.#parts.closing.signal.aborted || error.retryable) throw error;
             await this.#journalRefused(message, error);
+        } finally {
+            this.#parts.withdrawals.leave(id);
         }
     }
 
+    /** Takes a message out of its line that no lane is delivering. To be called while its lock is held. */
+    async takeOut(message: MessageRecord): Promise<void> {
+        await this.#refuse(message, new MediaError("CANCELLED"));
+    }
+
+    #begin(id: string): Promise<{ message: MessageRecord; stop: AbortSignal } | undefined> {
+        const { store, messageLocks, withdrawals, closing } = this.#parts;
+        return messageLocks.hold([id], async () => {
+            const message = await loadMessage(store, id);
+            if (message?.state !== "queued") return undefined;
+            const stop = withdrawals.enter(id, closing.signal);
+            if (message.withdrawn === true) withdrawals.tell(id);
+            return { message, stop };
+        });
+    }
+
     /** Gets an MXC for each of the message's files that has none, and journals each as soon as it is there. */
-    async #reserve(message: MessageRecord): Promise<void> {
-        for (const { id, uploader, state, contentUri } of await this.#jobs(message)) {
-            if (contentUri !== undefined || isFinal(state)) continue;
+    async #reserve(message: MessageRecord, stop: AbortSignal): Promise<void> {
+        for (const job of await this.#jobs(message)) {
+            const { id, uploader } = job;
+            if (!needsAddress(job)) continue;
             for (let done = false; !done; ) {
+                stop.throwIfAborted();
                 const obtained = await this.#obtain(uploader);
                 if (obtained === "unsupported") {
                     const [job] = await loadJobs(this.#parts.store, [id]);
@@ -85,11 +123,7 @@ export class Delivery {
                 } else {
                     // The places this very message holds would never be freed if its uploads waited for its event.
                     await this.#releaseEarly(message);
-                    await this.#parts.reservations.waitForPlace(
-                        uploader,
-                        obtained.blockedForMs,
-                        this.#parts.closing.signal,
-                    );
+                    await this.#parts.reservations.waitForPlace(uploader, obtained.blockedForMs, stop);
                 }
             }
         }
@@ -136,7 +170,7 @@ export class Delivery {
     }
 
     /** Repeats `action` while it fails with something that passes. */
-    async #retrying<T>(what: string, action: () => Promise<T>): Promise<T> {
+    async #retrying<T>(what: string, action: () => Promise<T>, stop?: AbortSignal): Promise<T> {
         for (let attempt = 0; ; attempt++) {
             try {
                 return await action();
@@ -151,7 +185,11 @@ export class Delivery {
                     code: error.code,
                     delay,
                 });
-                await sleep(delay, undefined, { signal: this.#parts.closing.signal });
+                const { signal } = this.#parts.closing;
+                // Woken once by a withdrawal; whether the event is out has to be found out all the same.
+                const woken = stop !== undefined && !stop.aborted ? stop : signal;
+                await sleep(delay, undefined, { signal: woken }).catch(() => {});
+                signal.throwIfAborted();
             }
         }
     }
@@ -159,12 +197,12 @@ export class Delivery {
     async #sendUntilAnswered(
         message: MessageRecord,
         content: MessageRecord["content"],
-        mayBeSent: boolean,
+        stop: AbortSignal,
     ): Promise<string> {
         const { users, logger } = this.#parts;
-        let doubtful = mayBeSent;
+        let doubtful = false;
         let way = 0;
-        return this.#retrying(message.id, async () => {
+        const attempt = async (): Promise<string> => {
             while (true) {
                 const access = users.get(message.sender).access();
                 if (doubtful) {
@@ -172,8 +210,9 @@ export class Delivery {
                     if (eventId !== undefined) return eventId;
                     doubtful = false;
                 }
+                stop.throwIfAborted();
                 try {
-                    const send = () => sendEvent(access, { ...message, content }, this.#parts.closing.cutOff);
+                    const send = () => this.#put(access, message, content);
                     return await this.#sends.add(send);
                 } catch (thrown) {
                     const error = asMediaError(thrown);
@@ -182,10 +221,23 @@ export class Delivery {
                     await enterRoom(users, message, way++, logger, this.#parts.closing.signal);
                 }
             }
-        });
+        };
+        return this.#retrying(message.id, attempt, stop);
     }
 
-    async #find(access: Parameters<typeof findSentEvent>[0], message: MessageRecord): Promise<string | undefined> {
+    #put(access: Access, message: MessageRecord, content: MessageRecord["content"]): Promise<string> {
+        const { cutOff } = this.#parts.closing;
+        const { redacts } = message;
+        if (redacts !== undefined) return redactEvent(access, { ...message, redacts, content }, cutOff);
+        return sendEvent(access, { ...message, content }, cutOff);
+    }
+
+    #lookFor(message: MessageRecord): Promise<string | undefined> {
+        const look = () => this.#find(this.#parts.users.get(message.sender).access(), message);
+        return this.#retrying(message.id, () => this.#sends.add(look));
+    }
+
+    async #find(access: Access, message: MessageRecord): Promise<string | undefined> {
         try {
             return await findSentEvent(access, message, this.#parts.closing.signal);
         } catch (error) {
@@ -195,7 +247,22 @@ export class Delivery {
         }
     }
 
-    async #journalSent(message: MessageRecord, eventId: string, shown: string): Promise<void> {
+    async #journalSent({ id, edits }: MessageRecord, eventId: string, now: Outgoing): Promise<void> {
+        const { store, messageLocks } = this.#parts;
+        const locked = edits === undefined ? [id] : [id, edits];
+        await messageLocks.hold(locked, async () => {
+            // As it is by now: its files may have been given other addresses, and it may have been withdrawn.
+            const message = await loadMessage(store, id);
+            if (message === undefined) return;
+            const original = edits === undefined ? undefined : await loadMessage(store, edits);
+            // A revision that was worked out meanwhile stands behind this edit in the line.
+            const isNewest = original !== undefined && original.revisions === now.revisions;
+            const also = isNewest ? [messageWrite({ ...original, shown: now.shown })] : [];
+            await this.#sent(message, eventId, now.shown, also);
+        });
+    }
+
+    async #sent(message: MessageRecord, eventId: string, shown: string, also: readonly Write[]): Promise<void> {
         const { store, queue } = this.#parts;
         const finishedAt = Date.now();
         const sent: MessageRecord = { ...message, state: "sent", eventId, shown, finishedAt };
@@ -211,6 +278,8 @@ export class Delivery {
                 { collection: OUTBOX, key: outboxKey(message) },
                 finishedWrite(finishedAt, "message", message.id),
                 ...released.flatMap(({ writes }) => writes),
+                ...(message.redact === true ? [{ collection: REVISE, key: message.id, record: {} }] : []),
+                ...also,
             ]);
             for (const { job } of released) this.#parts.onJob(job);
         });
@@ -222,7 +291,18 @@ export class Delivery {
         });
     }
 
-    async #journalRefused(message: MessageRecord, error: MediaError): Promise<void> {
+    async #journalRefused({ id }: MessageRecord, error: MediaError): Promise<void> {
+        const { store, messageLocks, queue } = this.#parts;
+        const underWay = await messageLocks.hold([id], async () => {
+            const message = await loadMessage(store, id);
+            return message === undefined ? [] : this.#refuse(message, error);
+        });
+        // Only now: a transfer that is just replacing its address waits for the message's lock.
+        for (const job of underWay) await queue.cancel(job);
+    }
+
+    /** Resolves with the jobs that are under way, which journal their own end. */
+    async #refuse(message: MessageRecord, error: MediaError): Promise<string[]> {
         const { store, reservations, queue } = this.#parts;
         const finishedAt = Date.now();
         const { code } = error;
@@ -234,9 +314,14 @@ export class Delivery {
         };
         const unused: Reservation[] = [];
         const cancelled: Job[] = [];
+        const underWay: string[] = [];
         await queue.locks.hold(message.jobs, async () => {
             const jobs = (await this.#jobs(message)).filter(({ state }) => !isFinal(state));
             const writes = jobs.flatMap((job) => {
+                if (job.state === "transferring" || job.state === "completing") {
+                    underWay.push(job.id);
+                    return [];
+                }
                 const after = transition(job, { type: "cancel", at: finishedAt });
                 if (after === undefined) return [];
                 const reservation = reservationOf(job);
@@ -255,11 +340,23 @@ export class Delivery {
         for (const reservation of unused) reservations.giveBack(reservation);
         for (const job of cancelled) this.#parts.onJob(job);
         this.#parts.onOutcome(refused, error);
+        return underWay;
     }
 
     #jobs(message: MessageRecord): Promise<Job[]> {
         return loadJobs(this.#parts.store, message.jobs);
     }
+}
+
+/** What a former process sent may show an address that was replaced since; then it is looked at anew. */
+function foundAgain(now: Outgoing): Outgoing {
+    return now.hasReplaced === true ? { ...now, shown: "" } : now;
+}
+
+/** Before its event is sent a file may have any address: one that has run out is replaced without an edit. */
+function needsAddress(job: Job): boolean {
+    if (isFinal(job.state)) return false;
+    return job.contentUri === undefined || (job.state === "reserved" && runsOut(job, Date.now()));
 }
 
 /** The address of a job that never began: nobody has seen it, so another message may have it. */

@@ -1,16 +1,33 @@
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
 import { failureNotice } from "./failure-notice.ts";
+import type { FailureTexts } from "./failure-texts.ts";
+import type { AskedFailure } from "./records.ts";
+
+/** What becomes of an event whose file cannot come. */
+export interface FailurePolicy {
+    readonly mode: FailureMode;
+    readonly texts: FailureTexts;
+}
+export type FailureMode = "notice" | "redact" | "keep" | "callback";
 
 /**
  * What a message's event should show, given how its files stand: the MXC URIs in their places; without a thumbnail
  * that failed; a notice in place of the message when its file failed. Pure, so that the first sending, a failure, and
  * a later success all come to the same content by the same rule.
  */
-export function contentFor(content: JsonObject, jobs: readonly Job[], onFailure: "notice" | "keep"): JsonObject {
-    const failed = onFailure === "keep" ? [] : jobs.filter(({ state }) => state === "failed" || state === "cancelled");
-    const main = failed.find(isMain);
-    if (main !== undefined) return failureNotice(content, main);
+export function contentFor(
+    content: JsonObject,
+    jobs: readonly Job[],
+    onFailure: FailurePolicy | FailureMode,
+    asked?: AskedFailure,
+): JsonObject {
+    const { mode, texts } = typeof onFailure === "string" ? { mode: onFailure, texts: {} } : onFailure;
+    const main = mode === "keep" ? undefined : failedMain(jobs);
+    const answer = main !== undefined && asked?.of === failureKey(main) ? asked.answer : undefined;
+    if (main !== undefined && answer === undefined) return failureNotice(content, main, texts);
+    if (answer?.content !== undefined) return answer.content;
+    const failed = mode === "keep" ? [] : jobs.filter((job) => hasFailed(job) && !isMain(job));
     let shown = content;
     for (const job of jobs) {
         if (job.at === undefined) continue;
@@ -18,6 +35,20 @@ export function contentFor(content: JsonObject, jobs: readonly Job[], onFailure:
         else shown = placed(shown, job.at, job.contentUri);
     }
     return shown;
+}
+
+/** The file for whose sake the event says nothing any more. */
+export function failedMain(jobs: readonly Job[]): Job | undefined {
+    return jobs.find((job) => hasFailed(job) && isMain(job));
+}
+
+/** Names one failure of one file: the same file may fail again after another try. */
+export function failureKey({ id, finishedAt = 0 }: Job): string {
+    return `${id} ${finishedAt}`;
+}
+
+function hasFailed({ state }: Job): boolean {
+    return state === "failed" || state === "cancelled";
 }
 
 /** A file without which the message is nothing; thumbnails and the like stand below `info`. */

@@ -1,26 +1,58 @@
 import { ERRORS } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
+import { type FailureTexts, filled, type Placeholder, templateFor, unnamed } from "./failure-texts.ts";
 
 /**
  * The content that stands in the room for a file that cannot come: what it was, why it is not there, and the caption
  * its sender wrote. What the source or the homeserver answered word by word is not in it: that may hold a secret.
  */
-export function failureNotice(content: JsonObject, job: Job): JsonObject {
-    const name = job.filename ?? "A file";
-    const size = job.size === undefined ? "" : ` (${byteSize(job.size)})`;
-    const reason = job.error === undefined ? ERRORS.CANCELLED.message : ERRORS[job.error.code].message;
-    const line = `${name}${size} could not be bridged: ${reason}`;
+export function failureNotice(content: JsonObject, job: Job, texts: FailureTexts = {}): JsonObject {
+    const template = templateFor(codeOf(job), texts);
+    const values = valuesOf(job, texts);
+    const line = filled(template, values);
     const caption = captionOf(content);
-    const html = caption === undefined ? undefined : content["formatted_body"];
+    const captionHtml = caption === undefined ? undefined : content["formatted_body"];
+    const html = typeof captionHtml === "string" ? captionHtml : undefined;
+    const hasHtml = html !== undefined || job.publicUrl !== undefined;
+    const shownCaption = html ?? (caption === undefined ? undefined : escapeHtml(caption).replaceAll("\n", "<br>"));
+    const htmlLine = filled(template, asHtml(values), escapeHtml);
     return {
         msgtype: "m.notice",
         body: caption === undefined ? line : `${line}\n\n${caption}`,
-        ...(typeof html === "string" && {
+        ...(hasHtml && {
             format: "org.matrix.custom.html",
-            formatted_body: `${escapeHtml(line)}<br><br>${html}`,
+            formatted_body: shownCaption === undefined ? htmlLine : `${htmlLine}<br><br>${shownCaption}`,
         }),
         ...(content["m.relates_to"] !== undefined && { "m.relates_to": content["m.relates_to"] }),
+    };
+}
+
+export function codeOf(job: Job): keyof typeof ERRORS {
+    return job.state === "cancelled" ? "CANCELLED" : (job.error?.code ?? "CANCELLED");
+}
+
+function valuesOf(job: Job, texts: FailureTexts): Record<Placeholder, string | undefined> {
+    const { size, filename, publicUrl, error } = job;
+    return {
+        name: filename ?? unnamed(texts),
+        size: size === undefined ? undefined : byteSize(size),
+        limit: error?.limit === undefined ? undefined : byteSize(error.limit),
+        reason: ERRORS[codeOf(job)].message,
+        link: publicUrl,
+    };
+}
+
+function asHtml(values: Record<Placeholder, string | undefined>): Record<Placeholder, string | undefined> {
+    const escaped = (text: string | undefined) => text && escapeHtml(text);
+    const { name, size, limit, reason, link } = values;
+    const href = escaped(link);
+    return {
+        name: escaped(name),
+        size: escaped(size),
+        limit: escaped(limit),
+        reason: escaped(reason),
+        link: href === undefined ? undefined : `<a href="${href}">${href}</a>`,
     };
 }
 

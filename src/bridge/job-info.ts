@@ -23,6 +23,7 @@ export function jobInfo(job: Job, transferredBytes: number): JobInfo {
         transferredBytes,
         createdAt: job.createdAt,
         finishedAt: job.finishedAt,
+        replacedBy: job.replacedBy,
     };
 }
 
@@ -47,8 +48,16 @@ export class JobEnds {
         for (const id of this.#ends.eventNames()) this.#ends.emit(id, undefined);
     }
 
-    /** Resolves when the job is done; rejects with a MediaError when it failed, was cancelled or swept, or with CLOSED. */
+    /** Resolves when the job, or the one that has its place by then, is done; rejects with a MediaError when it failed, was cancelled or swept, or with CLOSED. */
     async of(id: string): Promise<JobInfo> {
+        for (let current = id; ; ) {
+            const job = await this.#endOf(current);
+            if (job?.state !== "replaced" || job.replacedBy === undefined) return outcome(job);
+            current = job.replacedBy;
+        }
+    }
+
+    async #endOf(id: string): Promise<Job | undefined> {
         let listener: (job: Job | undefined) => void = () => {};
         const told = new Promise<Job | undefined>((resolve) => {
             listener = resolve;
@@ -57,10 +66,10 @@ export class JobEnds {
         // Only after listening, or an end in between would be missed.
         const record = await this.#store.get(JOBS, id);
         const job = record && jobFrom(record);
-        if (job !== undefined && !isFinal(job.state)) return outcome(await told);
+        if (job !== undefined && !isFinal(job.state)) return told;
         this.#ends.removeListener(id, listener);
         if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
-        return outcome(job);
+        return job;
     }
 }
 

@@ -1,7 +1,7 @@
 import { Readable } from "node:stream";
 import { z } from "zod";
 import { check } from "./check.ts";
-import type { MediaItem, MediaSource, RemoteMessage } from "./message.ts";
+import type { CancelOptions, MediaItem, MediaSource, MessageEdit, RemoteMessage } from "./message.ts";
 
 /** The door of send() and upload(): what is malformed is refused here, by the field's name, before anything is written. */
 
@@ -32,6 +32,19 @@ const httpUrl = z
     .max(16_384)
     .refine((url) => URL.canParse(url) && /^https?:$/.test(new URL(url).protocol), "must be an http(s) URL");
 
+/** Shown to the room: nothing in it may be a secret. */
+const publicUrl = httpUrl
+    .max(2048)
+    .refine((url) => !URL.canParse(url) || (new URL(url).username === "" && new URL(url).password === ""), {
+        message: "must not hold credentials",
+    });
+
+const content = z
+    .record(z.string(), json)
+    .refine((value) => Buffer.byteLength(JSON.stringify(value)) <= MAX_CONTENT_BYTES, {
+        message: `must be at most ${MAX_CONTENT_BYTES} bytes of JSON`,
+    });
+
 const source = z.discriminatedUnion("kind", [
     z.strictObject({ kind: z.literal("http"), url: httpUrl, headers: headers.optional() }),
     z.strictObject({ kind: z.literal("file"), path: text(4096) }),
@@ -49,6 +62,7 @@ const media = z.strictObject({
     mimetype: mimetype.optional(),
     size: size.optional(),
     filename: text(1024).optional(),
+    publicUrl: publicUrl.optional(),
 });
 
 const message = z.strictObject({
@@ -57,11 +71,7 @@ const message = z.strictObject({
     sender: userId,
     timestamp: size.optional(),
     eventType: text(255).optional(),
-    content: z
-        .record(z.string(), json)
-        .refine((content) => Buffer.byteLength(JSON.stringify(content)) <= MAX_CONTENT_BYTES, {
-            message: `must be at most ${MAX_CONTENT_BYTES} bytes of JSON`,
-        }),
+    content,
     media: z
         .array(media)
         .max(MAX_MEDIA)
@@ -71,6 +81,10 @@ const message = z.strictObject({
         .optional(),
     backfill: z.boolean().optional(),
 });
+
+const edit = z.strictObject({ id: idText, content, timestamp: size.optional() });
+
+const cancelOptions = z.strictObject({ redact: z.boolean().optional() });
 
 const uploadOptions = z.strictObject({
     userId,
@@ -88,6 +102,19 @@ export type UploadOptions = { readonly userId: string; readonly backfill?: boole
 
 export function checkMessage(input: unknown): RemoteMessage {
     return check(message, input, "INVALID_ARGUMENT", "message") as RemoteMessage;
+}
+
+export function checkEdit(input: unknown): MessageEdit {
+    return check(edit, input, "INVALID_ARGUMENT", "edit") as MessageEdit;
+}
+
+export function checkCancelOptions(input: unknown): CancelOptions {
+    return check(cancelOptions, input, "INVALID_ARGUMENT", "options") as CancelOptions;
+}
+
+/** Whether this can be an event's content; the door of what `onFailure` answers. */
+export function isEventContent(value: unknown): value is Record<string, unknown> {
+    return content.safeParse(value).success;
 }
 
 export function checkSource(input: unknown): MediaSource {

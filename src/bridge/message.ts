@@ -21,6 +21,8 @@ export interface MediaItem {
     readonly size?: number;
     /** @default `content.filename`, else `content.body` */
     readonly filename?: string;
+    /** Where everybody may fetch the file: an http(s) link that the room is shown when the file cannot come. @default none */
+    readonly publicUrl?: string;
 }
 
 /** What a chat network delivered, as `send()` takes it. */
@@ -40,6 +42,29 @@ export interface RemoteMessage {
     readonly media?: readonly MediaItem[];
     /** History that is filled in: its files give way to live ones. @default false */
     readonly backfill?: boolean;
+}
+
+/** What a chat network said of a message that it had delivered before, as `edit()` takes it. */
+export interface MessageEdit {
+    /** The edit's own id, unique over all messages and edits; makes `edit()` repeatable. 1 to 512 characters. */
+    readonly id: string;
+    /** The event's new content without the MXC URIs: the message's files stay in their places. */
+    readonly content: { readonly [key: string]: unknown };
+    /** Becomes `origin_server_ts`; milliseconds. @default when the homeserver accepts it */
+    readonly timestamp?: number;
+}
+
+/** An edit that the homeserver has accepted. */
+export interface SentEdit {
+    readonly id: string;
+    readonly roomId: string;
+    /** Of the edit. */
+    readonly eventId: string;
+}
+
+export interface CancelOptions {
+    /** Whether the event is redacted too. @default false: it is edited as after a failure */
+    readonly redact?: boolean;
 }
 
 /** One file of a sent message. */
@@ -91,4 +116,6 @@ export interface JobInfo {
     /** Milliseconds since the epoch. */
     readonly createdAt: number;
     readonly finishedAt: number | undefined;
+    /** The job that has its place in the message, when its address had ended before the file was there. */
+    readonly replacedBy: string | undefined;
 }

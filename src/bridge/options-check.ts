@@ -4,6 +4,8 @@ import { silentLogger } from "../logger.ts";
 import { addressPolicy } from "../uploads/sources/address-guard.ts";
 import type { Connector } from "../uploads/sources/source.ts";
 import { check } from "./check.ts";
+import type { OnFailure } from "./failure-questions.ts";
+import { FAILURE_TEMPLATE, FAILURE_TEXT_KEYS } from "./failure-texts.ts";
 import type { BridgeMediaOptions } from "./options.ts";
 
 /**
@@ -11,6 +13,7 @@ import type { BridgeMediaOptions } from "./options.ts";
  * have zod's types.
  */
 
+const FAILURE_TEMPLATE_RULE = "has an unknown placeholder, or a bracket without its other half";
 const DAY = 24 * 3600_000;
 const time = (fallback: number, what: string) =>
     z
@@ -48,9 +51,15 @@ export const dataOptions = z.strictObject({
         .describe("Whether sources may lead into private networks: true for all, or a list of networks."),
     uploadAs: z.enum(["sender", "bot"]).default("sender").describe("Whose quota and upload limit count."),
     onFailure: z
-        .enum(["notice", "keep"])
+        .enum(["notice", "redact", "keep"])
         .default("notice")
-        .describe("What becomes of an event whose file cannot come: an edit that says why, or nothing."),
+        .describe("What becomes of an event whose file cannot come: an edit that says why, a redaction, or nothing."),
+    failureTexts: z
+        .partialRecord(z.enum(FAILURE_TEXT_KEYS), z.string().max(1000).regex(FAILURE_TEMPLATE, FAILURE_TEMPLATE_RULE))
+        .default({})
+        .describe(
+            "The sentence for a file that cannot come, by code, as default, and unnamed in place of a missing name. Placeholders: {name} {size} {limit} {reason} {link}; a part in [square brackets] is left out where something in it is not known.",
+        ),
     reserveAhead: z.int().min(0).max(5).default(2).describe("Reservations kept ahead for each user that sends media."),
     keepResultsMs: z
         .int()
@@ -81,7 +90,10 @@ const logger = z.custom<Logger>(
     "must have debug, info, warn and error",
 );
 
+const onFailure = z.custom<OnFailure>(isFunction, 'must be "notice", "redact", "keep" or a function');
+
 const allOptions = dataOptions.extend({
+    onFailure: z.union([dataOptions.shape.onFailure, onFailure]).default("notice"),
     connectors: z.record(z.string(), connector).default({}),
     logger: logger.default(silentLogger),
 });

@@ -1,5 +1,7 @@
 import type { Logger } from "../logger.ts";
 import type { StepLimits } from "../uploads/limits.ts";
+import type { OnFailure } from "./failure-questions.ts";
+import type { FailureTexts } from "./failure-texts.ts";
 import type { Connector } from "../uploads/sources/source.ts";
 
 /** What can be set. Everything that YAML can express is in `config.schema.yaml` too. */
@@ -22,8 +24,17 @@ export interface BridgeMediaOptions {
     readonly connectors?: Readonly<Record<string, Connector>>;
     /** Whose quota and upload limit count. @default "sender" */
     readonly uploadAs?: "sender" | "bot";
-    /** What becomes of an event whose file cannot come: an edit that says why, or nothing. @default "notice" */
-    readonly onFailure?: "notice" | "keep";
+    /**
+     * What becomes of an event whose file cannot come: an edit that says why, a redaction, nothing, or an edit to the
+     * content that a function returns (within 10 s; undefined leaves the event as it is). @default "notice"
+     */
+    readonly onFailure?: "notice" | "redact" | "keep" | OnFailure;
+    /**
+     * The notice's sentence, by code, as `default` for all others, and `unnamed` for a file without a name. Placeholders:
+     * `{name} {size} {limit} {reason} {link}`; what stands in `[…]` is left out where something in it is not known.
+     * @default in English: `{name}[ ({size})] could not be bridged: {reason}[. Original: {link}]`
+     */
+    readonly failureTexts?: FailureTexts;
     /** Reservations kept ahead for each user that sends media; 0 to 5. @default 2 */
     readonly reserveAhead?: number;
     /** How long results of finished messages are remembered, in milliseconds. @default 604800000 (7 days) */

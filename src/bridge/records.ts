@@ -15,6 +15,18 @@ export const REVISE = "revise";
 /** What has ended, by when: `<time> <job|message> <id>`. */
 export const FINISHED = "finished";
 
+/** The newest content of messages that were edited: by message id. */
+export const EDITED = "edited";
+
+export interface AskedFailure {
+    /** Which failure: see `failureKey`. */
+    readonly of: string;
+    /** How often it was asked: a process that dies of it must not ask for ever. */
+    readonly calls: number;
+    /** Undefined while there is none; without `content` the event is left as it is. */
+    readonly answer?: { readonly content?: JsonObject | undefined } | undefined;
+}
+
 export interface MessageRecord {
     readonly id: string;
     readonly roomId: string;
@@ -35,6 +47,20 @@ export interface MessageRecord {
     /** Hash of the content that the room shows; differs from what should be shown when a revision is due. */
     readonly shown?: string | undefined;
     readonly revisions: number;
+    /** Where the files' addresses stand in the content, in the order of `media`. */
+    readonly places?: readonly (readonly string[])[] | undefined;
+    /** What the embedder's `onFailure` made of the failure named by `of`. */
+    readonly failure?: AskedFailure | undefined;
+    /** The message that this one is an edit of; its content is placed and wrapped when its turn comes. */
+    readonly edits?: string | undefined;
+    /** The event that this one redacts. */
+    readonly redacts?: string | undefined;
+    /** Taken back by `cancelMessage()`: it is not to be sent any more. */
+    readonly withdrawn?: boolean | undefined;
+    /** Its event is to be redacted. */
+    readonly redact?: boolean | undefined;
+    /** The redaction is journaled: nothing more is said about this event. */
+    readonly redacted?: boolean | undefined;
     readonly finishedAt?: number | undefined;
 }
 
@@ -57,6 +83,12 @@ export function finishedWrite(at: number, kind: "job" | "message", id: string): 
 
 export async function loadMessage(store: Store, id: string): Promise<MessageRecord | undefined> {
     return (await store.get(MESSAGES, id)) as MessageRecord | undefined;
+}
+
+/** What the sender's newest edit said, or the message itself. */
+export async function newestContent(store: Store, message: MessageRecord): Promise<JsonObject> {
+    const edited = await store.get(EDITED, message.id);
+    return (edited?.["content"] as JsonObject | undefined) ?? message.content;
 }
 
 /** The jobs of a message; one whose record was lost to damage is left out. */

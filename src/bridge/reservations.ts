@@ -39,6 +39,7 @@ const ASSUMED_LIFETIME_MS = 30 * 60_000;
 /** With less than this part of its life left, a reservation is no longer worth taking. */
 const WORTH_TAKING = 0.25;
 const LONGEST_BLOCK_MS = 60_000;
+const SHORTEST_BLOCK_MS = 200;
 
 export class Reservations {
     readonly #store: Store;
@@ -49,6 +50,7 @@ export class Reservations {
     readonly #refills = new PQueue({ concurrency: 4 });
     readonly #refilling = new Set<string>();
     readonly #blockedUntil = new Map<string, number>();
+    readonly #blockedSince = new Map<string, number>();
     readonly #waiters = new Map<string, Set<() => void>>();
     readonly #closing = new Closing();
     #count = 0;
@@ -139,7 +141,19 @@ export class Reservations {
     /** To be called when an upload of this user has finished: the homeserver counts one unused address less. */
     placeFreed(userId: string): void {
         this.#blockedUntil.delete(userId);
+        this.#blockedSince.delete(userId);
         this.#wake(userId);
+    }
+
+    /**
+     * How long to wait before asking for this user again, in milliseconds; 0 where nothing speaks against it. Grows
+     * with the time for which the user has been at its limit: a backlog that waits for it asks ever more seldom.
+     */
+    blockedFor(userId: string): number {
+        const now = Date.now();
+        if ((this.#blockedUntil.get(userId) ?? 0) <= now) return 0;
+        const since = now - (this.#blockedSince.get(userId) ?? now);
+        return Math.min(Math.max(SHORTEST_BLOCK_MS, since), LONGEST_BLOCK_MS) * (1 + Math.random() / 2);
     }
 
     /** Fills up what is kept ahead for a user, in the background. */
@@ -183,7 +197,7 @@ export class Reservations {
                 await user.ensureRegistered();
                 return create();
             });
-            return { ...created, userId, createdAt: Date.now() };
+            return { ...withBelievableEnd(created), userId, createdAt: Date.now() };
         } catch (error) {
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") {
                 if (this.#supported)
@@ -197,6 +211,7 @@ export class Reservations {
     #block(userId: string, { retryAfterMs = 1000 }: MediaError): number {
         const ms = Math.min(retryAfterMs, LONGEST_BLOCK_MS);
         this.#blockedUntil.set(userId, Date.now() + ms);
+        if (!this.#blockedSince.has(userId)) this.#blockedSince.set(userId, Date.now());
         return ms;
     }
 
@@ -217,6 +232,14 @@ export class Reservations {
 /** The write that takes a reservation out of those kept ahead. */
 export function takenWrite(reservation: Reservation): Write {
     return { collection: RESERVATIONS, key: keyOf(reservation) };
+}
+
+/**
+ * Without an end that has passed already: the two clocks differ then, and every address would be replaced by one that
+ * is no better.
+ */
+function withBelievableEnd({ expiresAt, ...created }: CreatedMedia): CreatedMedia {
+    return expiresAt === undefined || expiresAt <= Date.now() ? created : { ...created, expiresAt };
 }
 
 function keyOf({ userId, contentUri }: Reservation): string {

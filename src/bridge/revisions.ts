@@ -1,12 +1,17 @@
 import type { Logger } from "../logger.ts";
 import type { Store } from "../store/store.ts";
-import { contentFor, replacement, reply } from "./event-content.ts";
+import type { JsonObject } from "../matrix/answer.ts";
+import type { KeyedLocks } from "../uploads/keyed-locks.ts";
+import { contentFor, failedMain, type FailurePolicy } from "./event-content.ts";
+import type { FailureQuestions } from "./failure-questions.ts";
+import { editContent } from "./outgoing.ts";
 import {
     hashOf,
     loadJobs,
     loadMessage,
     type MessageRecord,
     messageWrite,
+    newestContent,
     outboxWrite,
     REVISE,
     transactionIdOf,
@@ -20,7 +25,11 @@ import {
 export interface RevisionsParts {
     readonly store: Store;
     readonly logger: Logger;
-    readonly onFailure: "notice" | "keep";
+    readonly onFailure: FailurePolicy;
+    /** Asks the embedder what is to be shown, where it wants to be asked. */
+    readonly questions: FailureQuestions;
+    /** Held by whoever changes a message's record, from reading it until the change is journaled. */
+    readonly messageLocks: KeyedLocks;
     readonly nextSequence: () => string;
     /** Told after an edit is journaled. */
     readonly onQueued: (edit: MessageRecord) => void;
@@ -70,7 +79,7 @@ export class Revisions {
                 const range = { collection: REVISE, limit: BATCH, ...(after !== undefined && { after }) };
                 after = undefined;
                 for await (const id of this.#parts.store.keys(range)) {
-                    await this.#revise(id);
+                    await this.#parts.messageLocks.hold([id], () => this.#revise(id));
                     after = id;
                 }
             } while (after !== undefined);
@@ -78,36 +87,66 @@ export class Revisions {
     }
 
     async #revise(id: string): Promise<void> {
-        const { store, onFailure } = this.#parts;
+        const { store, onFailure, questions } = this.#parts;
         const done = { collection: REVISE, key: id };
         const message = await loadMessage(store, id);
         // A message still in line is sent as it then stands; its mark stays until that has happened.
         if (message?.state === "queued") return;
         if (message === undefined || message.eventId === undefined) return store.commit([done]);
-        const content = contentFor(message.content, await loadJobs(store, message.jobs), onFailure);
+        if (message.redacted === true) return this.#leave(message);
+        const jobs = await loadJobs(store, message.jobs);
+        const main = failedMain(jobs);
+        if (message.redact === true || (main !== undefined && onFailure.mode === "redact")) {
+            const redaction = { redacts: message.eventId, content: {} };
+            return this.#queue(message, redaction, { redacted: true });
+        }
+        const text = await newestContent(store, message);
+        if (main !== undefined && onFailure.mode === "callback") {
+            // Its answer is journaled and calls for another look; the mark stays until then.
+            if (!questions.isAnswered(message, main)) return questions.ask(message, main, text);
+        }
+        const content = contentFor(text, jobs, onFailure, message.failure);
         const shown = hashOf(content);
         if (shown === message.shown) return store.commit([done]);
-        const edit = this.#editOf(message, content);
-        await store.commit([
-            done,
-            messageWrite({ ...message, shown, revisions: message.revisions + 1 }),
+        await this.#queue(message, { content: editContent(message, content) }, { shown });
+    }
+
+    /** A redaction is the last word on an event: what would still be said of it has no place any more. */
+    async #leave({ id }: MessageRecord): Promise<void> {
+        this.#parts.logger.info("A redacted event is left as it is", { id });
+        await this.#parts.store.commit([{ collection: REVISE, key: id }]);
+    }
+
+    /** Takes the mark away, notes what the room will show, and puts what brings that about into the room's line. */
+    async #queue(
+        message: MessageRecord,
+        what: { readonly content: JsonObject; readonly redacts?: string },
+        noted: Pick<MessageRecord, "shown"> | Pick<MessageRecord, "redacted">,
+    ): Promise<void> {
+        const edit = this.#recordOf(message, what);
+        await this.#parts.store.commit([
+            { collection: REVISE, key: message.id },
+            messageWrite({ ...message, ...noted, revisions: message.revisions + 1 }),
             messageWrite(edit),
             outboxWrite(edit),
         ]);
         this.#parts.onQueued(edit);
     }
 
-    #editOf(message: MessageRecord, content: MessageRecord["content"]): MessageRecord {
-        const { roomId, sender, eventId = "" } = message;
+    #recordOf(
+        message: MessageRecord,
+        { content, redacts }: { readonly content: JsonObject; readonly redacts?: string },
+    ): MessageRecord {
+        const { roomId, sender } = message;
         // No id of a caller's holds a control character, so these two kinds never meet.
         const id = `${message.id}\u0001${message.revisions + 1}`;
-        const isMessage = message.eventType === "m.room.message";
         return {
             id,
             roomId,
             sender,
             eventType: "m.room.message",
-            content: isMessage ? replacement(eventId, content) : reply(eventId, content),
+            content,
+            redacts,
             sequence: this.#parts.nextSequence(),
             transactionId: transactionIdOf({ roomId, sender, id }),
             fingerprint: "",

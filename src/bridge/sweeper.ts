@@ -1,8 +1,9 @@
 import type { Logger } from "../logger.ts";
-import type { Store } from "../store/store.ts";
+import type { Store, Write } from "../store/store.ts";
 import { fromOrderedKey, isFinal, JOBS, jobFrom } from "../uploads/job.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
-import { FINISHED, loadMessage, MESSAGES } from "./records.ts";
+import { EDITED, FINISHED, loadMessage, MESSAGES } from "./records.ts";
+import { predecessorsOf } from "./successor.ts";
 
 const EVERY_MS = 60 * 60_000;
 const BATCH = 500;
@@ -44,29 +45,32 @@ export class Sweeper {
                 if (fromOrderedKey(key).time < cutoff) keys.push(key);
             }
             const gone = await Promise.all(keys.map((key) => this.#recordOf(key, cutoff)));
-            await store.commit([
-                ...keys.map((key) => ({ collection: FINISHED, key })),
-                ...gone.filter((write) => write !== undefined),
-            ]);
+            await store.commit([...keys.map((key) => ({ collection: FINISHED, key })), ...gone.flat()]);
             full = keys.length === BATCH;
         }
     }
 
-    async #recordOf(finishedKey: string, cutoff: number) {
+    async #recordOf(finishedKey: string, cutoff: number): Promise<Write[]> {
         const { store, spool } = this.#parts;
         const entry = fromOrderedKey(finishedKey).id;
         const kind = entry.slice(0, entry.indexOf(" "));
         const id = entry.slice(kind.length + 1);
         if (kind === "message") {
             const message = await loadMessage(store, id);
-            return message?.state === "queued" ? undefined : { collection: MESSAGES, key: id };
+            if (message?.state === "queued") return [];
+            return [
+                { collection: MESSAGES, key: id },
+                { collection: EDITED, key: id },
+            ];
         }
         const record = await store.get(JOBS, id);
-        if (record === undefined) return undefined;
+        if (record === undefined) return [];
         const job = jobFrom(record);
         // Tried again since it ended: its new end has an entry of its own.
-        if (!isFinal(job.state) || (job.finishedAt ?? 0) >= cutoff) return undefined;
+        if (!isFinal(job.state) || (job.finishedAt ?? 0) >= cutoff) return [];
         if (job.source.kind === "spool") await spool.remove(job.source.name);
-        return { collection: JOBS, key: id };
+        // Those whose place it took have no entry of their own: handles of theirs lead to it as long as it is there.
+        const before = await predecessorsOf(store, job);
+        return [job, ...before].map((gone) => ({ collection: JOBS, key: gone.id }));
     }
 }

@@ -31,9 +31,29 @@ export async function sendEvent(access: Access, event: OutgoingEvent, signal?: A
         refusals: REFUSALS,
         signal,
     });
+    return eventIdOf(body);
+}
+
+function eventIdOf(body: JsonObject): string {
     const eventId = body["event_id"];
     if (typeof eventId === "string" && eventId.startsWith("$")) return eventId;
     throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no event_id", ambiguous: true });
+}
+
+/** Redacts one event and returns the redaction's id. Repeatable like `sendEvent`. */
+export async function redactEvent(
+    access: Access,
+    event: Pick<OutgoingEvent, "roomId" | "transactionId" | "content"> & { readonly redacts: string },
+    signal?: AbortSignal,
+): Promise<string> {
+    const body = await matrixRequest(access, {
+        method: "PUT",
+        path: `${room(event.roomId)}/redact/${encodeURIComponent(event.redacts)}/${encodeURIComponent(event.transactionId)}`,
+        body: event.content,
+        refusals: REFUSALS,
+        signal,
+    });
+    return eventIdOf(body);
 }
 
 /** How far back `findSentEvent` looks, in pages of 100 of the sender's own events: an outage, not a history. */

@@ -55,7 +55,7 @@ export async function* counted(
 }
 
 export function tooLarge(maxBytes: number): MediaError {
-    return new MediaError("FILE_TOO_LARGE", { detail: `more than ${maxBytes} bytes` });
+    return new MediaError("FILE_TOO_LARGE", { detail: `more than ${maxBytes} bytes`, limit: maxBytes });
 }
 
 function wrongLength(announced: number, came: string): MediaError {

@@ -1,5 +1,6 @@
 import type { ErrorCode, MediaError } from "../errors.ts";
 import type { StoredRecord, Write } from "../store/store.ts";
+import { renewAt } from "./expiry.ts";
 import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
 
 /**
@@ -40,6 +41,8 @@ export type JobState =
 export interface StoredError {
     readonly code: ErrorCode;
     readonly message: string;
+    /** Bytes; where a limit was exceeded that is known. */
+    readonly limit?: number | undefined;
 }
 
 /** Where the homeserver wants a file to be put instead of to itself (MSC3870). The URL is a secret. */
@@ -86,6 +89,12 @@ export interface Job {
     readonly finishedAt?: number | undefined;
     /** The job that has its place in the message now. */
     readonly replacedBy?: string | undefined;
+    /** The job whose place in the message it took. */
+    readonly replaces?: string | undefined;
+    /** Addresses of this file that the homeserver no longer knew when the bytes came. @default 0 */
+    readonly addressesLost?: number | undefined;
+    /** Where everybody may fetch the file instead; shown when it cannot come. */
+    readonly publicUrl?: string | undefined;
     /** It had failed, and the room may have been told so, before it was tried again. */
     readonly revived?: boolean | undefined;
 }
@@ -196,7 +205,15 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 presigned: undefined,
             };
         case "retry":
-            return { ...job, state: "ready", dueAt: event.dueAt, attempts: 0, revived: true, finishedAt: undefined };
+            return {
+                ...job,
+                state: "ready",
+                dueAt: event.dueAt,
+                attempts: 0,
+                addressesLost: 0,
+                revived: true,
+                finishedAt: undefined,
+            };
         case "replace":
             return {
                 ...withoutTheSecretsOf(job),
@@ -221,8 +238,8 @@ function withoutTheSecretsOf(job: Job): Job {
     return { ...job, source: withoutSecrets(job.source), presigned: undefined };
 }
 
-function stored({ code, message }: MediaError): StoredError {
-    return { code, message };
+function stored({ code, message, limit }: MediaError): StoredError {
+    return { code, message, ...(limit !== undefined && { limit }) };
 }
 
 export const JOBS = "job";
@@ -230,6 +247,8 @@ export const JOBS = "job";
 export const SCHEDULE = "schedule";
 /** Ready jobs that must wait for a time: `<notBefore> <job id>`. */
 export const WAITING = "waiting";
+/** Ready jobs whose event points to an address that ends: `<time to replace it> <job id>`. */
+export const EXPIRING = "expiring";
 
 /** The writes that take the journal from one state of a job to the next, its place in the queue included. */
 export function jobWrites(before: Job | undefined, after: Job): Write[] {
@@ -238,6 +257,10 @@ export function jobWrites(before: Job | undefined, after: Job): Write[] {
     const writes: Write[] = [{ collection: JOBS, key: after.id, record: after as unknown as StoredRecord }];
     if (old !== undefined && (old.collection !== now?.collection || old.key !== now.key)) writes.push(old);
     if (now !== undefined) writes.push({ ...now, record: {} });
+    const oldEnd = before && expiringKey(before);
+    const end = expiringKey(after);
+    if (oldEnd !== undefined && oldEnd !== end) writes.push({ collection: EXPIRING, key: oldEnd });
+    if (end !== undefined && oldEnd !== end) writes.push({ collection: EXPIRING, key: end, record: {} });
     return writes;
 }
 
@@ -249,6 +272,13 @@ function place(job: Job): { collection: string; key: string } | undefined {
     return job.notBefore === undefined
         ? { collection: SCHEDULE, key: orderedKey(job.dueAt, job.id) }
         : { collection: WAITING, key: orderedKey(job.notBefore, job.id) };
+}
+
+/** Only what waits is replaced ahead of its turn, and only where an event can be edited. */
+function expiringKey(job: Job): string | undefined {
+    if (job.state !== "ready" || job.messageId === undefined || job.contentUri === undefined) return undefined;
+    const at = renewAt(job);
+    return at === undefined ? undefined : orderedKey(at, job.id);
 }
 
 /** A key that sorts by time first. Times are milliseconds since the epoch, 15 digits last beyond the year 30000. */

@@ -19,12 +19,13 @@ const LARGEST_HANDICAP = 600 * SECOND;
 const UNKNOWN_SIZE_HANDICAP = 30 * SECOND;
 /** Live files go before history, unless the history has waited for a day. */
 const BACKFILL_HANDICAP = 24 * HOUR;
-/** However large or old: an hour before its reservation ends a job is due. */
+/** However large or old: an hour before its reservation ends a job is due, or with a quarter of a short life left. */
 const BEFORE_EXPIRY = HOUR;
 
 export function dueTime({ readyAt, size, backfill, expiresAt }: Urgency): number {
     const bySize =
         size === undefined ? UNKNOWN_SIZE_HANDICAP : Math.min(LARGEST_HANDICAP, (size / 2 ** 20) * PER_MEBIBYTE);
     const due = readyAt + bySize + (backfill ? BACKFILL_HANDICAP : 0);
-    return expiresAt === undefined ? due : Math.min(due, expiresAt - BEFORE_EXPIRY);
+    if (expiresAt === undefined) return due;
+    return Math.min(due, expiresAt - Math.min(BEFORE_EXPIRY, Math.max(0, expiresAt - readyAt) / 4));
 }

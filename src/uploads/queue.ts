@@ -41,6 +41,11 @@ export interface UploadQueueParts {
     readonly transfer: (job: Job, signal: AbortSignal, onBytes: (total: number) => void) => Promise<Transferred>;
     /** Ends a transfer that left its bytes in a storage; returns the MXC URI. Rejects with a MediaError. */
     readonly complete: (job: Job, signal: AbortSignal) => Promise<string>;
+    /**
+     * Asked when a job has its place, and with `lost` when the homeserver no longer knows its address. Resolves with
+     * the job as journaled when another one has taken its place, and with undefined when it is to go on.
+     */
+    readonly renew: (job: Job, lost: boolean, signal: AbortSignal) => Promise<Job | undefined>;
     /** What has to be journaled in the same step as a job's change. */
     readonly alongside: (before: Job, after: Job) => readonly Write[];
     /** Told after each journaled change, and now and then while bytes flow. */
@@ -227,7 +232,11 @@ export class UploadQueue {
         let current = job;
         try {
             signal.throwIfAborted();
-            current = (await this.#advance(current, { type: "begin" })) ?? current;
+            const begun = await this.#takeUp(current);
+            if (begun === undefined) return undefined;
+            current = begun;
+            const replaced = await this.#parts.renew(current, false, signal);
+            if (replaced !== undefined) return replaced;
             if (current.state !== "completing") {
                 const progress = this.#progressOf(current);
                 const { size, contentUri, isStored } = await this.#parts.transfer(current, signal, progress);
@@ -240,7 +249,7 @@ export class UploadQueue {
             const contentUri = await this.#parts.complete(current, signal);
             return await this.#finish(current, current.size ?? 0, contentUri);
         } catch (thrown) {
-            return await this.#settle(current, this.#afterError(current, asMediaError(thrown)));
+            return await this.#afterThrown(current, asMediaError(thrown), signal);
         }
     }
 
@@ -248,6 +257,26 @@ export class UploadQueue {
         this.#troubles = 0;
         this.#lastSuccessAt = Date.now();
         return this.#settle(job, { type: "finish", size, contentUri, at: Date.now() });
+    }
+
+    /** Begins the job as it stands now: since the schedule was read it may have been cancelled or replaced. */
+    #takeUp(job: Job): Promise<Job | undefined> {
+        return this.locks.hold([job.id], async () =>
+            this.#advance((await this.#load(job.id)) ?? job, { type: "begin" }),
+        );
+    }
+
+    async #afterThrown(job: Job, error: MediaError, signal: AbortSignal): Promise<Job | undefined> {
+        let reason = error;
+        if (error.code === "RESERVATION_GONE") {
+            try {
+                const replaced = await this.#parts.renew(job, true, signal);
+                if (replaced !== undefined) return replaced;
+            } catch (thrown) {
+                reason = asMediaError(thrown);
+            }
+        }
+        return this.#settle(job, this.#afterError(job, reason));
     }
 
     #afterError(job: Job, error: MediaError): JobEvent {

@@ -7,7 +7,7 @@ import { configSchema } from "../../scripts/config-schema.ts";
 import { checkOptions } from "../../src/bridge/options-check.ts";
 import type { BridgeMediaOptions } from "../../src/index.ts";
 
-/** The options that only code can give. */
+/** The options that only code can give; `onFailure` as a function is one of them too. */
 type InCode = "connectors" | "logger";
 
 /** One value for each other option: the compiler asks for a new option here, and refuses one that is gone. */
@@ -20,7 +20,8 @@ const EVERY: Required<Omit<BridgeMediaOptions, InCode>> = {
     maxAttempts: 3,
     allowPrivateAddresses: ["10.1.0.0/16"],
     uploadAs: "bot",
-    onFailure: "keep",
+    onFailure: "redact",
+    failureTexts: { default: "{name}[ ({size})]: {reason}", FILE_TOO_LARGE: "Zu groß[, Grenze {limit}]" },
     reserveAhead: 0,
     keepResultsMs: 3_600_000,
     timeLimits: { connectMs: 5000, headersMs: 5000, idleMs: 5000, totalMs: 60_000 },
@@ -37,6 +38,9 @@ const REFUSED: readonly Record<string, unknown>[] = [
     { dataDir: "d", timeLimits: { connectMs: 1 } },
     { dataDir: "d", timeLimits: { connect: 1000 } },
     { dataDir: "d", maxFileByte: 1 },
+    { dataDir: "d", failureTexts: { NO_SUCH_CODE: "x" } },
+    { dataDir: "d", failureTexts: { default: "{who} did it" } },
+    { dataDir: "d", failureTexts: { default: "[{name}" } },
 ];
 
 describe("config.schema.yaml", () => {

@@ -19,7 +19,10 @@ describe("the order of work", () => {
 
     it("what expires first, first", () => {
         const soon = dueTime({ ...at, backfill: true, size: 4096 * MIB, expiresAt: at.readyAt + 30 * 60_000 });
-        expect(soon).to.be.below(dueTime(at));
+        expect(soon).to.be.below(dueTime({ ...at, backfill: true, expiresAt: at.readyAt + 24 * 3600_000 }));
+        expect(soon, "still within its life").to.be.below(at.readyAt + 30 * 60_000);
+        // A server with short lives must not turn live before backfill into first come, first served.
+        expect(dueTime({ ...at, expiresAt: at.readyAt + 30 * 60_000 })).to.be.below(soon);
     });
 });
 

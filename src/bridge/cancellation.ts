@@ -1,0 +1,89 @@
+import { MediaError } from "../errors.ts";
+import type { Store } from "../store/store.ts";
+import { JOBS, jobFrom } from "../uploads/job.ts";
+import type { KeyedLocks } from "../uploads/keyed-locks.ts";
+import type { UploadQueue } from "../uploads/queue.ts";
+import type { Delivery } from "./delivery.ts";
+import type { Outcomes } from "./outcomes.ts";
+import { loadMessage, type MessageRecord, messageWrite, REVISE } from "./records.ts";
+import type { Revisions } from "./revisions.ts";
+import { newestJob } from "./successor.ts";
+import type { Withdrawals } from "./withdrawals.ts";
+
+/**
+ * Takes uploads and whole messages back. What is wanted is journaled in the message first: an event that is on its way
+ * may arrive all the same, also after a crash, and is then redacted where that was asked for.
+ */
+export interface CancellationParts {
+    readonly store: Store;
+    readonly queue: UploadQueue;
+    readonly delivery: Delivery;
+    readonly revisions: Revisions;
+    readonly outcomes: Outcomes;
+    readonly withdrawals: Withdrawals;
+    readonly messageLocks: KeyedLocks;
+}
+
+export class Cancellation {
+    readonly #parts: CancellationParts;
+
+    constructor(parts: CancellationParts) {
+        this.#parts = parts;
+    }
+
+    /** Ends a job, or the one that has its place. Without its event a message's other files have no place either. */
+    async job(id: string, redact: boolean): Promise<void> {
+        const job = await newestJob(this.#parts.store, id);
+        if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
+        if (redact && job.messageId !== undefined) return this.message(job.messageId, true);
+        await this.#end(job.id);
+    }
+
+    /** Ends a message's jobs. One that has no event yet is never sent. Resolves when that is certain. */
+    async message(id: string, redact: boolean): Promise<void> {
+        const { store, messageLocks, withdrawals, revisions } = this.#parts;
+        const settled = await messageLocks.hold([id], async () => {
+            const message = await loadMessage(store, id);
+            if (message === undefined) throw new MediaError("MESSAGE_UNKNOWN", { detail: id });
+            if (message.state !== "queued") await this.#note(message, redact);
+            else if (!withdrawals.isUnderWay(id)) await this.#parts.delivery.takeOut(message);
+            else return this.#tellLane(message, redact);
+            return undefined;
+        });
+        await settled?.outcome;
+        const message = await loadMessage(store, id);
+        for (const job of message?.jobs ?? []) {
+            await this.#end(job).catch((error: unknown) => {
+                // Its record was lost to damage.
+                if (!(error instanceof MediaError) || error.code !== "JOB_UNKNOWN") throw error;
+            });
+        }
+        revisions.poke();
+    }
+
+    async #tellLane(message: MessageRecord, redact: boolean): Promise<{ outcome: Promise<unknown> }> {
+        const { store, outcomes, withdrawals } = this.#parts;
+        await store.commit([messageWrite({ ...message, withdrawn: true, redact: redact || message.redact })]);
+        // Listening before the lane hears of it. Not awaited here: the lane journals its outcome under this lock.
+        const outcome = outcomes.of(message.id);
+        withdrawals.tell(message.id);
+        return { outcome };
+    }
+
+    async #note(message: MessageRecord, redact: boolean): Promise<void> {
+        if (!redact || message.state === "refused" || message.redacted === true) return;
+        await this.#parts.store.commit([
+            messageWrite({ ...message, redact: true }),
+            { collection: REVISE, key: message.id, record: {} },
+        ]);
+    }
+
+    async #end(id: string): Promise<void> {
+        for (let current: string | undefined = id; current !== undefined; ) {
+            await this.#parts.queue.cancel(current);
+            // Its address may just have been replaced.
+            const record = await this.#parts.store.get(JOBS, current);
+            current = record && jobFrom(record).replacedBy;
+        }
+    }
+}

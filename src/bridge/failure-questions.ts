@@ -1,0 +1,159 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import PQueue from "p-queue";
+import { ERRORS, type ErrorCode } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import type { JsonObject } from "../matrix/answer.ts";
+import type { Store } from "../store/store.ts";
+import type { Job } from "../uploads/job.ts";
+import type { KeyedLocks } from "../uploads/keyed-locks.ts";
+import { failureKey } from "./event-content.ts";
+import { codeOf, failureNotice } from "./failure-notice.ts";
+import type { FailureTexts } from "./failure-texts.ts";
+import { isEventContent } from "./message-check.ts";
+import { type AskedFailure, loadMessage, type MessageRecord, messageWrite } from "./records.ts";
+
+/** What `onFailure` as a function is told of a file that cannot come. No credentials, no query of a source's URL. */
+export interface FailureInfo {
+    readonly messageId: string;
+    readonly roomId: string;
+    readonly sender: string;
+    readonly eventId: string;
+    readonly jobId: string;
+    readonly code: ErrorCode;
+    /** The sentence of the code, in English. */
+    readonly reason: string;
+    readonly name: string | undefined;
+    /** Bytes. */
+    readonly size: number | undefined;
+    /** Bytes; for FILE_TOO_LARGE, where it is known. */
+    readonly limit: number | undefined;
+    readonly publicUrl: string | undefined;
+    /** The message's newest content, without the MXC URIs. */
+    readonly content: JsonObject;
+}
+
+/** The content that the event is edited to; undefined leaves it as it is. */
+export type OnFailure = (
+    failure: FailureInfo,
+) => Record<string, unknown> | undefined | Promise<Record<string, unknown> | undefined>;
+
+/**
+ * Asks the embedder what an event is to show in place of a file that cannot come.
+ *
+ * That a question is asked is journaled before, and its answer before it is sent, so a process that dies in between
+ * asks at most once more; after that, as after an error or no answer in time, the notice is shown.
+ */
+export interface FailureQuestionsParts {
+    readonly store: Store;
+    readonly logger: Logger;
+    /** Undefined where nobody wants to be asked. */
+    readonly onFailure: OnFailure | undefined;
+    readonly texts: FailureTexts;
+    readonly messageLocks: KeyedLocks;
+    /** Told after an answer is journaled. */
+    readonly onAnswer: () => void;
+}
+
+const TIMEOUT_MS = 10_000;
+const MAX_CALLS = 2;
+const AT_ONCE = 8;
+/** The others' marks stay in the journal until these have been answered. */
+const MAX_WAITING = 64;
+
+export class FailureQuestions {
+    readonly #parts: FailureQuestionsParts;
+    readonly #questions = new PQueue({ concurrency: AT_ONCE });
+    readonly #asking = new Set<string>();
+    #closed = false;
+
+    constructor(parts: FailureQuestionsParts) {
+        this.#parts = parts;
+    }
+
+    isAnswered({ failure }: MessageRecord, job: Job): boolean {
+        return failure?.of === failureKey(job) && failure.answer !== undefined;
+    }
+
+    /** Asks in the background; does nothing while the same is being asked. */
+    ask(message: MessageRecord, job: Job, content: JsonObject): void {
+        if (this.#closed || this.#asking.has(message.id) || this.#asking.size >= MAX_WAITING) return;
+        this.#asking.add(message.id);
+        void this.#questions
+            .add(() => this.#askOnce(message, job, content))
+            .then(
+                () => true,
+                (error: unknown) => {
+                    this.#parts.logger.error("What becomes of a failed file could not be journaled", { error });
+                    return false;
+                },
+            )
+            .then((answered) => {
+                this.#asking.delete(message.id);
+                if (answered && !this.#closed) this.#parts.onAnswer();
+            });
+    }
+
+    /** Waits for what is being asked, at most as long as an answer may take. */
+    async close(): Promise<void> {
+        this.#closed = true;
+        this.#questions.clear();
+        await this.#questions.onIdle();
+    }
+
+    async #askOnce({ id, eventId = "", failure }: MessageRecord, job: Job, content: JsonObject): Promise<void> {
+        const of = failureKey(job);
+        const calls = failure?.of === of ? failure.calls : 0;
+        if (calls >= MAX_CALLS) {
+            return this.#note(id, { of, calls, answer: { content: failureNotice(content, job, this.#parts.texts) } });
+        }
+        await this.#note(id, { of, calls: calls + 1 });
+        const info = { ...infoOf(job), messageId: id, eventId, content };
+        const answer = (await this.#answer(info)) ?? { content: failureNotice(content, job, this.#parts.texts) };
+        await this.#note(id, { of, calls: calls + 1, answer });
+    }
+
+    /** Undefined where none came that can be used. */
+    async #answer(info: Omit<FailureInfo, "sender" | "roomId">): Promise<AskedFailure["answer"]> {
+        const { store, logger, onFailure } = this.#parts;
+        const message = await loadMessage(store, info.messageId);
+        if (onFailure === undefined || message === undefined) return undefined;
+        const done = new AbortController();
+        try {
+            const { sender, roomId } = message;
+            const late = sleep(TIMEOUT_MS, undefined, { signal: done.signal }).then(() => {
+                throw new Error("no answer in time");
+            });
+            late.catch(() => {});
+            const content: unknown = await Promise.race([(async () => onFailure({ ...info, sender, roomId }))(), late]);
+            if (content === undefined) return {};
+            if (isEventContent(content)) return { content };
+            throw new Error("the answer is not the content of an event");
+        } catch (error) {
+            logger.error("onFailure gave no answer; the notice is shown", { id: info.messageId, error });
+            return undefined;
+        } finally {
+            done.abort();
+        }
+    }
+
+    async #note(id: string, failure: AskedFailure): Promise<void> {
+        const { store, messageLocks } = this.#parts;
+        await messageLocks.hold([id], async () => {
+            const message = await loadMessage(store, id);
+            if (message !== undefined) await store.commit([messageWrite({ ...message, failure })]);
+        });
+    }
+}
+
+function infoOf(job: Job) {
+    const code = codeOf(job);
+    return {
+        jobId: job.id,
+        code,
+        reason: ERRORS[code].message,
+        name: job.filename,
+        size: job.size,
+        limit: job.error?.limit,
+        publicUrl: job.publicUrl,
+    };
+}

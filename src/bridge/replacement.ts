@@ -1,0 +1,141 @@
+import { asMediaError, MediaError } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import type { Store } from "../store/store.ts";
+import { runsOut } from "../uploads/expiry.ts";
+import { type Job, jobFrom, JOBS, jobWrites, transition } from "../uploads/job.ts";
+import type { KeyedLocks } from "../uploads/keyed-locks.ts";
+import { loadMessage, messageWrite, REVISE } from "./records.ts";
+import { type Reservation, type Reservations, takenWrite } from "./reservations.ts";
+import { successorOf } from "./successor.ts";
+
+/**
+ * Gives a file another address when the one its event points to ends before the bytes are there.
+ *
+ * The old job ends as *replaced*, a new one has its place in the message and in the order of work, and the message is
+ * marked so that its event is edited: all in one step. So after any downtime each file is healed when its turn comes,
+ * one address at a time, and a crash in between repeats or loses none of it. A bare upload cannot be healed: its
+ * address is with the caller.
+ */
+export interface ReplacementParts {
+    readonly store: Store;
+    readonly reservations: Reservations;
+    readonly logger: Logger;
+    /** Held by whoever changes a message's record, from reading it until the change is journaled. */
+    readonly messageLocks: KeyedLocks;
+    /** Held by whoever changes a job that is not under way. */
+    readonly jobLocks: () => KeyedLocks;
+    /** Told after it is journaled. */
+    readonly onReplaced: (old: Job, successor: Job) => void;
+}
+
+/** A homeserver that keeps forgetting the addresses it handed out is not asked for ever. */
+const MAX_LOST = 3;
+
+export class Replacement {
+    readonly #parts: ReplacementParts;
+
+    constructor(parts: ReplacementParts) {
+        this.#parts = parts;
+    }
+
+    /**
+     * Replaces a job that is under way where that is needed: its address has too little life left, or the homeserver
+     * has `lost` it. Resolves with the old job as journaled, or undefined when it is to go on with what it has.
+     */
+    async renew(job: Job, lost: boolean, signal: AbortSignal): Promise<Job | undefined> {
+        if (job.contentUri === undefined || job.messageId === undefined) return undefined;
+        if (lost ? (job.addressesLost ?? 0) >= MAX_LOST : !runsOut(job, Date.now())) return undefined;
+        const reservation = await this.#obtain(job.uploader, signal);
+        if (reservation === undefined) return undefined;
+        return this.#replace(job, reservation, lost, signal);
+    }
+
+    /** The same for a job that still waits for its turn. Where that cannot be now, its turn will see to it. */
+    async renewAhead(id: string, signal: AbortSignal): Promise<void> {
+        const { reservations } = this.#parts;
+        const job = await this.#load(id);
+        // One whose address has ended already waits for its turn: a backlog after a downtime is no storm.
+        if (job?.state !== "ready" || (job.expiresAt ?? 0) <= Date.now()) return;
+        if (reservations.blockedFor(job.uploader) > 0) return;
+        const reservation = await this.#obtain(job.uploader, signal);
+        if (reservation === undefined) return;
+        await this.#parts.jobLocks().hold([id], async () => {
+            const now = await this.#load(id);
+            if (now?.state === "ready" && now.contentUri === job.contentUri)
+                await this.#replace(now, reservation, false, signal);
+            else await this.#putBack(reservation);
+        });
+    }
+
+    /** Undefined where the homeserver has no `/create`. Rejects with HOMESERVER_RATE_LIMITED at the user's limit. */
+    async #obtain(uploader: string, signal: AbortSignal): Promise<Reservation | undefined> {
+        const { reservations } = this.#parts;
+        const warm = reservations.takeWarm(uploader);
+        if (warm !== undefined) return warm;
+        const known = reservations.blockedFor(uploader);
+        if (known > 0) throw new MediaError("HOMESERVER_RATE_LIMITED", { retryAfterMs: known });
+        try {
+            const obtained = await reservations.obtain(uploader, signal);
+            if ("reservation" in obtained) return obtained.reservation;
+            throw new MediaError("HOMESERVER_RATE_LIMITED", { retryAfterMs: reservations.blockedFor(uploader) });
+        } catch (error) {
+            if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return undefined;
+            throw error;
+        }
+    }
+
+    async #replace(job: Job, reservation: Reservation, lost: boolean, signal: AbortSignal): Promise<Job | undefined> {
+        const { store, messageLocks, logger, onReplaced } = this.#parts;
+        const { messageId = "" } = job;
+        const replaced = await messageLocks.hold([messageId], async () => {
+            const message = await loadMessage(store, messageId);
+            const now = Date.now();
+            const successor = successorOf(job, reservation, lost, now);
+            const after = transition(job, { type: "replace", by: successor.id, at: now });
+            const place = message?.jobs.indexOf(job.id) ?? -1;
+            if (signal.aborted || message === undefined || after === undefined || place < 0) {
+                await this.#putBack(reservation);
+                signal.throwIfAborted();
+                return undefined;
+            }
+            try {
+                await store.commit([
+                    takenWrite(reservation),
+                    ...jobWrites(job, after),
+                    ...jobWrites(undefined, successor),
+                    messageWrite({ ...message, jobs: message.jobs.with(place, successor.id) }),
+                    { collection: REVISE, key: messageId, record: {} },
+                ]);
+            } catch (error) {
+                this.#parts.reservations.giveBack(reservation);
+                throw error;
+            }
+            return { after, successor };
+        });
+        if (replaced === undefined) return undefined;
+        logger.info("The address of a file that is still to come has ended and was replaced", {
+            jobId: job.id,
+            replacedBy: replaced.successor.id,
+            lost,
+        });
+        onReplaced(replaced.after, replaced.successor);
+        return replaced.after;
+    }
+
+    /** Nobody has seen it: another file may have it. */
+    async #putBack(reservation: Reservation): Promise<void> {
+        const { store, reservations } = this.#parts;
+        try {
+            await store.commit([reservations.keptWrite(reservation)]);
+        } catch (error) {
+            throw asMediaError(error, "STORE_WRITE_FAILED");
+        } finally {
+            reservations.giveBack(reservation);
+        }
+    }
+
+    async #load(id: string): Promise<Job | undefined> {
+        const record = await this.#parts.store.get(JOBS, id);
+        return record && jobFrom(record);
+    }
+}

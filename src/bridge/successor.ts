@@ -1,0 +1,54 @@
+import { randomUUID } from "node:crypto";
+import type { Store } from "../store/store.ts";
+import { JOBS, type Job, jobFrom } from "../uploads/job.ts";
+import type { Reservation } from "./reservations.ts";
+
+/** What stands in a job's place after its address has ended, and how it is found. */
+
+/** Replacements that are followed from one job: one a day for years. */
+const LONGEST_CHAIN = 1000;
+
+/**
+ * The job that takes `job`'s place with another address: everything of the file and its turn as before, everything of
+ * the address anew.
+ */
+export function successorOf(job: Job, reservation: Reservation, lost: boolean, now: number): Job {
+    const { contentUri, expiresAt, presigned } = reservation;
+    return {
+        ...job,
+        id: randomUUID(),
+        state: "ready",
+        createdAt: now,
+        contentUri,
+        expiresAt,
+        presigned,
+        replaces: job.id,
+        replacedBy: undefined,
+        addressesLost: (job.addressesLost ?? 0) + (lost ? 1 : 0),
+    };
+}
+
+/** A job, or the one that has its place by now; undefined when its record is gone. */
+export async function newestJob(store: Store, id: string): Promise<Job | undefined> {
+    let current = id;
+    for (let step = 0; step < LONGEST_CHAIN; step++) {
+        const record = await store.get(JOBS, current);
+        const job = record && jobFrom(record);
+        if (job?.state !== "replaced" || job.replacedBy === undefined) return job;
+        current = job.replacedBy;
+    }
+    return undefined;
+}
+
+/** The jobs that `job` took the place of, its own predecessor first. */
+export async function predecessorsOf(store: Store, job: Job): Promise<Job[]> {
+    const found: Job[] = [];
+    for (let id = job.replaces; id !== undefined && found.length < LONGEST_CHAIN; ) {
+        const record = await store.get(JOBS, id);
+        if (record === undefined) break;
+        const before = jobFrom(record);
+        found.push(before);
+        id = before.replaces;
+    }
+    return found;
+}
