@@ -38,7 +38,6 @@ const REFUSED: readonly Record<string, unknown>[] = [
     { dataDir: "d", timeLimits: { connectMs: 1 } },
     { dataDir: "d", timeLimits: { connect: 1000 } },
     { dataDir: "d", maxFileByte: 1 },
-    { dataDir: "d", failureTexts: { NO_SUCH_CODE: "x" } },
     { dataDir: "d", failureTexts: { default: "{who} did it" } },
     { dataDir: "d", failureTexts: { default: "[{name}" } },
 ];
