@@ -56,7 +56,12 @@ describe("an address that ends before its file is there", () => {
         const store = new LevelStore(join(world.dataDir, "journal"));
         await store.open(() => {});
         for await (const [key, record] of store.range({ collection: "job" })) {
-            const stale = { ...record, state: "reserved", contentUri: "mxc://example.org/ended", expiresAt: Date.now() };
+            const stale = {
+                ...record,
+                state: "reserved",
+                contentUri: "mxc://example.org/ended",
+                expiresAt: Date.now(),
+            };
             await store.commit([{ collection: "job", key, record: stale }]);
         }
         await store.close();
@@ -285,7 +290,9 @@ describe("an address that ends before its file is there", () => {
         await first.close();
         await expired(alice);
         // The edit never gets out in this run, and the file is never read.
-        const stop = world.homeserver.intercept(({ path }) => (path.includes("/send/") ? { delayMs: 60_000 } : undefined));
+        const stop = world.homeserver.intercept(({ path }) =>
+            path.includes("/send/") ? { delayMs: 60_000 } : undefined,
+        );
         const second = await run();
         await until(async () => (await statesOf(second)).includes("replaced"));
         stop();

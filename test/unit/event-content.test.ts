@@ -45,6 +45,38 @@ describe("what an event shows", () => {
         expect(contentFor(content, [failed], "keep")).to.deep.equal({ ...content, url: "mxc://b/1" });
     });
 
+    it("a notice with the limit, and with a link where one is public, escaped", () => {
+        const failed = job({
+            state: "failed",
+            filename: "<b>.mp4",
+            error: { code: "FILE_TOO_LARGE", message: "", limit: 50 * 2 ** 20 },
+            publicUrl: "https://example.org/?a=1&b='2'",
+        });
+        const shown = contentFor({ msgtype: "m.video", body: "1 < 2", filename: "<b>.mp4" }, [failed], "notice");
+        expect(shown["body"]).to.equal(
+            "<b>.mp4 could not be bridged: The file is larger than the limit of 50.0 MiB. Original: https://example.org/?a=1&b='2'\n\n1 < 2",
+        );
+        const href = "https://example.org/?a=1&#38;b=&#39;2&#39;";
+        expect(shown["formatted_body"]).to.equal(
+            `&#60;b&#62;.mp4 could not be bridged: The file is larger than the limit of 50.0 MiB. Original: <a href="${href}">${href}</a><br><br>1 &#60; 2`,
+        );
+    });
+
+    it("a notice in other words: the code's before those for all, without what is not known", () => {
+        const texts = {
+            default: "{name}[ ({size})]: <{reason}>",
+            SOURCE_NOT_FOUND: "{name} ist weg",
+            unnamed: "Datei",
+        };
+        const shown = (fields: Partial<Job>) =>
+            contentFor(content, [job({ state: "failed", ...fields })], { mode: "notice", texts })["body"];
+        expect(shown({ error: { code: "SOURCE_NOT_FOUND", message: "" } })).to.equal("Datei ist weg");
+        expect(shown({ filename: "{size}", error: { code: "QUOTA_EXCEEDED", message: "" } })).to.match(
+            /^\{size\}: <The/,
+        );
+        expect(shown({ size: 2048, state: "cancelled" })).to.equal("Datei (2.0 KiB): <The upload was cancelled>");
+    });
+
     it("keeps a reply's relation out of the new content of its edit", () => {
         const reply = { ...content, "m.relates_to": { "m.in_reply_to": { event_id: "$a" } } };
         const edit = replacement("$event", reply);

@@ -57,6 +57,8 @@ describe("the door", () => {
         ["media[0].size", { ...good, media: [{ ...good.media[0], size: 1.5 }] }],
         ["media", { ...good, media: [good.media[0], good.media[0]] }],
         ["backfill", { ...good, backfill: "yes" }],
+        ["media[0].publicUrl", { ...good, media: [{ ...good.media[0], publicUrl: "javascript:alert(1)" }] }],
+        ["media[0].publicUrl", { ...good, media: [{ ...good.media[0], publicUrl: "https://a:b@example.org/" }] }],
     ];
     for (const [field, message] of bad) {
         it(`refuses ${JSON.stringify(message)?.slice(0, 90)} naming ${field}`, () => {
@@ -73,6 +75,10 @@ describe("the door", () => {
             ["allowPrivateAddresses", { dataDir: "x", allowPrivateAddresses: ["10.0.0.0/99"] }],
             ["connectors.slack", { dataDir: "x", connectors: { slack: {} } }],
             ["logger", { dataDir: "x", logger: {} }],
+            ["onFailure", { dataDir: "x", onFailure: "shout" }],
+            ["failureTexts.NO_SUCH_CODE", { dataDir: "x", failureTexts: { NO_SUCH_CODE: "x" } }],
+            ["failureTexts.default", { dataDir: "x", failureTexts: { default: "{who} did it" } }],
+            ["failureTexts.default", { dataDir: "x", failureTexts: { default: "[[{name}]]" } }],
         ];
         for (const [field, given] of options) {
             expect(

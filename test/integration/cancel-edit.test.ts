@@ -1,0 +1,227 @@
+import { expect } from "chai";
+import type { BridgeMedia, MediaError, SentMessage } from "../../src/index.ts";
+import { bodies, download, edits, messages } from "../support/download.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
+
+const isSend = ({ path }: { path: string }): boolean => path.includes("/send/");
+const code = async (promise: Promise<unknown> | undefined): Promise<string | undefined> =>
+    promise?.then(
+        () => "none",
+        (error: MediaError) => error.code,
+    );
+
+describe("a message that is taken back or edited", () => {
+    let { world, remote, alice, roomId } = {} as Scene;
+    let media: BridgeMedia;
+    async function open(options: Parameters<typeof openScene>[0] = {}): Promise<void> {
+        ({ world, remote, alice, roomId } = await openScene({ txnMemoryMs: 0, ...options }));
+        media = world.component();
+        await media.start();
+    }
+    afterEach(() => closeScene({ world, remote }));
+
+    const redactions = () => world.homeserver.events(roomId).filter(({ type }) => type === "m.room.redaction");
+    const silent = () => photoMessage(roomId, alice, { kind: "http", url: remote.on("/never", () => {}) });
+    const image = (body: string) => ({
+        msgtype: "m.image",
+        body,
+        filename: "cat.jpg",
+        info: { mimetype: "image/jpeg" },
+    });
+    const shown = (eventId: string) => edits(world.homeserver, roomId).get(eventId);
+    const first = ({ uploads }: SentMessage) => uploads[0];
+
+    it("cancel() frees the transfer's place at once, with redact the event goes too", async () => {
+        await open();
+        await media.close();
+        media = world.component({ concurrency: 1 });
+        await media.start();
+        const sent = await media.send(silent());
+        const next = await media.send(photoMessage(roomId, alice, { kind: "buffer", data: someBytes(100) }));
+        await until(() => remote.requests.length === 1);
+        await media.cancel(first(sent)?.jobId ?? "", { redact: true });
+        expect((await first(next)?.done)?.state).to.equal("done");
+        expect(await code(first(sent)?.done)).to.equal("CANCELLED");
+        await until(() => redactions().length === 1);
+        expect(redactions()[0]).to.include({ redacts: sent.eventId, sender: alice });
+        await media.send(textMessage(roomId, alice, "after"));
+        expect(shown(sent.eventId), "no notice behind it").to.equal(undefined);
+    });
+
+    it("a message that still stands in line is never sent, and its files are not fetched", async () => {
+        await open();
+        let down = true;
+        world.homeserver.intercept((request) => (down && isSend(request) ? { status: 503, body: {} } : undefined));
+        const before = media.send(textMessage(roomId, alice, "before"));
+        const unwanted = media.send({ ...silent(), id: "unwanted" });
+        const after = media.send(textMessage(roomId, alice, "after"));
+        await until(() => world.homeserver.requests.some(isSend));
+        const refusal = code(unwanted);
+        await media.cancelMessage("unwanted", { redact: true });
+        expect(await refusal).to.equal("CANCELLED");
+        down = false;
+        await Promise.all([before, after]);
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["before", "after"]);
+        expect(remote.requests).to.have.length(0);
+        expect(await code(media.send({ ...silent(), id: "unwanted" })), "again").to.equal("CANCELLED");
+        for await (const job of media.jobs()) expect(job.state).to.equal("cancelled");
+    });
+
+    it("one that its lane is trying to send is taken back between two tries", async () => {
+        await open();
+        const stop = world.homeserver.intercept((request) => (isSend(request) ? { status: 503, body: {} } : undefined));
+        const unwanted = media.send({ ...silent(), id: "unwanted" });
+        const refusal = code(unwanted);
+        const after = media.send(textMessage(roomId, alice, "after"));
+        await until(() => world.homeserver.requests.some(isSend));
+        stop();
+        const cancelled = media.cancelMessage("unwanted");
+        await cancelled;
+        // Either it was still outside, or it had just got in: never both.
+        const outcome = await refusal;
+        await after;
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(
+            outcome === "CANCELLED" ? ["after"] : ["cat.jpg", "after"],
+        );
+        expect(outcome).to.equal("CANCELLED");
+    });
+
+    it("one whose answer was lost has arrived: it is found, and redacted", async () => {
+        await open();
+        let lost = 0;
+        world.homeserver.intercept((request) => (isSend(request) && lost++ === 0 ? { drop: "after" } : undefined));
+        const sending = media.send({ ...silent(), id: "unwanted" });
+        await until(() => lost === 1);
+        await media.cancelMessage("unwanted", { redact: true });
+        const sent = await sending;
+        expect(await code(first(sent)?.done)).to.equal("CANCELLED");
+        await until(() => redactions().length === 1);
+        expect(redactions()[0]?.redacts).to.equal(sent.eventId);
+        expect(world.homeserver.requests.filter(isSend)).to.have.length(1);
+    });
+
+    it("what was taken back stays so after a restart, before its lane could tell", async () => {
+        await open();
+        const stop = world.homeserver.intercept(({ path }) =>
+            path.includes("/send/") || path.includes("/messages") ? { drop: "before" } : undefined,
+        );
+        const refusal = code(media.send({ ...silent(), id: "unwanted" }));
+        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
+        const cancelling = code(media.cancelMessage("unwanted"));
+        await media.close();
+        expect(await refusal).to.equal("CLOSED");
+        expect(await cancelling).to.equal("CLOSED");
+        stop();
+        media = world.component();
+        await media.start();
+        expect(await code(media.send({ ...silent(), id: "unwanted" }))).to.equal("CANCELLED");
+        await media.send(textMessage(roomId, alice, "after"));
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["after"]);
+    });
+
+    it("cancelMessage() of a message with several files ends all of them", async () => {
+        await open();
+        const sent = await media.send({
+            ...silent(),
+            media: [
+                { at: ["url"], source: { kind: "http", url: remote.on("/never", () => {}) } },
+                { at: ["info", "thumbnail_url"], source: { kind: "http", url: `${remote.url}/never` } },
+            ],
+        });
+        await until(() => remote.requests.length === 2);
+        await media.cancelMessage(sent.id);
+        for (const { done } of sent.uploads) expect(await code(done)).to.equal("CANCELLED");
+        expect((await until(() => shown(sent.eventId)))["msgtype"]).to.equal("m.notice");
+        expect(redactions()).to.have.length(0);
+    });
+
+    it("nobody can take back or edit what was never sent here, and edits are checked at the door", async () => {
+        await open();
+        expect(await code(media.cancelMessage("nothing"))).to.equal("MESSAGE_UNKNOWN");
+        expect(await code(media.edit("nothing", { id: "e", content: {} }))).to.equal("MESSAGE_UNKNOWN");
+        await media.send(textMessage(roomId, alice, "one", { id: "one" }));
+        const wrong = { id: "e", content: {}, media: [] };
+        expect(await code(media.edit("one", wrong))).to.equal("INVALID_ARGUMENT");
+        expect(await code(media.edit("one", { id: "", content: {} }))).to.equal("INVALID_ARGUMENT");
+        await media.cancelMessage("one", { redact: true });
+        expect(await code(media.edit("one", { id: "e", content: {} }))).to.equal("CANCELLED");
+    });
+
+    it("an edit of a message that is just being sent stands behind it, with the same file", async () => {
+        await open();
+        let down = true;
+        world.homeserver.intercept((request) => (down && isSend(request) ? { status: 503, body: {} } : undefined));
+        const bytes = someBytes(1000);
+        const sending = media.send(
+            photoMessage(roomId, alice, { kind: "buffer", data: bytes }, { id: "photo", content: image("one") }),
+        );
+        const editing = media.edit("photo", { id: "edit", content: image("two"), timestamp: 1_700_000_000_000 });
+        const later = media.send(textMessage(roomId, alice, "later"));
+        await until(() => world.homeserver.requests.some(isSend));
+        down = false;
+        const [sent, edited] = await Promise.all([sending, editing, later]);
+        const all = messages(world.homeserver, roomId);
+        expect(all.map(({ content }) => content["body"])).to.deep.equal(["one", "* two", "later"]);
+        expect(all[1]).to.include({ event_id: edited.eventId, sender: alice, origin_server_ts: 1_700_000_000_000 });
+        expect(shown(sent.eventId)).to.deep.equal({ ...image("two"), url: first(sent)?.contentUri });
+        await first(sent)?.done;
+        expect((await download(world.homeserver, String(shown(sent.eventId)?.["url"]))).body.equals(bytes)).to.equal(
+            true,
+        );
+
+        // The same edit again, and an edit of the edit.
+        expect(
+            await media.edit("photo", { id: "edit", content: image("two"), timestamp: 1_700_000_000_000 }),
+        ).to.deep.equal(edited);
+        await media.edit("edit", { id: "edit 2", content: image("three") });
+        expect(shown(sent.eventId)?.["body"]).to.equal("three");
+        expect(messages(world.homeserver, roomId)).to.have.length(4);
+    });
+
+    it("an edit survives a restart, and what is said later of the file starts from it", async () => {
+        await open();
+        const sent = await media.send(
+            photoMessage(
+                roomId,
+                alice,
+                { kind: "http", url: remote.on("/late", (_request, response) => response.writeHead(404).end()) },
+                { content: image("one") },
+            ),
+        );
+        await until(() => shown(sent.eventId)?.["msgtype"] === "m.notice");
+        const stop = world.homeserver.intercept((request) => (isSend(request) ? { status: 503, body: {} } : undefined));
+        const editing = code(media.edit(sent.id, { id: "edit", content: image("two") }));
+        await until(() => world.homeserver.requests.at(-1)?.status === 503);
+        await media.close();
+        expect(await editing).to.equal("CLOSED");
+        stop();
+        media = world.component();
+        await media.start();
+        await media.edit(sent.id, { id: "edit", content: image("two") });
+        expect(String(shown(sent.eventId)?.["body"])).to.match(/could not be bridged.*\n\ntwo$/s);
+        remote.on("/late", (_request, response) => response.end(someBytes(10)));
+        await media.retry(first(sent)?.jobId ?? "");
+        await until(() => shown(sent.eventId)?.["msgtype"] === "m.image");
+        expect(shown(sent.eventId)?.["body"]).to.equal("two");
+    });
+
+    it("an edit of a message that is taken back before it was sent is not sent either", async () => {
+        await open();
+        let down = true;
+        world.homeserver.intercept((request) => (down && isSend(request) ? { status: 503, body: {} } : undefined));
+        const before = media.send(textMessage(roomId, alice, "before"));
+        const unwanted = code(media.send({ ...silent(), id: "unwanted" }));
+        const editing = code(media.edit("unwanted", { id: "edit", content: image("two") }));
+        await until(() => world.homeserver.requests.some(isSend));
+        await media.cancelMessage("unwanted");
+        down = false;
+        await before;
+        expect(await unwanted).to.equal("CANCELLED");
+        expect(await editing).to.equal("CANCELLED");
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["before"]);
+        expect(edits(world.homeserver, roomId).size).to.equal(0);
+    });
+});

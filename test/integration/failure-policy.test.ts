@@ -1,0 +1,175 @@
+import { expect } from "chai";
+import type { BridgeMediaOptions, FailureInfo, SentMessage } from "../../src/index.ts";
+import { bodies, edits, messages } from "../support/download.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
+
+const isRedact = ({ path }: { path: string }): boolean => path.includes("/redact/");
+
+describe("what becomes of an event whose file cannot come", () => {
+    let { world, remote, alice, roomId } = {} as Scene;
+    beforeEach(async () => {
+        // Transactions are forgotten at once, as when the homeserver was restarted meanwhile.
+        ({ world, remote, alice, roomId } = await openScene({ txnMemoryMs: 0 }));
+    });
+    afterEach(() => closeScene({ world, remote }));
+
+    const content = { msgtype: "m.image", body: "Look!", filename: "cat.jpg", info: { mimetype: "image/jpeg" } };
+    const failing = (path = "/gone.jpg") =>
+        photoMessage(roomId, alice, { kind: "http", url: remote.url + path }, { content });
+    const begun = async (options: Partial<BridgeMediaOptions>) => {
+        const media = world.component(options);
+        await media.start();
+        return media;
+    };
+    const redactions = () => world.homeserver.events(roomId).filter(({ type }) => type === "m.room.redaction");
+    const isOver = ({ uploads }: SentMessage) => uploads[0]?.done.catch(() => {});
+    const appears = (path: string): void => {
+        const bytes = someBytes(500);
+        remote.on(path, (_request, response) => response.end(bytes));
+    };
+    const shown = (eventId: string) => edits(world.homeserver, roomId).get(eventId);
+
+    it("notice: in the words of failureTexts, with the public link", async () => {
+        const media = await begun({ failureTexts: { SOURCE_NOT_FOUND: "{name} fehlt[: {link}]" } });
+        const message = failing();
+        const publicUrl = "https://chat.example.org/cat";
+        const [item] = message.media ?? [];
+        if (item === undefined) throw new Error("no file");
+        const { eventId } = await media.send({ ...message, media: [{ ...item, publicUrl }] });
+        const edit = await until(() => shown(eventId));
+        expect(edit["body"]).to.equal(`cat.jpg fehlt: ${publicUrl}\n\nLook!`);
+        expect(edit["formatted_body"]).to.contain(`<a href="${publicUrl}">`);
+    });
+
+    it("notice: says the limit that the file is over", async () => {
+        const media = await begun({ maxFileBytes: 1024 });
+        const { eventId } = await media.send(photoMessage(roomId, alice, { kind: "buffer", data: someBytes(2000) }));
+        expect((await until(() => shown(eventId)))["body"]).to.contain("larger than the limit of 1.0 KiB");
+    });
+
+    it("redact: once, by its sender, in the room's order, also when the answer was lost", async () => {
+        let lost = 0;
+        world.homeserver.intercept((request) => (isRedact(request) && lost++ === 0 ? { drop: "after" } : undefined));
+        const media = await begun({ onFailure: "redact" });
+        const sent = await media.send(failing());
+        await isOver(sent);
+        await until(() => lost > 0);
+        await media.send(textMessage(roomId, alice, "after"));
+        await until(() => redactions().length > 0);
+        expect(redactions().map(({ redacts, sender }) => [redacts, sender])).to.deep.equal([[sent.eventId, alice]]);
+        expect(bodies(world.homeserver, roomId).at(-1)).to.equal("after");
+        expect(world.homeserver.events(roomId).at(-1)?.content["body"], "behind the redaction").to.equal("after");
+        const original = messages(world.homeserver, roomId).find(({ event_id }) => event_id === sent.eventId);
+        expect(original?.content).to.deep.equal({});
+
+        // What was redacted stays so, although the file comes after all.
+        appears("/gone.jpg");
+        await media.retry(sent.uploads[0]?.jobId ?? "");
+        await until(() => world.homeserver.media(sent.uploads[0]?.contentUri ?? ""));
+        await media.send(textMessage(roomId, alice, "later"));
+        expect(shown(sent.eventId)).to.equal(undefined);
+    });
+
+    it("redact: one that a crash left in the journal is made at the next start, once", async () => {
+        world.homeserver.intercept((request) => (isRedact(request) && held ? { drop: "after" } : undefined));
+        let held = true;
+        const first = await begun({ onFailure: "redact" });
+        const sent = await first.send(failing());
+        await until(() => redactions().length === 1);
+        await first.close();
+        held = false;
+        const second = await begun({ onFailure: "redact" });
+        await second.send(textMessage(roomId, alice, "after"));
+        expect(redactions()).to.have.length(1);
+        expect(redactions()[0]?.redacts).to.equal(sent.eventId);
+    });
+
+    it("callback: its content is shown, without secrets in what it is told, and edited back after a retry", async () => {
+        const told: FailureInfo[] = [];
+        const media = await begun({
+            onFailure: (failure) => {
+                told.push(failure);
+                return { msgtype: "m.text", body: `lost ${failure.name}` };
+            },
+        });
+        const sent = await media.send(failing("/late.jpg?token=secret"));
+        expect((await until(() => shown(sent.eventId)))["body"]).to.equal("lost cat.jpg");
+        expect(told).to.have.length(1);
+        expect(told[0]).to.include({ code: "SOURCE_NOT_FOUND", roomId, sender: alice, eventId: sent.eventId });
+        expect(JSON.stringify(told)).not.to.contain("secret");
+        appears("/late.jpg");
+        await media.retry(sent.uploads[0]?.jobId ?? "");
+        const back = await until(() =>
+            shown(sent.eventId)?.["msgtype"] === "m.image" ? shown(sent.eventId) : undefined,
+        );
+        expect(back["url"]).to.equal(sent.uploads[0]?.contentUri);
+    });
+
+    it("callback: undefined leaves the event as it is; an error or nonsense gives the notice", async () => {
+        const answers: (() => unknown)[] = [
+            () => undefined,
+            () => {
+                throw new Error("in the callback");
+            },
+            () => "nonsense",
+            async () => ({ body: "well" }),
+        ];
+        const media = await begun({ onFailure: () => answers.shift()?.() as undefined });
+        const sent: SentMessage[] = [];
+        for (let index = 0; index < 4; index++) {
+            const one = await media.send(failing(`/gone/${index}`));
+            await isOver(one);
+            await until(() => answers.length === 3 - index);
+            sent.push(one);
+        }
+        await until(() => edits(world.homeserver, roomId).size === 3);
+        const shownBodies = sent.map(({ eventId }) => String(shown(eventId)?.["body"]));
+        expect(shownBodies[0]).to.equal("undefined");
+        expect(shownBodies[1]).to.contain("could not be bridged");
+        expect(shownBodies[2]).to.contain("could not be bridged");
+        expect(shownBodies[3]).to.equal("well");
+    });
+
+    it("callback: no answer in time gives the notice, and holds up nobody meanwhile", async function () {
+        this.timeout(30_000);
+        const media = await begun({
+            onFailure: ({ name }) =>
+                name === "cat.jpg" ? new Promise(() => {}) : { msgtype: "m.text", body: "other" },
+        });
+        const silent = await media.send(failing());
+        const other = await media.send(
+            photoMessage(roomId, alice, { kind: "http", url: `${remote.url}/x` }, {}, { filename: "x" }),
+        );
+        await until(() => shown(other.eventId)?.["body"] === "other");
+        expect(shown(silent.eventId)).to.equal(undefined);
+        const late = await until(() => shown(silent.eventId), { limitMs: 20_000 });
+        expect(late["body"]).to.contain("could not be bridged");
+    });
+
+    it("callback: a process that dies of it asks at most once more", async () => {
+        let calls = 0;
+        let eventId = "";
+        for (let life = 0; life < 4; life++) {
+            const media = await begun({
+                onFailure: () => {
+                    calls++;
+                    return new Promise(() => {});
+                },
+            });
+            if (life === 0) ({ eventId } = await media.send(failing()));
+            if (life < 2) await until(() => calls === life + 1);
+            else await until(() => shown(eventId));
+            await die(media);
+        }
+        expect(calls).to.equal(2);
+        expect(shown(eventId)?.["body"]).to.contain("could not be bridged");
+    });
+});
+
+/** Ends a component as a crash would, as far as its journal is concerned: what it waits for is not waited for. */
+async function die(media: { close(): Promise<void> }): Promise<void> {
+    await media.close();
+}
