@@ -69,19 +69,20 @@ export class ExpiryWatch {
     }
 
     #wake(): void {
-        this.#working ??= this.#round()
-            .catch((thrown: unknown) => {
-                const error = asMediaError(thrown);
-                this.#parts.logger.debug("An address could not be replaced ahead of its end", { code: error.code });
-                const paused = isHomeserverTrouble(error.code) || error.code === "STORE_WRITE_FAILED";
-                return Date.now() + (paused ? TROUBLE_PAUSE_MS : PAUSE_MS);
-            })
-            .then((next) => {
-                this.#working = undefined;
-                this.#wakesAt = Number.POSITIVE_INFINITY;
-                this.#wakeAt(Math.min(next, this.#missed));
-                this.#missed = Number.POSITIVE_INFINITY;
-            });
+        this.#working ??= this.#work();
+    }
+
+    async #work(): Promise<void> {
+        const next = await this.#round().catch((thrown: unknown) => {
+            const error = asMediaError(thrown);
+            this.#parts.logger.debug("An address could not be replaced ahead of its end", { code: error.code });
+            const paused = isHomeserverTrouble(error.code) || error.code === "STORE_WRITE_FAILED";
+            return Date.now() + (paused ? TROUBLE_PAUSE_MS : PAUSE_MS);
+        });
+        this.#working = undefined;
+        this.#wakesAt = Number.POSITIVE_INFINITY;
+        this.#wakeAt(Math.min(next, this.#missed));
+        this.#missed = Number.POSITIVE_INFINITY;
     }
 
     /** Resolves with when to look again. */

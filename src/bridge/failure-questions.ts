@@ -1,6 +1,8 @@
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { ERRORS, type ErrorCode } from "../errors.ts";
+import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store } from "../store/store.ts";
@@ -64,10 +66,11 @@ export class FailureQuestions {
     readonly #parts: FailureQuestionsParts;
     readonly #questions = new PQueue({ concurrency: AT_ONCE });
     readonly #asking = new Set<string>();
-    #closed = false;
+    readonly #closing = new AbortController();
 
     constructor(parts: FailureQuestionsParts) {
         this.#parts = parts;
+        setMaxListeners(0, this.#closing.signal);
     }
 
     isAnswered({ failure }: MessageRecord, job: Job): boolean {
@@ -76,28 +79,28 @@ export class FailureQuestions {
 
     /** Asks in the background; does nothing while the same is being asked. */
     ask(message: MessageRecord, job: Job, content: JsonObject): void {
-        if (this.#closed || this.#asking.has(message.id) || this.#asking.size >= MAX_WAITING) return;
+        if (this.#closing.signal.aborted || this.#asking.has(message.id) || this.#asking.size >= MAX_WAITING) return;
         this.#asking.add(message.id);
-        void this.#questions
-            .add(() => this.#askOnce(message, job, content))
-            .then(
-                () => true,
-                (error: unknown) => {
-                    this.#parts.logger.error("What becomes of a failed file could not be journaled", { error });
-                    return false;
-                },
-            )
-            .then((answered) => {
-                this.#asking.delete(message.id);
-                if (answered && !this.#closed) this.#parts.onAnswer();
-            });
+        void this.#questions.add(() => this.#askAndTell(message, job, content));
     }
 
-    /** Waits for what is being asked, at most as long as an answer may take. */
+    /** Does not wait for answers: what is being asked is asked again at the next start, and that does not count. */
     async close(): Promise<void> {
-        this.#closed = true;
+        this.#closing.abort();
         this.#questions.clear();
         await this.#questions.onIdle();
+    }
+
+    async #askAndTell(message: MessageRecord, job: Job, content: JsonObject): Promise<void> {
+        try {
+            await this.#askOnce(message, job, content);
+        } catch (error) {
+            this.#parts.logger.error("What becomes of a failed file could not be journaled", { error });
+            return;
+        } finally {
+            this.#asking.delete(message.id);
+        }
+        if (!this.#closing.signal.aborted) this.#parts.onAnswer();
     }
 
     async #askOnce({ id, eventId = "", failure }: MessageRecord, job: Job, content: JsonObject): Promise<void> {
@@ -108,7 +111,9 @@ export class FailureQuestions {
         }
         await this.#note(id, { of, calls: calls + 1 });
         const info = { ...infoOf(job), messageId: id, eventId, content };
-        const answer = (await this.#answer(info)) ?? { content: failureNotice(content, job, this.#parts.texts) };
+        const given = await this.#answer(info);
+        if (given === undefined && this.#closing.signal.aborted) return this.#note(id, { of, calls });
+        const answer = given ?? { content: failureNotice(content, job, this.#parts.texts) };
         await this.#note(id, { of, calls: calls + 1, answer });
     }
 
@@ -117,10 +122,10 @@ export class FailureQuestions {
         const { store, logger, onFailure } = this.#parts;
         const message = await loadMessage(store, info.messageId);
         if (onFailure === undefined || message === undefined) return undefined;
-        const done = new AbortController();
+        const wait = new LinkedAbort([this.#closing.signal]);
         try {
             const { sender, roomId } = message;
-            const late = sleep(TIMEOUT_MS, undefined, { signal: done.signal }).then(() => {
+            const late = sleep(TIMEOUT_MS, undefined, { signal: wait.signal }).then(() => {
                 throw new Error("no answer in time");
             });
             late.catch(() => {});
@@ -129,10 +134,12 @@ export class FailureQuestions {
             if (isEventContent(content)) return { content };
             throw new Error("the answer is not the content of an event");
         } catch (error) {
+            if (this.#closing.signal.aborted) return undefined;
             logger.error("onFailure gave no answer; the notice is shown", { id: info.messageId, error });
             return undefined;
         } finally {
-            done.abort();
+            wait.abort();
+            wait.release();
         }
     }
 

@@ -1,3 +1,6 @@
+import { cp, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect } from "chai";
 import type { BridgeMediaOptions, FailureInfo, SentMessage } from "../../src/index.ts";
 import { bodies, edits, messages } from "../support/download.ts";
@@ -149,27 +152,52 @@ describe("what becomes of an event whose file cannot come", () => {
         expect(late["body"]).to.contain("could not be bridged");
     });
 
+    it("callback: close() does not wait for it, and that it was asked then does not count", async () => {
+        let calls = 0;
+        let answers = false;
+        const onFailure = () => {
+            calls++;
+            return answers ? { msgtype: "m.text", body: "at last" } : new Promise<undefined>(() => {});
+        };
+        let eventId = "";
+        for (let life = 0; life < 4; life++) {
+            answers = life === 3;
+            const media = await begun({ onFailure });
+            if (life === 0) ({ eventId } = await media.send(failing()));
+            await until(() => calls === life + 1);
+            if (life < 3) await media.close();
+        }
+        await until(() => shown(eventId)?.["body"] === "at last");
+    });
+
     it("callback: a process that dies of it asks at most once more", async () => {
         let calls = 0;
         let eventId = "";
-        for (let life = 0; life < 4; life++) {
+        const copies: string[] = [];
+        let dataDir = world.dataDir;
+        for (let life = 0; life < 3; life++) {
             const media = await begun({
+                dataDir,
                 onFailure: () => {
                     calls++;
-                    return new Promise(() => {});
+                    return new Promise<undefined>(() => {});
                 },
             });
             if (life === 0) ({ eventId } = await media.send(failing()));
-            if (life < 2) await until(() => calls === life + 1);
-            else await until(() => shown(eventId));
-            await die(media);
+            if (life === 2) break;
+            await until(() => calls === life + 1);
+            // The journal as a kill at this instant leaves it.
+            dataDir = await mkdtemp(join(tmpdir(), "bridge-media-copy-"));
+            copies.push(dataDir);
+            await cp(join(life === 0 ? world.dataDir : (copies[life - 1] ?? ""), "journal"), join(dataDir, "journal"), {
+                recursive: true,
+            });
+            await media.close();
         }
+        await until(() => shown(eventId));
         expect(calls).to.equal(2);
         expect(shown(eventId)?.["body"]).to.contain("could not be bridged");
+        await world.close();
+        for (const copy of copies) await rm(copy, { recursive: true, force: true });
     });
 });
-
-/** Ends a component as a crash would, as far as its journal is concerned: what it waits for is not waited for. */
-async function die(media: { close(): Promise<void> }): Promise<void> {
-    await media.close();
-}
