@@ -44,7 +44,12 @@ export class Replacement {
      */
     async renew(job: Job, lost: boolean, signal: AbortSignal): Promise<Job | undefined> {
         if (job.contentUri === undefined || job.messageId === undefined) return undefined;
-        if (lost ? (job.addressesLost ?? 0) >= MAX_LOST : !runsOut(job, Date.now())) return undefined;
+        if (lost) {
+            if ((job.addressesLost ?? 0) >= MAX_LOST) return undefined;
+        } else if (job.state === "completing" || !runsOut(job, Date.now())) {
+            // All bytes are there already: the homeserver may still take them.
+            return undefined;
+        }
         const reservation = await this.#obtain(job.uploader, signal);
         if (reservation === undefined) return undefined;
         return this.#replace(job, reservation, lost, signal);

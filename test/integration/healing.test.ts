@@ -1,8 +1,12 @@
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import { Registry } from "prom-client";
+import { Sweeper } from "../../src/bridge/sweeper.ts";
 import type { BridgeMedia, JobInfo, MediaError, SentMessage } from "../../src/index.ts";
+import { silentLogger } from "../../src/logger.ts";
 import { LevelStore } from "../../src/store/level.ts";
+import { Spool } from "../../src/uploads/sources/spool.ts";
 import { download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -276,38 +280,51 @@ describe("an address that ends before its file is there", () => {
         }
     });
 
-    it("a replacement that a crash cut off is neither lost nor made twice", async () => {
+    it("a replacement that a crash cut off is neither lost nor made twice, and keeps its spooled bytes", async () => {
         await open({ unusedExpirationMs: 400 });
         const bytes = someBytes(4000);
-        remote.on("/photo", () => {});
         const run = async (): Promise<BridgeMedia> => {
             const media = world.component({ concurrency: 1, reserveAhead: 0 });
             await media.start();
             return media;
         };
+        const stopUploads = world.homeserver.intercept((request) =>
+            isUpload(request) ? { drop: "before", delayMs: 100 } : undefined,
+        );
         const first = await run();
-        const sent = await first.send(photoMessage(roomId, alice, { kind: "http", url: `${remote.url}/photo` }));
-        await until(() => remote.requests.length === 1);
+        const sent = await first.send(photoMessage(roomId, alice, { kind: "buffer", data: bytes }));
+        await until(() => world.homeserver.requests.some(isUpload));
         await first.close();
         await expired(alice);
-        // The edit never gets out in this run, and the file is never read.
-        const stop = world.homeserver.intercept(({ path }) =>
-            path.includes("/send/") ? { delayMs: 60_000 } : undefined,
+        // The edit never gets out in this run, nor does the file.
+        const stopEdits = world.homeserver.intercept(({ path }) =>
+            path.includes("/send/") ? { drop: "before" } : undefined,
         );
         const second = await run();
         await until(async () => (await statesOf(second)).includes("replaced"));
-        stop();
         await second.close();
+        stopEdits();
+        stopUploads();
 
-        remote.on("/photo", (_request, response) => response.end(bytes));
         const third = await run();
         await until(async () => (await statesOf(third)).includes("done"));
         await until(() => editsOf(sent.eventId) > 0);
-        await until(async () => world.homeserver.media(shownUrl(sent.eventId)));
+        await until(() => world.homeserver.media(shownUrl(sent.eventId)));
         expect((await download(world.homeserver, shownUrl(sent.eventId))).body.equals(bytes)).to.equal(true);
         const states = await statesOf(third);
-        expect(states.filter((state) => state === "done")).to.have.length(1);
-        expect(states.filter((state) => state !== "replaced")).to.have.length(1);
+        expect(states.filter((state) => state !== "replaced")).to.deep.equal(["done"]);
+        expect(await readdir(join(world.dataDir, "spool"))).to.deep.equal([]);
+        await third.close();
+
+        // What was replaced is forgotten together with what has its place.
+        const store = new LevelStore(join(world.dataDir, "journal"));
+        await store.open(() => {});
+        const spool = new Spool(join(world.dataDir, "spool"), 1000);
+        await new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: 60_000 }).sweep(Date.now() + 1000);
+        for (const collection of ["job", "schedule", "waiting", "expiring", "finished", "message"]) {
+            for await (const key of store.keys({ collection })) expect.fail(`${collection} ${key} was left`);
+        }
+        await store.close();
     });
 });
 
