@@ -111,8 +111,7 @@ export class Delivery {
             const { id, uploader } = job;
             if (!needsAddress(job)) continue;
             for (let done = false; !done; ) {
-                stop.throwIfAborted();
-                const obtained = await this.#obtain(uploader);
+                const obtained = await this.#obtain(uploader, stop);
                 if (obtained === "unsupported") {
                     const [job] = await loadJobs(this.#parts.store, [id]);
                     if (job !== undefined) await this.#parts.queue.runNow(job, this.#parts.closing.signal);
@@ -157,16 +156,18 @@ export class Delivery {
         queue.poke();
     }
 
-    async #obtain(uploader: string) {
+    async #obtain(uploader: string, stop: AbortSignal) {
         const obtain = () => this.#parts.reservations.obtain(uploader, this.#parts.closing.signal);
-        return this.#retrying(uploader, async () => {
+        const attempt = async () => {
+            stop.throwIfAborted();
             try {
                 return await this.#sends.add(obtain);
             } catch (error) {
                 if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return "unsupported" as const;
                 throw error;
             }
-        });
+        };
+        return this.#retrying(uploader, attempt, stop);
     }
 
     /** Repeats `action` while it fails with something that passes. */

@@ -2,7 +2,7 @@ import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
 import { fromOrderedKey, isFinal, JOBS, jobFrom } from "../uploads/job.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
-import { EDITED, FINISHED, loadMessage, MESSAGES } from "./records.ts";
+import { EDITED, FINISHED, finishedWrite, loadJobs, loadMessage, MESSAGES } from "./records.ts";
 import { predecessorsOf } from "./successor.ts";
 
 const EVERY_MS = 60 * 60_000;
@@ -57,7 +57,10 @@ export class Sweeper {
         const id = entry.slice(kind.length + 1);
         if (kind === "message") {
             const message = await loadMessage(store, id);
-            if (message?.state === "queued") return [];
+            if (message === undefined || message.state === "queued") return [];
+            // An address that ends can only be replaced while its message is known.
+            const jobs = await loadJobs(store, message.jobs);
+            if (jobs.some((job) => !isFinal(job.state))) return [finishedWrite(Date.now(), "message", id)];
             return [
                 { collection: MESSAGES, key: id },
                 { collection: EDITED, key: id },

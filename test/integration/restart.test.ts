@@ -108,6 +108,10 @@ describe("over time", () => {
         const left: string[] = [];
         for await (const key of store.keys({ collection: "job" })) left.push(key);
         expect(left).to.have.length(1);
+        // Its message too: without it an address that ends could not be replaced.
+        const kept: string[] = [];
+        for await (const key of store.keys({ collection: "message" })) kept.push(key);
+        expect(kept).to.have.length(1);
         await store.close();
 
         const again = world.component();

@@ -2,7 +2,16 @@ import { expect } from "chai";
 import fc from "fast-check";
 import { MediaError } from "../../src/errors.ts";
 import type { StoredRecord } from "../../src/store/store.ts";
-import { isFinal, type Job, type JobEvent, jobWrites, SCHEDULE, transition, WAITING } from "../../src/uploads/job.ts";
+import {
+    EXPIRING,
+    isFinal,
+    type Job,
+    type JobEvent,
+    jobWrites,
+    SCHEDULE,
+    transition,
+    WAITING,
+} from "../../src/uploads/job.ts";
 
 const time = fc.integer({ min: 0, max: 4e12 });
 const error = fc.constantFrom(new MediaError("SOURCE_UNAVAILABLE"), new MediaError("SOURCE_NOT_FOUND"));
@@ -28,6 +37,7 @@ const event: fc.Arbitrary<JobEvent> = fc.oneof(
     fc.record({ type: fc.constant("finish" as const), size: fc.nat(), contentUri: fc.constant("mxc://a/b"), at: time }),
     fc.record({ type: fc.constant("postpone" as const), error, at: time, notBefore: time, ownFault: fc.boolean() }),
     fc.constant({ type: "promote" as const }),
+    fc.record({ type: fc.constant("replace" as const), by: fc.constant("other"), at: time }),
     fc.constant({ type: "park" as const }),
     fc.record({ type: fc.constant("fail" as const), error, at: time }),
     fc.record({ type: fc.constant("retry" as const), dueAt: time }),
@@ -55,7 +65,7 @@ describe("a job's transitions", () => {
                         else journal.set(`${collection} ${key}`, record);
                     }
                 };
-                let job = fresh;
+                let job: Job = { ...fresh, messageId: "message" };
                 write(jobWrites(undefined, job));
                 for (const step of events) {
                     const next = transition(job, step);
@@ -71,6 +81,9 @@ describe("a job's transitions", () => {
                     if (queued)
                         expect(places[0]?.startsWith(job.notBefore === undefined ? SCHEDULE : WAITING)).to.equal(true);
                     expect(journal.get("job job")).to.equal(job);
+                    const ending = [...journal.keys()].filter((key) => key.startsWith(EXPIRING));
+                    const ends = job.state === "ready" && job.contentUri !== undefined && job.expiresAt !== undefined;
+                    expect(ending).to.have.length(ends ? 1 : 0);
                 }
             }),
         );
