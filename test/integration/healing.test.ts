@@ -104,6 +104,8 @@ describe("an address that ends before its file is there", () => {
         await until(() => editsOf(sent.eventId) === 1);
         expect(shownUrl(sent.eventId)).to.equal(info.contentUri);
         expect((await download(world.homeserver, shownUrl(sent.eventId))).body.equals(bytes)).to.equal(true);
+        const refused = world.homeserver.requests.filter((request) => isUpload(request) && request.status === 404);
+        expect(refused, "uploads to the old address").to.have.length(0);
         const old = await jobOf(second, jobId);
         expect(old).to.include({ state: "replaced", replacedBy: info.id });
         const counted = await registry.metrics();
