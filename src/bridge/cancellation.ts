@@ -5,7 +5,7 @@ import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import type { Delivery } from "./delivery.ts";
 import type { Outcomes } from "./outcomes.ts";
-import { loadMessage, type MessageRecord, messageWrite, REVISE } from "./records.ts";
+import { loadMessage, type MessageRecord, messageWrite, OUTBOX, outboxKey, REVISE } from "./records.ts";
 import type { Revisions } from "./revisions.ts";
 import { newestJob } from "./successor.ts";
 import type { Withdrawals } from "./withdrawals.ts";
@@ -41,13 +41,13 @@ export class Cancellation {
 
     /** Ends a message's jobs. One that has no event yet is never sent. Resolves when that is certain. */
     async message(id: string, redact: boolean): Promise<void> {
-        const { store, messageLocks, withdrawals, revisions } = this.#parts;
+        const { store, messageLocks, revisions } = this.#parts;
         const settled = await messageLocks.hold([id], async () => {
             const message = await loadMessage(store, id);
             if (message === undefined) throw new MediaError("MESSAGE_UNKNOWN", { detail: id });
             if (message.state !== "queued") await this.#note(message, redact);
-            else if (!withdrawals.isUnderWay(id)) await this.#parts.delivery.takeOut(message);
-            else return this.#tellLane(message, redact);
+            else if (await this.#isForTheLane(message)) return this.#tellLane(message, redact);
+            else await this.#parts.delivery.takeOut(message);
             return undefined;
         });
         await settled?.outcome;
@@ -59,6 +59,15 @@ export class Cancellation {
             });
         }
         revisions.poke();
+    }
+
+    /** Only the first of a line can have been sent, by an earlier try or a former process: its lane finds out. */
+    async #isForTheLane(message: MessageRecord): Promise<boolean> {
+        const { store, withdrawals } = this.#parts;
+        if (withdrawals.isUnderWay(message.id)) return true;
+        const line = { collection: OUTBOX, prefix: `${message.roomId} `, limit: 1 };
+        for await (const key of store.keys(line)) return key === outboxKey(message);
+        return false;
     }
 
     async #tellLane(message: MessageRecord, redact: boolean): Promise<{ outcome: Promise<unknown> }> {

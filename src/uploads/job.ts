@@ -19,7 +19,7 @@ import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
  *      ├─ reuse ──► done ◄──┴── reuse (also from ready: the same file is there already)
  *      └─ cancel ──► cancelled ◄── cancel (from every state that is not final)
  *
- *  ready, transferring ── replace ──► replaced (another job has its place in the message, with a new MXC)
+ *  ready, transferring, completing ── replace ──► replaced (another job has its place in the message, with a new MXC)
  * ```
  *
  * *unreserved*: its message is journaled, no MXC yet. *reserved*: MXC journaled, its event is not accepted yet.

@@ -103,6 +103,18 @@ describe("a message that is taken back or edited", () => {
         expect(world.homeserver.requests.filter(isSend)).to.have.length(1);
     });
 
+    it("likewise one without files", async () => {
+        await open();
+        let lost = 0;
+        world.homeserver.intercept((request) => (isSend(request) && lost++ === 0 ? { drop: "after" } : undefined));
+        const sending = media.send(textMessage(roomId, alice, "unwanted", { id: "unwanted" }));
+        await until(() => lost === 1);
+        await media.cancelMessage("unwanted", { redact: true });
+        const sent = await sending;
+        await until(() => redactions().length === 1);
+        expect(redactions()[0]?.redacts).to.equal(sent.eventId);
+    });
+
     it("what was taken back stays so after a restart, before its lane could tell", async () => {
         await open();
         const stop = world.homeserver.intercept(({ path }) =>
@@ -120,6 +132,24 @@ describe("a message that is taken back or edited", () => {
         expect(await code(media.send({ ...silent(), id: "unwanted" }))).to.equal("CANCELLED");
         await media.send(textMessage(roomId, alice, "after"));
         expect(bodies(world.homeserver, roomId)).to.deep.equal(["after"]);
+    });
+
+    it("one that a former process may have sent is looked for before it is called unsent", async () => {
+        await open();
+        const stop = world.homeserver.intercept((request) => {
+            if (isSend(request)) return { drop: "after" };
+            return request.path.includes("/messages") ? { drop: "before" } : undefined;
+        });
+        const sending = code(media.send({ ...silent(), id: "unwanted" }));
+        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
+        await media.close();
+        expect(await sending).to.equal("CLOSED");
+        stop();
+        media = world.component();
+        await media.start();
+        await media.cancelMessage("unwanted", { redact: true });
+        await until(() => redactions().length === 1);
+        expect((await media.send({ ...silent(), id: "unwanted" })).eventId).to.equal(redactions()[0]?.redacts);
     });
 
     it("cancelMessage() of a message with several files ends all of them", async () => {
@@ -206,6 +236,28 @@ describe("a message that is taken back or edited", () => {
         await media.retry(first(sent)?.jobId ?? "");
         await until(() => shown(sent.eventId)?.["msgtype"] === "m.image");
         expect(shown(sent.eventId)?.["body"]).to.equal("two");
+    });
+
+    it("what an edit has said already is not said again when the file comes", async () => {
+        await open();
+        let come: (() => void) | undefined;
+        let asked = 0;
+        const url = remote.on("/late", (_request, response) => {
+            if (asked++ === 0) response.writeHead(404).end();
+            else come = () => response.end(someBytes(10));
+        });
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }, { content: image("one") }));
+        await until(() => shown(sent.eventId)?.["msgtype"] === "m.notice");
+        await media.retry(first(sent)?.jobId ?? "");
+        await until(() => come);
+        await media.edit(sent.id, { id: "edit", content: image("two") });
+        const count = messages(world.homeserver, roomId).length;
+        come?.();
+        await first(sent)?.done.catch(() => {});
+        await until(() => world.homeserver.media(first(sent)?.contentUri ?? ""));
+        await media.send(textMessage(roomId, alice, "later"));
+        await media.send(textMessage(roomId, alice, "last"));
+        expect(messages(world.homeserver, roomId)).to.have.length(count + 2);
     });
 
     it("an edit of a message that is taken back before it was sent is not sent either", async () => {

@@ -68,6 +68,14 @@ describe("what becomes of an event whose file cannot come", () => {
         const original = messages(world.homeserver, roomId).find(({ event_id }) => event_id === sent.eventId);
         expect(original?.content).to.deep.equal({});
 
+        // It fails again, and there is nothing more to redact.
+        const failures: string[] = [];
+        media.on("job", ({ state }) => failures.push(state));
+        await media.retry(sent.uploads[0]?.jobId ?? "");
+        await until(() => failures.includes("failed"));
+        await media.send(textMessage(roomId, alice, "again"));
+        expect(redactions()).to.have.length(1);
+
         // What was redacted stays so, although the file comes after all.
         appears("/gone.jpg");
         await media.retry(sent.uploads[0]?.jobId ?? "");

@@ -51,11 +51,13 @@ describe("an address that ends before its file is there", () => {
             down && path.includes("/send/") ? { status: 503, body: {} } : undefined,
         );
         const bytes = someBytes(3000);
-        const first = media.send(textMessage(roomId, alice, "first"));
-        const photo = media.send(photoMessage(roomId, alice, { kind: "buffer", data: bytes }));
+        const sending = Promise.allSettled([
+            media.send(textMessage(roomId, alice, "first")),
+            media.send(photoMessage(roomId, alice, { kind: "buffer", data: bytes })),
+        ]);
         await until(() => world.homeserver.requests.some(({ path }) => path.includes("/send/")));
         await media.close();
-        await Promise.allSettled([first, photo]);
+        await sending;
         // What an earlier run had reserved: the address of a message that still stands in line.
         const store = new LevelStore(join(world.dataDir, "journal"));
         await store.open(() => {});
