@@ -24,8 +24,19 @@ export function addressPolicy(allowPrivate: boolean | readonly string[]): Addres
         if (!ipaddr.isValid(text)) return false;
         // IPv4 in IPv6 (::ffff:10.0.0.1) is judged as the IPv4 address it reaches.
         const address = ipaddr.process(text);
-        return address.range() === "unicast" || networks.some((network) => contains(network, address));
+        return isGlobal(address) || networks.some((network) => contains(network, address));
     };
+}
+
+/**
+ * What IANA has given out for the open Internet. In IPv6 that is 2000::/3 alone: beyond it lie also ::/96 (an IPv4 address
+ * in disguise) and whatever may be given a meaning one day. Ranges that lead on to an IPv4 address (NAT64, 6to4,
+ * Teredo) are none of it, whichever address it is.
+ */
+const GLOBAL_IPV6 = ipaddr.IPv6.parseCIDR("2000::/3");
+
+function isGlobal(address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
+    return address.range() === "unicast" && (address.kind() === "ipv4" || address.match(GLOBAL_IPV6));
 }
 
 type Network = [ipaddr.IPv4 | ipaddr.IPv6, number];

@@ -71,6 +71,7 @@ export class HttpSource implements Source<HttpDescription> {
     async #request(description: HttpDescription, extra: Record<string, string>, signal: AbortSignal): Promise<Opened> {
         const { connectMs, headersMs, idleMs } = this.#limits;
         const origin = new URL(description.url).origin;
+        let secure = origin.startsWith("https:");
         const stream = got.stream(description.url, {
             headers: {
                 ...description.headers,
@@ -95,10 +96,14 @@ export class HttpSource implements Source<HttpDescription> {
                 beforeRedirect: [
                     (options) => {
                         const next = options.url as URL;
-                        if (origin.startsWith("https:") && next.protocol !== "https:") {
+                        if (secure && next.protocol !== "https:") {
                             throw new MediaError("SOURCE_REFUSED", { detail: "redirected from https to http" });
                         }
+                        secure = next.protocol === "https:";
                         if (next.origin !== origin) {
+                            // What the URL itself carried as user and password; got counts another scheme as the same.
+                            options.username = "";
+                            options.password = "";
                             for (const name of Object.keys(description.headers ?? {})) {
                                 delete options.headers[name.toLowerCase()];
                             }
