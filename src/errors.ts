@@ -67,9 +67,10 @@ export const ERRORS = {
     SOURCE_LENGTH_MISMATCH: { message: "The source sent more or fewer bytes than it announced", retryable: true },
     SOURCE_CHANGED: { message: "The file changed at its source while it was read", retryable: true },
     SOURCE_TYPE_MISMATCH: {
-        message: "The source sent a web page or an error text instead of the promised media",
+        message: "The source sent something else than the promised media, such as a web page or an error text",
         retryable: false,
     },
+    SOURCE_CHECKSUM_MISMATCH: { message: "The file's bytes are not those that its checksum promised", retryable: true },
     SOURCE_TOO_MANY_REDIRECTS: { message: "The source redirects in a loop or too often", retryable: false },
     SOURCE_ADDRESS_REFUSED: {
         message:

@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { addAbortSignal, Readable } from "node:stream";
+import { asMediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
+import { counted, type Promised } from "../uploads/counted.ts";
 import { type Job, jobWrites, transition } from "../uploads/job.ts";
 import type { SourceDescription } from "../uploads/sources/source.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
@@ -48,7 +50,7 @@ export interface Admitted {
 /** What is known of a job before its source is. */
 type KnownOfJob = Pick<
     Job,
-    "uploader" | "backfill" | "messageId" | "roomId" | "at" | "mimetype" | "size" | "filename" | "publicUrl"
+    "uploader" | "backfill" | "messageId" | "roomId" | "at" | "mimetype" | "size" | "filename" | "publicUrl" | "sha256"
 >;
 
 export class Admission {
@@ -98,7 +100,7 @@ export class Admission {
     /** A job for one file: its bytes are spooled where the caller has handed them over. */
     async newJob(source: MediaSource, known: KnownOfJob): Promise<Job> {
         const id = randomUUID();
-        const kept = await this.#keep(id, source);
+        const kept = await this.#keep(id, source, known);
         const size = kept.size ?? known.size;
         return { ...known, id, state: "unreserved", size, source: kept.source, createdAt: Date.now(), attempts: 0 };
     }
@@ -183,13 +185,20 @@ export class Admission {
         return { record, writes };
     }
 
-    async #keep(name: string, source: MediaSource): Promise<{ source: SourceDescription; size?: number }> {
+    async #keep(
+        name: string,
+        source: MediaSource,
+        { sha256 }: Promised,
+    ): Promise<{ source: SourceDescription; size?: number }> {
         if (source.kind !== "buffer" && source.kind !== "stream") return { source };
         const body = source.kind === "buffer" ? Readable.from([source.data]) : source.stream;
         addAbortSignal(this.#parts.closing, body);
         // Errors reach whoever reads; before the reading begins nobody else would listen.
         body.on("error", () => {});
-        const size = await this.#parts.spool.write(name, body as AsyncIterable<Uint8Array>);
+        const unlimited = { size: undefined, maxBytes: Number.POSITIVE_INFINITY };
+        // Bytes that are wrong now stay wrong: whoever hands them over hears of it.
+        const bytes = counted(body as AsyncIterable<Uint8Array>, unlimited, { sha256 }, { explain: asMediaError });
+        const size = await this.#parts.spool.write(name, sha256 === undefined ? body : bytes);
         return { source: { kind: "spool", name }, size };
     }
 }

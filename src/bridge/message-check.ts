@@ -25,6 +25,10 @@ const headers = z.record(
         .max(16_384)
         .regex(/^[^\r\n\0]*$/),
 );
+const sha256 = z
+    .string()
+    .regex(/^[\da-f]{64}$/i, "must be 64 hex digits")
+    .toLowerCase();
 const json: z.ZodType = z.json();
 
 const httpUrl = z
@@ -63,6 +67,7 @@ const media = z.strictObject({
     size: size.optional(),
     filename: text(1024).optional(),
     publicUrl: publicUrl.optional(),
+    sha256: sha256.optional(),
 });
 
 const message = z.strictObject({
@@ -91,13 +96,14 @@ const uploadOptions = z.strictObject({
     mimetype: mimetype.optional(),
     size: size.optional(),
     filename: text(1024).optional(),
+    sha256: sha256.optional(),
     backfill: z.boolean().optional(),
 });
 
 /** Who uploads, and what is known of the file. */
 export type UploadOptions = { readonly userId: string; readonly backfill?: boolean } & Pick<
     MediaItem,
-    "mimetype" | "size" | "filename"
+    "mimetype" | "size" | "filename" | "sha256"
 >;
 
 export function checkMessage(input: unknown): RemoteMessage {

@@ -23,6 +23,8 @@ export interface MediaItem {
     readonly filename?: string;
     /** Where everybody may fetch the file: an http(s) link that the room is shown when the file cannot come. @default none */
     readonly publicUrl?: string;
+    /** SHA-256 of the file, 64 hex digits: checked before the last piece goes out. @default not checked */
+    readonly sha256?: string;
 }
 
 /** What a chat network delivered, as `send()` takes it. */

@@ -1,28 +1,97 @@
+import { fileTypeFromBuffer } from "file-type";
 import { MediaError } from "../errors.ts";
 
 /**
- * Many networks answer with 200 and a web page or a JSON error where a file has gone. Such an answer must never
- * become somebody's picture, so what promises to be media must not look like a page.
+ * Many networks answer with 200 and a web page or a JSON error where a file has gone, or with another file altogether.
+ * Such an answer must never become somebody's picture: what promises to be media must not look like a page, and must
+ * not be recognised as something else. What cannot be recognised is let through: there are more formats than magic
+ * numbers.
  */
 
+/** How many of a file's first bytes are looked at; what file-type asks for. */
+export const HEAD_BYTES = 4100;
+
 const BINARY_MEDIA = /^(?:image|audio|video)\//i;
-const PAGE_TYPE = /^(?:text\/html|application\/xhtml\+xml|application\/json|application\/problem\+json)\b/i;
+const SVG = /^image\/svg/i;
+const PAGE_TYPE = /^(?:text\/(?:html|xml)|application\/(?:xhtml\+xml|xml|json|problem\+(?:json|xml)))(?:\s*;|\s*$)/i;
+
+/** Image types whose files are text or archives of another name. */
+const IMAGE_BY_ANOTHER_NAME = /^image\/(?:svg|openraster|(?:x-)?eps|x-xfig|vnd\.adobe\.illustrator)/i;
+/** Found by two bytes only, as any file may begin: too little to refuse what else was promised. */
+const WEAKLY_RECOGNISED = new Set([
+    "audio/mpeg",
+    "audio/aac",
+    "audio/vnd.dolby.dd-raw",
+    "image/bmp",
+    "image/jxl",
+    "application/x-msdownload",
+    "application/postscript",
+    "application/x-apple-diskimage",
+    "application/x-compress",
+    "application/x-cpio",
+    "application/x-arj",
+]);
+/** Containers whose name says neither sound nor picture. */
+const CONTAINERS = new Set([
+    "application/ogg",
+    "application/vnd.ms-asf",
+    "application/mxf",
+    "application/vnd.rn-realmedia",
+]);
 
 /** Throws SOURCE_TYPE_MISMATCH when the source's own Content-Type is a page's while media was promised. */
 export function checkAnnouncedType(promised: string | undefined, announced: string | undefined): void {
     if (promised === undefined || announced === undefined || !BINARY_MEDIA.test(promised)) return;
     if (!PAGE_TYPE.test(announced)) return;
-    throw new MediaError("SOURCE_TYPE_MISMATCH", { detail: `promised ${promised}, sent ${announced.split(";")[0]}` });
+    // SVG is XML, and some servers say no more.
+    if (SVG.test(promised) && /\/xml/i.test(announced)) return;
+    throw mismatch(promised, announced.split(";")[0] ?? "");
 }
 
-/** Whether a file's first bytes are a web page or a JSON text although `promised` is a binary media type. */
+/** Throws SOURCE_TYPE_MISMATCH when a file's first bytes (up to HEAD_BYTES) are not what was promised. */
+export async function checkFirstBytes(head: Uint8Array, promised: string | undefined): Promise<void> {
+    if (promised === undefined || !BINARY_MEDIA.test(promised)) return;
+    if (looksLikeErrorPage(head, promised)) throw mismatch(promised, "a page or an error text");
+    // An extractor that stumbles over odd bytes has recognised nothing.
+    const found = await fileTypeFromBuffer(head).catch(() => undefined);
+    if (found !== undefined && !isPlausible(promised, found.mime)) throw mismatch(promised, found.mime);
+}
+
+/** Whether a file of the type `found` may pass for `promised`: an image for an image, sound or film for either. */
+export function isPlausible(promised: string, found: string): boolean {
+    const family = familyOf(promised);
+    if (family === undefined || WEAKLY_RECOGNISED.has(found) || IMAGE_BY_ANOTHER_NAME.test(promised)) return true;
+    return familyOf(found) === family;
+}
+
+/** Containers hold sound or film alike (mp4, webm, ogg), so these two are one family. */
+function familyOf(mimetype: string): "image" | "sound or film" | undefined {
+    if (/^image\//i.test(mimetype)) return "image";
+    return /^(?:audio|video)\//i.test(mimetype) || CONTAINERS.has(mimetype.split(";")[0] ?? "")
+        ? "sound or film"
+        : undefined;
+}
+
+/** Whether a file's first bytes are a web page, XML or a JSON text although `promised` is a binary media type. */
 export function looksLikeErrorPage(firstBytes: Uint8Array, promised: string | undefined): boolean {
-    // SVG is text, and may well begin as a page does.
-    if (promised === undefined || !BINARY_MEDIA.test(promised) || /^image\/svg/i.test(promised)) return false;
-    const head = Buffer.from(firstBytes.subarray(0, 512))
-        .toString("latin1")
-        .replace(/^\u00EF\u00BB\u00BF/, "")
-        .trimStart()
-        .toLowerCase();
-    return /^<(?:!doctype html|html|head|body|\?xml)\b/.test(head) || /^[{[]\s*"/.test(head);
+    if (promised === undefined || !BINARY_MEDIA.test(promised)) return false;
+    const text = asText(firstBytes).trimStart().toLowerCase();
+    if (/^\{\s*["}]/.test(text) || /^\[\s*["{[\]]/.test(text)) return true;
+    if (!/^<[a-z!?]/.test(text)) return false;
+    if (!SVG.test(promised)) return true;
+    // SVG begins as any page does: its first element tells, where it comes soon enough to be seen.
+    const prologue = /<!--[\s\S]*?(?:-->|$)|<\?[\s\S]*?(?:\?>|$)|<!doctype[^[>]*(?:\[[\s\S]*?(?:\]\s*>|$)|>|$)/g;
+    const root = /<(?:[\w-]+:)?([\w-]+)/.exec(text.replace(prologue, ""))?.[1];
+    return root !== undefined && root !== "svg";
+}
+
+/** As far as it is text: UTF-16 loses its zeros, a byte order mark goes. */
+function asText(bytes: Uint8Array): string {
+    const text = Buffer.from(bytes.subarray(0, HEAD_BYTES)).toString("latin1");
+    if (/^(?:\u00FF\u00FE|\u00FE\u00FF)/.test(text)) return text.slice(2).replaceAll("\0", "");
+    return text.replace(/^\u00EF\u00BB\u00BF/, "");
+}
+
+function mismatch(promised: string, found: string): MediaError {
+    return new MediaError("SOURCE_TYPE_MISMATCH", { detail: `promised ${promised}, sent ${found}` });
 }

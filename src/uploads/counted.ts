@@ -1,9 +1,17 @@
+import { createHash } from "node:crypto";
 import { MediaError } from "../errors.ts";
-import { looksLikeErrorPage } from "./content-check.ts";
+import { checkFirstBytes, HEAD_BYTES } from "./content-check.ts";
 import type { ByteLimits } from "./limits.ts";
 
 /** The target gets pieces of at least this size: each one costs it a turn of the event loop, whatever its length. */
 const PIECE_BYTES = 256 * 1024;
+
+/** What the bytes are held to; the job's own fields. */
+export interface Promised {
+    readonly mimetype?: string | undefined;
+    /** SHA-256 of the whole, in lower-case hex. */
+    readonly sha256?: string | undefined;
+}
 
 export interface Watching {
     /** Hears the bytes so far, at every chunk. */
@@ -14,27 +22,27 @@ export interface Watching {
 
 /**
  * Passes a source's bytes on, counted. Throws FILE_TOO_LARGE beyond `maxBytes`, SOURCE_LENGTH_MISMATCH when the bytes
- * are not `size`, SOURCE_TYPE_MISMATCH when they are an error page in place of `mimetype`.
+ * are not `size`, SOURCE_TYPE_MISMATCH when they begin as something else than was promised, SOURCE_CHECKSUM_MISMATCH
+ * when their hash is another.
  *
  * The last piece is held back until the source has ended well: a body of the wrong length never looks complete to
  * the target, which would take it for the file. All of it in one generator, because each further one between source
- * and target costs throughput.
+ * and target costs throughput; the first bytes are looked at once, before the first piece goes out.
  */
 export async function* counted(
     body: AsyncIterable<Uint8Array>,
     { size, maxBytes }: ByteLimits,
-    mimetype: string | undefined,
+    { mimetype, sha256 }: Promised,
     { onBytes, explain }: Watching,
 ): AsyncGenerator<Uint8Array> {
+    const hash = sha256 === undefined ? undefined : createHash("sha256");
     let total = 0;
     let held: Uint8Array[] = [];
     let heldBytes = 0;
+    let checked = mimetype === undefined;
     try {
         for await (const chunk of body) {
             if (chunk.length === 0) continue;
-            if (total === 0 && looksLikeErrorPage(chunk, mimetype)) {
-                throw new MediaError("SOURCE_TYPE_MISMATCH", { detail: `promised ${mimetype}` });
-            }
             total += chunk.length;
             if (total > maxBytes) throw tooLarge(maxBytes);
             if (size !== undefined && total > size) throw wrongLength(size, "more");
@@ -45,13 +53,32 @@ export async function* counted(
             }
             held.push(chunk);
             heldBytes += chunk.length;
+            hash?.update(chunk);
+            if (!checked && heldBytes >= HEAD_BYTES) {
+                checked = true;
+                await checkFirstBytes(headOf(held), mimetype);
+            }
             onBytes?.(total);
         }
     } catch (error) {
         throw explain(error);
     }
     if (size !== undefined && total !== size) throw wrongLength(size, `${total}`);
+    if (!checked && total > 0) await checkFirstBytes(headOf(held), mimetype);
+    if (hash !== undefined && hash.digest("hex") !== sha256) throw new MediaError("SOURCE_CHECKSUM_MISMATCH");
     if (heldBytes > 0) yield Buffer.concat(held);
+}
+
+/** At most HEAD_BYTES, without copying the pieces that lie behind them. */
+function headOf(pieces: readonly Uint8Array[]): Uint8Array {
+    const [first = new Uint8Array()] = pieces;
+    return first.length >= HEAD_BYTES || pieces.length === 1
+        ? first.subarray(0, HEAD_BYTES)
+        : Buffer.concat(pieces, Math.min(HEAD_BYTES, byteLength(pieces)));
+}
+
+function byteLength(pieces: readonly Uint8Array[]): number {
+    return pieces.reduce((sum, { length }) => sum + length, 0);
 }
 
 export function tooLarge(maxBytes: number): MediaError {

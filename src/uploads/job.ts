@@ -67,6 +67,8 @@ export interface Job {
     /** Bytes, as promised by the message, or as transferred once done. */
     readonly size?: number | undefined;
     readonly filename?: string | undefined;
+    /** What the bytes of its source must hash to, as lower-case hex. */
+    readonly sha256?: string | undefined;
     /** The message it belongs to; undefined for a bare `upload()`. */
     readonly messageId?: string | undefined;
     readonly roomId?: string | undefined;

@@ -64,7 +64,7 @@ async function attempt(job: Job, parts: TransferParts, signal: AbortSignal, onBy
         checkAnnouncedType(job.mimetype, opened.mimetype);
         if (opened.size !== undefined && opened.size > maxBytes) throw tooLarge(maxBytes);
         const explain = (error: unknown) => sourceError(error, signal);
-        const body = counted(opened.stream, { size: opened.size, maxBytes }, job.mimetype, { onBytes, explain });
+        const body = counted(opened.stream, { size: opened.size, maxBytes }, job, { onBytes, explain });
         if (opened.size !== undefined) return await put(job, parts, { body, size: opened.size }, opened, signal);
         return await viaSpool(job, parts, body, opened, signal);
     } finally {
@@ -84,7 +84,7 @@ async function viaSpool(
     try {
         const copy = await parts.spool.open({ kind: "spool", name }, signal);
         const explain = (error: unknown) => asMediaError(error, "SPOOL_FAILED");
-        const body = counted(copy.stream, { size, maxBytes: size }, undefined, { explain });
+        const body = counted(copy.stream, { size, maxBytes: size }, {}, { explain });
         return await put(job, parts, { body, size }, opened, signal);
     } finally {
         await parts.spool.remove(name);

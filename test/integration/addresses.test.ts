@@ -115,7 +115,7 @@ describe("where a source's address may lead", () => {
             response.writeHead(200, { "content-length": 2 }).end("ok");
         });
         const hop = other.on("/hop", (_request, response) => response.writeHead(307, { location: back }).end());
-        const away = remote.on("/away", (_request, response) => response.writeHead(302, { location: hop }).end());
+        remote.on("/away", (_request, response) => response.writeHead(302, { location: hop }).end());
         const near = remote.on("/near", (_request, response) => response.writeHead(302, { location: "/away" }).end());
 
         expect(await fetched(true, near, SECRETS)).to.equal("read");

@@ -96,9 +96,14 @@ describe("what is not trusted", () => {
                     }
                     try {
                         const limits = { size: size ?? undefined, maxBytes: 200 };
-                        for await (const chunk of counted(body(), limits, undefined, {
-                            explain: (error) => asMediaError(error),
-                        }))
+                        for await (const chunk of counted(
+                            body(),
+                            limits,
+                            {},
+                            {
+                                explain: (error) => asMediaError(error),
+                            },
+                        ))
                             passed.push(chunk);
                         expect(Buffer.concat(passed).equals(whole)).to.equal(true);
                         expect(whole.length).to.be.at.most(200);

@@ -1,0 +1,137 @@
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { setImmediate as turn } from "node:timers/promises";
+import { expect } from "chai";
+import type { BridgeMedia, MediaError, MediaItem, MediaSource } from "../../src/index.ts";
+import { download } from "../support/download.ts";
+import { photoMessage } from "../support/messages.ts";
+import { sha256, someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
+
+const JPEG = Buffer.concat([Buffer.from("FFD8FFE000104A464946000101", "hex"), someBytes(600_000)]);
+const ZIP = Buffer.concat([Buffer.from("504B030414000000080000", "hex"), someBytes(600_000)]);
+
+describe("a file's content", () => {
+    let { world, remote, alice, roomId } = {} as Scene;
+    let media: BridgeMedia;
+    beforeEach(async () => {
+        ({ world, remote, alice, roomId } = await openScene());
+        media = world.component({
+            maxAttempts: 2,
+            connectors: {
+                pieces: {
+                    open: async (ref) => ({
+                        stream: Readable.from([JPEG.subarray(0, 1), JPEG.subarray(1)]),
+                        size: Number(ref),
+                    }),
+                },
+            },
+        });
+        await media.start();
+    });
+    afterEach(() => closeScene({ world, remote }));
+
+    /** Sends it as a photo; resolves with how its transfer ended, and whether the homeserver has anything of it. */
+    async function sent(source: MediaSource, item: Partial<MediaItem> = {}) {
+        const { uploads } = await media.send(photoMessage(roomId, alice, source, {}, item));
+        const [upload] = uploads;
+        const code = await upload?.done.then(
+            () => "done",
+            (error: MediaError) => error.code,
+        );
+        const { status, body } = await download(world.homeserver, upload?.contentUri ?? "", 0);
+        return { code, status, body };
+    }
+
+    /** The bytes in small writes, so that the first chunk that comes tells nothing. */
+    function dripped(path: string, bytes: Buffer): MediaSource {
+        const url = remote.on(path, async (_request, response) => {
+            response.writeHead(200, { "content-type": "image/jpeg", "content-length": bytes.length });
+            for (const byte of bytes.subarray(0, 16)) {
+                response.write(Buffer.of(byte));
+                await turn();
+            }
+            response.end(bytes.subarray(16));
+        });
+        return { kind: "http", url };
+    }
+
+    it("that is another kind of file than promised never becomes one, however its bytes come", async () => {
+        const page = Buffer.from(`\n\n<!DOCTYPE html><p>${"Sorry ".repeat(1000)}`);
+        for (const [path, bytes] of [
+            ["/zip", ZIP],
+            ["/page", page],
+            ["/short-page", page.subarray(0, 30)],
+        ] as const) {
+            expect(await sent(dripped(path, bytes)), path).to.include({ code: "SOURCE_TYPE_MISMATCH", status: 504 });
+        }
+        const chunked = remote.on("/chunked", (_request, response) => response.end(ZIP));
+        expect(await sent({ kind: "http", url: chunked })).to.include({ code: "SOURCE_TYPE_MISMATCH", status: 504 });
+        expect(await sent({ kind: "buffer", data: ZIP })).to.include({ code: "SOURCE_TYPE_MISMATCH", status: 504 });
+        expect(await sent(dripped("/photo", JPEG), { mimetype: "image/png" })).to.include({
+            code: "done",
+            status: 200,
+        });
+        expect(await sent(dripped("/other", ZIP), { mimetype: "application/zip" })).to.include({ code: "done" });
+    });
+
+    it("keeps the checksum given with it, from every kind of source", async () => {
+        const path = join(world.dataDir, "photo.jpg");
+        await writeFile(path, JPEG);
+        const sources: MediaSource[] = [
+            { kind: "http", url: remote.file(JPEG) },
+            { kind: "http", url: remote.on("/chunked", (_request, response) => response.end(JPEG)) },
+            { kind: "file", path },
+            { kind: "connector", connector: "pieces", ref: JPEG.length },
+            { kind: "buffer", data: JPEG },
+            { kind: "stream", stream: Readable.from([JPEG]) },
+        ];
+        for (const source of sources) {
+            const { code, body } = await sent(source, { sha256: sha256(JPEG).toUpperCase() });
+            expect(code).to.equal("done");
+            expect(body.equals(JPEG)).to.equal(true);
+        }
+        for (const source of sources.slice(0, 4)) {
+            const wrong = await sent(source, { sha256: sha256(ZIP) });
+            expect(wrong).to.include({ code: "SOURCE_CHECKSUM_MISMATCH", status: 504 });
+        }
+        const { done } = await media.upload(
+            { kind: "file", path },
+            { userId: alice, mimetype: "image/jpeg", sha256: sha256(ZIP) },
+        );
+        expect(await done.catch((error: MediaError) => error.code)).to.equal("SOURCE_CHECKSUM_MISMATCH");
+        await until(async () => (await readdir(join(world.dataDir, "spool"))).length === 0);
+    });
+
+    it("that is handed over with another checksum is refused before anything is journaled", async () => {
+        for (const source of [
+            { kind: "buffer", data: JPEG },
+            { kind: "stream", stream: Readable.from([JPEG]) },
+        ] as const) {
+            const message = photoMessage(roomId, alice, source, {}, { sha256: sha256(ZIP) });
+            const error = await media.send(message).catch((reason: MediaError) => reason);
+            expect(error).to.include({ code: "SOURCE_CHECKSUM_MISMATCH" });
+        }
+        expect(await readdir(join(world.dataDir, "spool"))).to.deep.equal([]);
+        for await (const job of media.jobs()) expect.fail(`there is a job: ${job.id}`);
+    });
+
+    it("that was cut is fetched again until its checksum is right", async () => {
+        let answers = 0;
+        const url = remote.on("/cut", (_request, response) =>
+            response.end(answers++ === 0 ? JPEG.subarray(0, 1000) : JPEG),
+        );
+        expect(await sent({ kind: "http", url }, { sha256: sha256(JPEG) })).to.include({ code: "done", status: 200 });
+        expect(answers).to.equal(2);
+    });
+
+    it("INVALID_ARGUMENT for what is no checksum", async () => {
+        for (const wrong of ["", "abc", "z".repeat(64), "a".repeat(65)]) {
+            const message = photoMessage(roomId, alice, { kind: "buffer", data: JPEG }, {}, { sha256: wrong });
+            const error = await media.send(message).catch((reason: MediaError) => reason);
+            expect(error).to.include({ code: "INVALID_ARGUMENT", field: "media[0].sha256" });
+        }
+    });
+});
