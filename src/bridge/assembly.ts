@@ -95,7 +95,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         logger,
         concurrency: options.concurrency,
         maxAttempts: options.maxAttempts,
-        transfer: (job, signal, onBytes) => engine.transfer(job, signal, onBytes),
+        transfer: (job, signal, watch) => engine.transfer(job, signal, watch),
         complete: (job, signal) => engine.complete(job, signal),
         renew: (job, lost, signal) => replacement.renew(job, lost, signal),
         alongside,

@@ -10,7 +10,7 @@ import type { Connector } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
 import { Completion } from "./targets/complete.ts";
 import { HomeserverTarget } from "./targets/homeserver.ts";
-import { transfer, type Transferred } from "./transfer.ts";
+import { transfer, type TransferWatch, type Transferred } from "./transfer.ts";
 import { UploadLimits } from "./upload-limits.ts";
 
 export interface EngineParts {
@@ -25,7 +25,7 @@ export interface EngineParts {
 }
 
 export interface Engine {
-    transfer(job: Job, signal: AbortSignal, onBytes: (total: number) => void): Promise<Transferred>;
+    transfer(job: Job, signal: AbortSignal, watch: TransferWatch): Promise<Transferred>;
     /** After a transfer that ended with `isStored`: tells the homeserver, and returns the MXC URI. */
     complete(job: Job, signal: AbortSignal): Promise<string>;
     /** Ends idle connections to sources. */
@@ -36,13 +36,13 @@ export interface Engine {
 export function createEngine(parts: EngineParts): Engine {
     const { users, spool, logger, timeLimits: limits } = parts;
     const http = new HttpSource(addressPolicy(parts.allowPrivateAddresses), limits);
-    const sources = { http, file: new FileSource(), connector: new ConnectorSource(parts.connectors), spool };
+    const sources = { http, file: new FileSource(), connector: new ConnectorSource(parts.connectors, limits), spool };
     const target = new HomeserverTarget(users, limits);
     const completion = new Completion(users);
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
     return {
-        transfer: (job, signal, onBytes) =>
-            transfer(job, { sources, target, spool, uploadLimits, limits, logger }, signal, onBytes),
+        transfer: (job, signal, watch) =>
+            transfer(job, { sources, target, spool, uploadLimits, limits, logger }, signal, watch),
         complete: (job, signal) => completion.complete(job, signal),
         close: () => http.close(),
     };

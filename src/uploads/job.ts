@@ -110,6 +110,7 @@ export type JobEvent =
       }
     | { readonly type: "release"; readonly dueAt: number }
     | { readonly type: "begin" }
+    | { readonly type: "refresh"; readonly source: SourceDescription }
     | { readonly type: "stored"; readonly size: number }
     | { readonly type: "reuse"; readonly contentUri: string; readonly size: number | undefined; readonly at: number }
     | { readonly type: "finish"; readonly size: number; readonly contentUri: string; readonly at: number }
@@ -135,6 +136,7 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     reserve: ["unreserved", "reserved", "transferring"],
     release: ["reserved", "ready"],
     begin: ["ready", "transferring", "completing", "unreserved"],
+    refresh: ["transferring"],
     stored: ["transferring"],
     reuse: ["unreserved", "reserved", "ready"],
     finish: ["transferring", "completing"],
@@ -167,6 +169,8 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 state: job.state === "completing" ? "completing" : "transferring",
                 notBefore: undefined,
             };
+        case "refresh":
+            return { ...job, source: event.source };
         case "stored":
             return { ...job, state: "completing", size: event.size, attempts: 0 };
         case "reuse":

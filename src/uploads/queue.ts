@@ -19,7 +19,7 @@ import { KeyedLocks } from "./keyed-locks.ts";
 import { dueTime } from "./priority.ts";
 import { presignedFallback } from "./targets/presigned-fallback.ts";
 import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
-import type { Transferred } from "./transfer.ts";
+import type { Transferred, TransferWatch } from "./transfer.ts";
 
 /**
  * The bounded queue of upload jobs.
@@ -38,7 +38,7 @@ export interface UploadQueueParts {
     readonly concurrency: number;
     readonly maxAttempts: number;
     /** One try. Rejects with a MediaError. */
-    readonly transfer: (job: Job, signal: AbortSignal, onBytes: (total: number) => void) => Promise<Transferred>;
+    readonly transfer: (job: Job, signal: AbortSignal, watch: TransferWatch) => Promise<Transferred>;
     /** Ends a transfer that left its bytes in a storage; returns the MXC URI. Rejects with a MediaError. */
     readonly complete: (job: Job, signal: AbortSignal) => Promise<string>;
     /**
@@ -238,8 +238,12 @@ export class UploadQueue {
             const replaced = await this.#parts.renew(current, false, signal);
             if (replaced !== undefined) return replaced;
             if (current.state !== "completing") {
-                const progress = this.#progressOf(current);
-                const { size, contentUri, isStored } = await this.#parts.transfer(current, signal, progress);
+                const { size, contentUri, isStored } = await this.#parts.transfer(current, signal, {
+                    onBytes: this.#progressOf(current),
+                    onRefreshed: async (source) => {
+                        current = (await this.#advance(current, { type: "refresh", source })) ?? current;
+                    },
+                });
                 if (isStored !== true) return await this.#finish(current, size, contentUri);
                 // Journaled before the homeserver hears of it: from here on the bytes need not go out again.
                 const stored = await this.#settle(current, { type: "stored", size });

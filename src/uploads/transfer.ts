@@ -5,6 +5,7 @@ import { checkAnnouncedType } from "./content-check.ts";
 import { counted, tooLarge } from "./counted.ts";
 import type { Job } from "./job.ts";
 import type { StepLimits } from "./limits.ts";
+import { RefreshedButFailed } from "./sources/connector.ts";
 import { sourceError } from "./sources/http.ts";
 import type { OpenedSource, Source, SourceDescription } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
@@ -39,16 +40,23 @@ export interface Transferred {
 /** The end of a spool file's name that marks a copy for one try. */
 export const COPY_SUFFIX = ".copy";
 
-/** Rejects with a MediaError. `onBytes` hears the bytes read from the source so far. */
+export interface TransferWatch {
+    /** Hears the bytes read from the source so far. */
+    readonly onBytes: (total: number) => void;
+    /** Journals where the file is found from now on; awaited, so that a crash does not forget it. */
+    readonly onRefreshed: (source: SourceDescription) => Promise<void>;
+}
+
+/** Rejects with a MediaError. */
 export async function transfer(
     job: Job,
     parts: TransferParts,
     signal: AbortSignal,
-    onBytes: (total: number) => void,
+    watch: TransferWatch,
 ): Promise<Transferred> {
     const abort = new LinkedAbort([signal], { ms: parts.limits.totalMs, reason: new MediaError("TRANSFER_TIMEOUT") });
     try {
-        return await attempt(job, parts, abort.signal, onBytes);
+        return await attempt(job, parts, abort.signal, watch);
     } catch (error) {
         throw sourceError(error, abort.signal);
     } finally {
@@ -56,15 +64,19 @@ export async function transfer(
     }
 }
 
-async function attempt(job: Job, parts: TransferParts, signal: AbortSignal, onBytes: (total: number) => void) {
+async function attempt(job: Job, parts: TransferParts, signal: AbortSignal, watch: TransferWatch) {
     const maxBytes = await parts.uploadLimits.of(job.uploader, signal);
     if (job.size !== undefined && job.size > maxBytes) throw tooLarge(maxBytes);
-    const opened = await openSource(job.source, parts, signal);
+    const opened = await openSource(job.source, parts, signal).catch(async (error: unknown) => {
+        if (error instanceof RefreshedButFailed) await watch.onRefreshed(error.refreshed);
+        throw error;
+    });
     try {
+        if (opened.refreshed !== undefined) await watch.onRefreshed(opened.refreshed);
         checkAnnouncedType(job.mimetype, opened.mimetype);
         if (opened.size !== undefined && opened.size > maxBytes) throw tooLarge(maxBytes);
         const explain = (error: unknown) => sourceError(error, signal);
-        const body = counted(opened.stream, { size: opened.size, maxBytes }, job, { onBytes, explain });
+        const body = counted(opened.stream, { size: opened.size, maxBytes }, job, { onBytes: watch.onBytes, explain });
         if (opened.size !== undefined) return await put(job, parts, { body, size: opened.size }, opened, signal);
         return await viaSpool(job, parts, body, opened, signal);
     } finally {

@@ -65,7 +65,7 @@ describe("the sources' contract", () => {
     suite("HttpSource, of a server that cannot", () => overHttp({}));
 
     suite("ConnectorSource", () => {
-        const source = new ConnectorSource({ files });
+        const source = new ConnectorSource({ files }, LIMITS);
         return sourceContract({
             bytes,
             open: (signal) => source.open({ kind: "connector", connector: "files", ref: path }, signal),

@@ -36,6 +36,7 @@ const event: fc.Arbitrary<JobEvent> = fc.oneof(
     fc.constant({ type: "begin" as const }),
     fc.record({ type: fc.constant("finish" as const), size: fc.nat(), contentUri: fc.constant("mxc://a/b"), at: time }),
     fc.record({ type: fc.constant("postpone" as const), error, at: time, notBefore: time, ownFault: fc.boolean() }),
+    fc.constant({ type: "refresh" as const, source: { kind: "connector" as const, connector: "c", ref: "fresh" } }),
     fc.constant({ type: "promote" as const }),
     fc.record({ type: fc.constant("replace" as const), by: fc.constant("other"), at: time }),
     fc.constant({ type: "park" as const }),

@@ -1,11 +1,11 @@
 import type { IncomingMessage } from "node:http";
 import { got, type Request } from "got";
 import { MediaError, systemCode } from "../../errors.ts";
-import { toldWaitMs } from "../../matrix/answer.ts";
 import type { StepLimits } from "../limits.ts";
 import { type AddressPolicy, guardedAgents } from "./address-guard.ts";
 import { ResumingBody } from "./resuming-body.ts";
 import type { OpenedSource, Source, SourceDescription } from "./source.ts";
+import { statusError } from "./status-error.ts";
 
 type HttpDescription = Extract<SourceDescription, { kind: "http" }>;
 
@@ -30,7 +30,7 @@ export class HttpSource implements Source<HttpDescription> {
         const { response } = first;
         if (response.statusCode !== 200) {
             first.stream.destroy();
-            throw statusError(response);
+            throw refusal(response);
         }
         const size = contentLength(response);
         const ifRange = validator(response);
@@ -65,7 +65,7 @@ export class HttpSource implements Source<HttpDescription> {
         // 200 answers an If-Range whose validator no longer holds: these are other bytes.
         throw response.statusCode === 200 || response.statusCode === 206
             ? new MediaError("SOURCE_CHANGED", { detail: "it does not resume where it broke off" })
-            : statusError(response);
+            : refusal(response);
     }
 
     async #request(description: HttpDescription, extra: Record<string, string>, signal: AbortSignal): Promise<Opened> {
@@ -142,19 +142,8 @@ function validator({ headers }: IncomingMessage): string | undefined {
     return headers["last-modified"];
 }
 
-function statusError({ statusCode = 0, headers }: IncomingMessage): MediaError {
-    const retryAfterMs = toldWaitMs(undefined, headers["retry-after"]);
-    const details = {
-        status: statusCode,
-        detail: `HTTP ${statusCode}`,
-        ...(retryAfterMs !== undefined && { retryAfterMs }),
-    };
-    if (statusCode === 404 || statusCode === 410) return new MediaError("SOURCE_NOT_FOUND", details);
-    if (statusCode === 401 || statusCode === 403) return new MediaError("SOURCE_FORBIDDEN", details);
-    if (statusCode === 408) return new MediaError("SOURCE_TIMEOUT", details);
-    if (statusCode === 429) return new MediaError("SOURCE_RATE_LIMITED", details);
-    if (statusCode >= 500) return new MediaError("SOURCE_UNAVAILABLE", details);
-    return new MediaError("SOURCE_REFUSED", details);
+function refusal({ statusCode = 0, headers }: IncomingMessage): MediaError {
+    return statusError(statusCode, headers["retry-after"]);
 }
 
 /** What an error of the HTTP client, or of the socket below it, stands for. */

@@ -38,7 +38,14 @@ export interface OpenedSource {
     readonly size?: number | undefined;
     /** As the source claims; not to be trusted. */
     readonly mimetype?: string | undefined;
+    /** As the source claims; not to be trusted. */
+    readonly filename?: string | undefined;
+    /** Where the file is found from now on, when the description given was stale. */
+    readonly refreshed?: SourceDescription | undefined;
 }
+
+/** What a connector gives: an open file under the reference it was asked for. */
+export type ConnectorFile = Omit<OpenedSource, "refreshed">;
 
 /** One kind of source. `sourceContract` in `matrix-bridge-media/testing` checks an implementation. */
 export interface Source<Description> {
@@ -52,11 +59,15 @@ export interface Source<Description> {
  */
 export interface Connector {
     /**
-     * Opens the file that `ref` stands for.
+     * Opens the file that `ref` stands for. Rejects with whatever the network's library throws: its HTTP status is
+     * understood (`error.status`, `error.statusCode`, `error.response`), or with a `MediaError` of a fitting code.
      * @param options.offset Bytes to skip; 0 unless a broken connection is resumed.
      */
-    open(ref: unknown, options: { offset: number; signal: AbortSignal }): Promise<OpenedSource>;
-    /** Asks the network for a fresh reference when the old one no longer opens. */
+    open(ref: unknown, options: { offset: number; signal: AbortSignal }): Promise<ConnectorFile>;
+    /**
+     * Asks the network for a fresh reference when the old one no longer opens (401, 403, 404, 410). Asked at most once
+     * a try; what it gives (any JSON value) is journaled, and the next try starts with it.
+     */
     refresh?(ref: unknown): Promise<unknown>;
 }
 

@@ -1,0 +1,198 @@
+import { Readable } from "node:stream";
+import { expect } from "chai";
+import { type Connector, type ConnectorFile, MediaError } from "../../src/index.ts";
+import { download } from "../support/download.ts";
+import { photoMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
+
+const BYTES = someBytes(300_000);
+const whole = (): ConnectorFile => ({ stream: Readable.from([BYTES]), size: BYTES.length });
+const TIME_LIMITS = { headersMs: 200, idleMs: 200 };
+
+describe("a connector", () => {
+    let { world, remote, alice, roomId } = {} as Scene;
+    beforeEach(async () => {
+        ({ world, remote, alice, roomId } = await openScene());
+    });
+    afterEach(() => closeScene({ world, remote }));
+
+    async function started(connector: Connector, options: Parameters<typeof world.component>[0] = {}) {
+        const media = world.component({
+            maxAttempts: 2,
+            timeLimits: TIME_LIMITS,
+            connectors: { net: connector },
+            ...options,
+        });
+        await media.start();
+        return media;
+    }
+
+    /** How the transfer of one file through it ends. */
+    async function transferred(connector: Connector, options: Parameters<typeof world.component>[0] = {}) {
+        const media = await started(connector, options);
+        const source = { kind: "connector", connector: "net", ref: "stale" } as const;
+        const { uploads } = await media.send(photoMessage(roomId, alice, source));
+        const end = await uploads[0]?.done.then(
+            () => "done",
+            (error: MediaError) => error.code,
+        );
+        await media.close();
+        return { end, uploads };
+    }
+
+    /** Opens only the reference "fresh", and says what was asked of it. */
+    function expiring(refusal: () => unknown) {
+        const asked: string[] = [];
+        const connector: Connector = {
+            async open(ref) {
+                asked.push(`open ${String(ref)}`);
+                if (ref !== "fresh") throw refusal();
+                return whole();
+            },
+            async refresh(ref) {
+                asked.push(`refresh ${String(ref)}`);
+                return "fresh";
+            },
+        };
+        return { connector, asked };
+    }
+
+    it("is asked for a fresh reference at 401, 403, 404 and 410, in whatever shape its library says so", async () => {
+        const refusals: (() => unknown)[] = [
+            () => Object.assign(new Error("Unauthorized"), { status: 401 }),
+            () => Object.assign(new Error("Forbidden"), { statusCode: 403 }),
+            () => Object.assign(new Error("Not found"), { response: { status: 404 } }),
+            () => Object.assign(new Error("Gone"), { response: { statusCode: 410 } }),
+            () => new MediaError("SOURCE_NOT_FOUND"),
+            () => new MediaError("SOURCE_FORBIDDEN"),
+        ];
+        for (const refusal of refusals) {
+            const { connector, asked } = expiring(refusal);
+            const { end, uploads } = await transferred(connector, { maxAttempts: 1 });
+            expect(end).to.equal("done");
+            expect(asked).to.deep.equal(["open stale", "refresh stale", "open fresh"]);
+            expect((await download(world.homeserver, uploads[0]?.contentUri ?? "")).body.equals(BYTES)).to.equal(true);
+        }
+    });
+
+    it("is not asked for one when the network merely fails, and may throw plain errors", async () => {
+        const thrown = [
+            new Error("socket hang up"),
+            "a string",
+            undefined,
+            Object.assign(new Error("Bad gateway"), { response: { status: 502 } }),
+        ];
+        for (const error of thrown) {
+            let failures = 0;
+            const connector: Connector = {
+                async open() {
+                    if (failures++ === 0) throw error;
+                    return whole();
+                },
+                refresh: async () => expect.fail("refresh was called"),
+            };
+            expect((await transferred(connector)).end).to.equal("done");
+            expect(failures).to.equal(2);
+        }
+    });
+
+    it("is asked once a try: a fresh reference that is refused too ends it", async () => {
+        let refreshed = 0;
+        const connector: Connector = {
+            async open() {
+                throw Object.assign(new Error("Gone"), { status: 410 });
+            },
+            refresh: async () => ++refreshed,
+        };
+        expect((await transferred(connector, { maxAttempts: 5 })).end).to.equal("SOURCE_NOT_FOUND");
+        expect(refreshed).to.equal(1);
+    });
+
+    it("is given the fresh reference again at the next try, also after a restart", async () => {
+        for (const failing of ["stream", "open"] as const) {
+            const asked: unknown[] = [];
+            let broken = true;
+            const connector: Connector = {
+                async open(ref) {
+                    asked.push(ref);
+                    if (ref === "stale") throw Object.assign(new Error("Expired"), { status: 403 });
+                    if (broken && failing === "open") throw new Error("no connection");
+                    if (!broken) return whole();
+                    const stream = Readable.from([BYTES.subarray(0, 1000)]);
+                    return {
+                        stream: stream.map(
+                            (chunk: Buffer) => ((broken = false), stream.destroy(new Error("cut")), chunk),
+                        ),
+                        size: 9999,
+                    };
+                },
+                async refresh(ref) {
+                    asked.push(`refresh ${String(ref)}`);
+                    return { token: "fresh" };
+                },
+            };
+            const media = await started(connector, { maxAttempts: 100 });
+            const source = { kind: "connector", connector: "net", ref: "stale" } as const;
+            const { uploads } = await media.send(photoMessage(roomId, alice, source));
+            await until(() => asked.length >= 3);
+            const refreshes = (): unknown[] => asked.filter((what) => String(what).startsWith("refresh"));
+            await media.close();
+            expect(asked.slice(0, 3)).to.deep.equal(["stale", "refresh stale", { token: "fresh" }]);
+            broken = false;
+            const next = await started(connector);
+            const state = async (): Promise<boolean> => {
+                for await (const job of next.jobs({ state: "done" })) if (job.id === uploads[0]?.jobId) return true;
+                return false;
+            };
+            await until(state);
+            expect(refreshes()).to.have.length(1);
+            expect(asked.at(-1)).to.deep.equal({ token: "fresh" });
+            await next.close();
+        }
+    });
+
+    it("that never answers, or falls silent, ends in time and is told to stop", async () => {
+        let aborted = 0;
+        const silent: Connector = { open: () => new Promise(() => {}) };
+        expect((await transferred(silent)).end).to.equal("SOURCE_TIMEOUT");
+        const stalling: Connector = {
+            async open() {
+                const stream = new Readable({ read() {} });
+                stream.push(BYTES.subarray(0, 1000));
+                stream.once("close", () => aborted++);
+                return { stream, size: BYTES.length };
+            },
+        };
+        expect((await transferred(stalling)).end).to.equal("SOURCE_TIMEOUT");
+        expect(aborted).to.equal(2);
+        const refreshing = expiring(() => new MediaError("SOURCE_FORBIDDEN")).connector;
+        expect((await transferred({ ...refreshing, refresh: () => new Promise(() => {}) })).end).to.equal(
+            "SOURCE_TIMEOUT",
+        );
+    });
+
+    it("that gives something else than it should fails its file and nothing more", async () => {
+        const answers: unknown[] = [
+            undefined,
+            {},
+            { stream: "bytes" },
+            { stream: Readable.from(["text", 7], { objectMode: true }), size: 5 },
+        ];
+        for (const answer of answers)
+            expect((await transferred({ open: async () => answer as ConnectorFile })).end).to.equal(
+                "SOURCE_UNAVAILABLE",
+            );
+        for (const size of [-1, 1.5, Number.NaN, "300000"])
+            expect((await transferred({ open: async () => ({ ...whole(), size: size as number }) })).end).to.equal(
+                "done",
+            );
+        const web = (): ConnectorFile => ({ stream: new Blob([BYTES]).stream() as unknown as ConnectorFile["stream"] });
+        expect((await transferred({ open: async () => web() })).end).to.equal("done");
+        for (const ref of [undefined, () => {}, "x".repeat(70_000)]) {
+            const { connector } = expiring(() => new MediaError("SOURCE_FORBIDDEN"));
+            expect((await transferred({ ...connector, refresh: async () => ref })).end).to.equal("SOURCE_UNAVAILABLE");
+        }
+    });
+});
