@@ -23,4 +23,5 @@ export type { Logger } from "./logger.ts";
 export type { BridgeLike, ClientLike, IntentLike } from "./matrix/client.ts";
 export type { JobState, StoredError } from "./uploads/job.ts";
 export type { StepLimits } from "./uploads/limits.ts";
+export type { SourceLimit, SourceLimits } from "./uploads/source-gate.ts";
 export type { Connector, ConnectorFile, OpenedSource } from "./uploads/sources/source.ts";

@@ -7,6 +7,7 @@ import { createEngine, type Engine } from "../uploads/engine.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
 import { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { UploadQueue } from "../uploads/queue.ts";
+import { SourceGate } from "../uploads/source-gate.ts";
 import { Spool } from "../uploads/sources/spool.ts";
 import { Admission } from "./admission.ts";
 import { Backlog } from "./backlog.ts";
@@ -95,6 +96,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         logger,
         concurrency: options.concurrency,
         maxAttempts: options.maxAttempts,
+        gate: new SourceGate(options.sourceLimits),
         transfer: (job, signal, watch) => engine.transfer(job, signal, watch),
         complete: (job, signal) => engine.complete(job, signal),
         renew: (job, lost, signal) => replacement.renew(job, lost, signal),

@@ -85,13 +85,13 @@ export class BridgeMedia {
             await this.#parts.spool.start((name) => this.#isSpoolNeeded(name));
             await this.#parts.reservations.start();
             await this.#parts.backlog.takeStock(this.#parts.store);
+            await this.#parts.queue.start();
         } catch (error) {
             await this.#parts.store.close();
             this.#state = "closed";
             throw asMediaError(error, "STORE_UNUSABLE");
         }
         this.#state = "started";
-        this.#parts.queue.start();
         await this.#parts.outbox.start();
         this.#parts.revisions.poke();
         this.#parts.expiryWatch.start();

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { silentLogger } from "../logger.ts";
 import { addressPolicy } from "../uploads/sources/address-guard.ts";
@@ -49,6 +50,18 @@ export const dataOptions = z.strictObject({
         .union([z.boolean(), z.array(z.string())])
         .default(false)
         .describe("Whether sources may lead into private networks: true for all, or a list of networks."),
+    sourceLimits: z
+        .record(
+            z.string(),
+            z.strictObject({
+                concurrency: z.int().min(1).max(256).optional().describe("Transfers at once."),
+                perSecond: z.number().min(0.001).max(1000).optional().describe("Transfers begun in a second."),
+            }),
+        )
+        .default({})
+        .describe(
+            "Limits for single sources, by a connector's name or an origin (https://files.example.org); `default` stands for each source that is not named.",
+        ),
     uploadAs: z.enum(["sender", "bot"]).default("sender").describe("Whose quota and upload limit count."),
     onFailure: z
         .enum(["notice", "redact", "keep"])
@@ -105,5 +118,14 @@ export type CheckedOptions = z.output<typeof allOptions>;
 export function checkOptions(options: BridgeMediaOptions): CheckedOptions {
     const checked = check<CheckedOptions>(allOptions, options, "INVALID_OPTION", "options");
     addressPolicy(checked.allowPrivateAddresses);
+    for (const name of Object.keys(checked.sourceLimits)) {
+        if (name === "default" || Object.hasOwn(checked.connectors, name) || isOrigin(name)) continue;
+        const detail = "must be `default`, the name of a connector, or an origin such as https://files.example.org";
+        throw new MediaError("INVALID_OPTION", { field: `sourceLimits.${name}`, detail });
+    }
     return checked;
+}
+
+function isOrigin(text: string): boolean {
+    return /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text;
 }

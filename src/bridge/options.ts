@@ -2,6 +2,7 @@ import type { Logger } from "../logger.ts";
 import type { StepLimits } from "../uploads/limits.ts";
 import type { OnFailure } from "./failure-questions.ts";
 import type { FailureTexts } from "./failure-texts.ts";
+import type { SourceLimits } from "../uploads/source-gate.ts";
 import type { Connector } from "../uploads/sources/source.ts";
 
 /** What can be set. Everything that YAML can express is in `config.schema.yaml` too. */
@@ -22,6 +23,11 @@ export interface BridgeMediaOptions {
     readonly allowPrivateAddresses?: boolean | readonly string[];
     /** How the networks' own ways of fetching are found, by name. @default {} */
     readonly connectors?: Readonly<Record<string, Connector>>;
+    /**
+     * Limits for single sources, by a connector's name or an origin (`https://files.example.org`); `default` stands for
+     * each source that is not named. @default {}: `concurrency` alone
+     */
+    readonly sourceLimits?: SourceLimits;
     /** Whose quota and upload limit count. @default "sender" */
     readonly uploadAs?: "sender" | "bot";
     /**

@@ -16,6 +16,7 @@ import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
  *      │                    │               └───────── retry ── failed   │ ▲  (postpone: stays, notBefore is set;
  *      │                    │                                    ▲       └─┘   without presigned: ready)
  *      │                    │                                    └── fail ┘
+ *      │                    │      hold (heldFor is set) leaves ready as it is, in another list
  *      ├─ reuse ──► done ◄──┴── reuse (also from ready: the same file is there already)
  *      └─ cancel ──► cancelled ◄── cancel (from every state that is not final)
  *
@@ -85,6 +86,8 @@ export interface Job {
     readonly attempts: number;
     /** A try before this time would be too early. */
     readonly notBefore?: number | undefined;
+    /** The source (see source-gate.ts) that was closed when its turn came: it waits in that source's list. */
+    readonly heldFor?: string | undefined;
     readonly error?: StoredError | undefined;
     /** When it last failed. */
     readonly failedAt?: number | undefined;
@@ -123,6 +126,7 @@ export type JobEvent =
           /** What is left of the presigned target after this failure. @default as before */
           readonly presigned?: PresignedUpload | undefined;
       }
+    | { readonly type: "hold"; readonly source: string }
     | { readonly type: "promote" }
     | { readonly type: "park" }
     | { readonly type: "fail"; readonly error: MediaError; readonly at: number }
@@ -141,6 +145,8 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     reuse: ["unreserved", "reserved", "ready"],
     finish: ["transferring", "completing"],
     postpone: ["transferring", "completing"],
+    // From *transferring*: a crash left it so in the schedule.
+    hold: ["ready", "transferring"],
     promote: ["ready", "completing"],
     park: ["transferring", "completing"],
     fail: ["transferring", "completing"],
@@ -162,7 +168,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
             return { ...job, state: "reserved", contentUri, expiresAt, presigned };
         }
         case "release":
-            return { ...job, state: "ready", dueAt: event.dueAt };
+            return { ...job, state: "ready", dueAt: event.dueAt, heldFor: undefined };
         case "begin":
             return {
                 ...job,
@@ -172,7 +178,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "refresh":
             return { ...job, source: event.source };
         case "stored":
-            return { ...job, state: "completing", size: event.size, attempts: 0 };
+            return { ...job, state: "completing", size: event.size, attempts: 0, heldFor: undefined };
         case "reuse":
         case "finish":
             return {
@@ -193,10 +199,13 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 attempts: startsOver ? 0 : job.attempts + (event.ownFault ? 1 : 0),
                 failedAt: event.at,
                 notBefore: event.notBefore,
+                heldFor: undefined,
                 error: stored(event.error),
                 ...("presigned" in event && { presigned: event.presigned }),
             };
         }
+        case "hold":
+            return { ...job, state: "ready", heldFor: event.source };
         case "promote":
             return { ...job, notBefore: undefined };
         case "park":
@@ -219,6 +228,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 addressesLost: 0,
                 revived: true,
                 finishedAt: undefined,
+                heldFor: undefined,
             };
         case "replace":
             return {
@@ -255,6 +265,8 @@ export const SCHEDULE = "schedule";
 export const WAITING = "waiting";
 /** Ready jobs whose event points to an address that ends: `<time to replace it> <job id>`. */
 export const EXPIRING = "expiring";
+/** Ready jobs whose source is closed: `<source> <dueAt> <job id>`. */
+export const HELD = "held";
 
 /** The writes that take the journal from one state of a job to the next, its place in the queue included. */
 export function jobWrites(before: Job | undefined, after: Job): Write[] {
@@ -275,6 +287,8 @@ const SCHEDULED: ReadonlySet<JobState> = new Set(["ready", "transferring", "comp
 function place(job: Job): { collection: string; key: string } | undefined {
     // A job that is being transferred keeps its place, so that a restart finds it where it was.
     if (!SCHEDULED.has(job.state) || job.dueAt === undefined) return undefined;
+    if (job.notBefore === undefined && job.heldFor !== undefined)
+        return { collection: HELD, key: `${job.heldFor} ${orderedKey(job.dueAt, job.id)}` };
     return job.notBefore === undefined
         ? { collection: SCHEDULE, key: orderedKey(job.dueAt, job.id) }
         : { collection: WAITING, key: orderedKey(job.notBefore, job.id) };
@@ -294,6 +308,11 @@ export function orderedKey(time: number, id: string): string {
 
 export function fromOrderedKey(key: string): { time: number; id: string } {
     return { time: Number(key.slice(0, 15)), id: key.slice(16) };
+}
+
+export function fromHeldKey(key: string): { source: string; time: number; id: string } {
+    const blank = key.indexOf(" ");
+    return { source: key.slice(0, blank), ...fromOrderedKey(key.slice(blank + 1)) };
 }
 
 /** A job as the journal gave it back. Records prove themselves by checksum, so the shape is taken as written. */

@@ -15,10 +15,12 @@ import {
     transition,
     WAITING,
 } from "./job.ts";
+import { HeldJobs } from "./held-jobs.ts";
 import { KeyedLocks } from "./keyed-locks.ts";
 import { dueTime } from "./priority.ts";
 import { presignedFallback } from "./targets/presigned-fallback.ts";
 import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
+import type { SourceGate } from "./source-gate.ts";
 import type { Transferred, TransferWatch } from "./transfer.ts";
 
 /**
@@ -29,7 +31,8 @@ import type { Transferred, TransferWatch } from "./transfer.ts";
  * second list, sorted by the time until which it waits, and is moved over when that has come.
  *
  * Every step is committed before the next is taken, and a job under way keeps its place in the schedule: whenever the
- * process dies, the next one finds the work where it was. While the homeserver itself is failing, no new job begins:
+ * process dies, the next one finds the work where it was. A job whose source must not be asked now (source-gate.ts) is
+ * moved to that source's own list (held-jobs.ts), and the next one gets its place. While the homeserver itself is failing, no new job begins:
  * one after the other would fail for a reason that is none of its own.
  */
 export interface UploadQueueParts {
@@ -37,6 +40,7 @@ export interface UploadQueueParts {
     readonly logger: Logger;
     readonly concurrency: number;
     readonly maxAttempts: number;
+    readonly gate: SourceGate;
     /** One try. Rejects with a MediaError. */
     readonly transfer: (job: Job, signal: AbortSignal, watch: TransferWatch) => Promise<Transferred>;
     /** Ends a transfer that left its bytes in a storage; returns the MXC URI. Rejects with a MediaError. */
@@ -61,6 +65,8 @@ interface Run {
 const PROGRESS_MS = 250;
 /** A journal that cannot be written is tried again so often. */
 const STORE_RETRY_MS = 1000;
+/** Jobs that are moved out of the schedule in one step when their source is closed. */
+const HOLD_BATCH = 256;
 
 export class UploadQueue {
     readonly #parts: UploadQueueParts;
@@ -76,9 +82,12 @@ export class UploadQueue {
     #troubles = 0;
     #lastSuccessAt: number | undefined;
     #open = false;
+    readonly #held: HeldJobs;
+    #scanAhead = 0;
 
     constructor(parts: UploadQueueParts) {
         this.#parts = parts;
+        this.#held = new HeldJobs(parts.store, parts.gate, this.locks);
         this.#places = new PQueue({ concurrency: parts.concurrency });
     }
 
@@ -87,7 +96,8 @@ export class UploadQueue {
         return this.#running.size;
     }
 
-    start(): void {
+    async start(): Promise<void> {
+        await this.#held.start();
         this.#open = true;
         this.poke();
     }
@@ -176,11 +186,13 @@ export class UploadQueue {
     /** Starts jobs while there are places; returns when to look again at the latest. */
     async #takePlaces(): Promise<number> {
         if (this.#pausedUntil > Date.now()) return this.#pausedUntil;
-        const limit = this.#parts.concurrency + this.#running.size;
-        if (this.#running.size >= this.#parts.concurrency) return Number.POSITIVE_INFINITY;
+        const limit = this.#parts.concurrency + this.#running.size + this.#scanAhead;
+        if (this.#isFull()) return Number.POSITIVE_INFINITY;
+        const blocked: string[] = [];
         for await (const key of this.#parts.store.keys({ collection: SCHEDULE, limit })) {
-            if (this.#running.size >= this.#parts.concurrency) break;
-            const { id } = fromOrderedKey(key);
+            const { time, id } = fromOrderedKey(key);
+            await this.#takeHeld(time);
+            if (this.#isFull() || blocked.length >= HOLD_BATCH) break;
             if (this.#running.has(id)) continue;
             const job = await this.#load(id);
             if (job === undefined || isFinal(job.state)) {
@@ -192,9 +204,29 @@ export class UploadQueue {
             // Postponed since the schedule was read: the list of those who wait has it now.
             if (job.notBefore !== undefined) continue;
             if (!this.#open) break;
+            if (this.#held.mustWait(job)) blocked.push(id);
+            else void this.#begin(job).then(() => this.poke());
+        }
+        await this.#takeHeld(Number.POSITIVE_INFINITY);
+        this.#scanAhead = blocked.length > 0 ? HOLD_BATCH : 0;
+        if (blocked.length > 0) {
+            await this.#held.put(blocked);
+            this.#fillAgain = true;
+        }
+        return this.#held.opensAt();
+    }
+
+    /** Starts held jobs that are due before a time and whose source is open. */
+    async #takeHeld(before: number): Promise<void> {
+        while (this.#open && !this.#isFull()) {
+            const job = await this.#held.next(before, (id) => this.#running.has(id), this.#running.size);
+            if (job === undefined || !this.#open) return;
             void this.#begin(job).then(() => this.poke());
         }
-        return Number.POSITIVE_INFINITY;
+    }
+
+    #isFull(): boolean {
+        return this.#running.size >= this.#parts.concurrency;
     }
 
     /** Moves jobs whose wait is over into the schedule; returns when the next one's is. */
@@ -221,9 +253,13 @@ export class UploadQueue {
     #begin(job: Job): Promise<Job | undefined> {
         const controller = new AbortController();
         if (!this.#open) controller.abort(new MediaError("CLOSED"));
+        const leave = this.#parts.gate.enter(job);
         const ended = this.#places
             .add(() => this.#run(job, controller.signal))
-            .finally(() => this.#running.delete(job.id));
+            .finally(() => {
+                leave();
+                this.#running.delete(job.id);
+            });
         this.#running.set(job.id, { controller, ended });
         return ended;
     }
@@ -244,6 +280,7 @@ export class UploadQueue {
                         current = (await this.#advance(current, { type: "refresh", source })) ?? current;
                     },
                 });
+                this.#parts.gate.succeeded(current);
                 if (isStored !== true) return await this.#finish(current, size, contentUri);
                 // Journaled before the homeserver hears of it: from here on the bytes need not go out again.
                 const stored = await this.#settle(current, { type: "stored", size });
@@ -293,6 +330,7 @@ export class UploadQueue {
             lastSuccessAt: this.#lastSuccessAt,
         };
         const verdict = afterFailure(error, tries);
+        const closedUntil = this.#parts.gate.failed(job, error);
         const at = Date.now();
         const fallback = presignedFallback(job, error, verdict);
         if (fallback !== undefined) {
@@ -312,7 +350,7 @@ export class UploadQueue {
             },
         );
         if (verdict.action === "give-up") return { type: "fail", error, at };
-        let notBefore = at + verdict.delayMs;
+        let notBefore = Math.max(at + verdict.delayMs, closedUntil);
         if (isHomeserverTrouble(error.code)) {
             // One outage, however many transfers it cuts off.
             if (this.#pausedUntil <= at) this.#pausedUntil = at + retryDelay(error, this.#troubles++);

@@ -4,6 +4,7 @@ import { MediaError } from "../../src/errors.ts";
 import type { StoredRecord } from "../../src/store/store.ts";
 import {
     EXPIRING,
+    HELD,
     isFinal,
     type Job,
     type JobEvent,
@@ -37,6 +38,7 @@ const event: fc.Arbitrary<JobEvent> = fc.oneof(
     fc.record({ type: fc.constant("finish" as const), size: fc.nat(), contentUri: fc.constant("mxc://a/b"), at: time }),
     fc.record({ type: fc.constant("postpone" as const), error, at: time, notBefore: time, ownFault: fc.boolean() }),
     fc.constant({ type: "refresh" as const, source: { kind: "connector" as const, connector: "c", ref: "fresh" } }),
+    fc.constant({ type: "hold" as const, source: "net" }),
     fc.constant({ type: "promote" as const }),
     fc.record({ type: fc.constant("replace" as const), by: fc.constant("other"), at: time }),
     fc.constant({ type: "park" as const }),
@@ -73,14 +75,20 @@ describe("a job's transitions", () => {
                     if (next === undefined) continue;
                     write(jobWrites(job, next));
                     job = next;
-                    const places = [...journal.keys()].filter(
-                        (key) => key.startsWith(SCHEDULE) || key.startsWith(WAITING),
+                    const places = [...journal.keys()].filter((key) =>
+                        [SCHEDULE, WAITING, HELD].some((list) => key.startsWith(`${list} `)),
                     );
                     const isQueued = ["ready", "transferring", "completing"].includes(job.state);
                     const queued = isQueued && job.dueAt !== undefined;
                     expect(places).to.have.length(queued ? 1 : 0);
                     if (queued)
-                        expect(places[0]?.startsWith(job.notBefore === undefined ? SCHEDULE : WAITING)).to.equal(true);
+                        expect(places[0]).to.match(
+                            job.notBefore !== undefined
+                                ? /^waiting /
+                                : job.heldFor !== undefined
+                                  ? /^held net /
+                                  : /^schedule /,
+                        );
                     expect(journal.get("job job")).to.equal(job);
                     const ending = [...journal.keys()].filter((key) => key.startsWith(EXPIRING));
                     const ends = job.state === "ready" && job.contentUri !== undefined && job.expiresAt !== undefined;

@@ -1,0 +1,143 @@
+import { createHash } from "node:crypto";
+import type { ErrorCode, MediaError } from "../errors.ts";
+import type { Job } from "./job.ts";
+import { retryDelay } from "./retry.ts";
+import type { SourceDescription } from "./sources/source.ts";
+
+/**
+ * Which source may be asked for another file now. A source is a connector, or an origin of HTTP; files of this machine
+ * and the spool are none. Two things close it: the operator's limits, and its own trouble. When it answers 429 or 5xx,
+ * cannot be reached or takes too long, it is left alone for a while, longer each time, and then tried with one file: the
+ * others wait instead of failing one after the other and using up their tries. Any sensible answer opens it again.
+ *
+ * All of this is in memory and about now; after a restart every source is open.
+ */
+export interface SourceLimit {
+    /** Transfers at once. @default as many as `concurrency` */
+    readonly concurrency?: number | undefined;
+    /** Transfers begun in a second, evenly spaced; 0.2 is one in five seconds. @default unlimited */
+    readonly perSecond?: number | undefined;
+}
+
+/** By a connector's name or an origin (`https://files.example.org`); `default` stands for each that is not named. */
+export type SourceLimits = Readonly<Record<string, SourceLimit>>;
+
+/** Sources whose state is remembered; one beyond them is asked as if it had neither limits nor trouble. */
+const MAX_SOURCES = 1000;
+/** How long a source that had trouble, and was not asked since, is remembered for it. */
+const REMEMBER_TROUBLE_MS = 10 * 60_000;
+
+const TROUBLE = new Set<ErrorCode>(["SOURCE_RATE_LIMITED", "SOURCE_UNAVAILABLE", "SOURCE_TIMEOUT"]);
+
+interface State {
+    running: number;
+    /** Trouble in a row. */
+    troubles: number;
+    pausedUntil: number;
+    /** When the rate allows another one. */
+    nextStartAt: number;
+}
+
+/** The source's key in the journal and here; undefined for what needs no sparing. Free of blanks, at most 256 characters. */
+export function sourceKeyOf({ source }: Pick<Job, "source">): string | undefined {
+    const name = sourceName(source);
+    return name === undefined ? undefined : sourceKey(name);
+}
+
+/** False for a job whose bytes have left the source already. */
+export function asksItsSource({ state }: Pick<Job, "state">): boolean {
+    return state !== "completing";
+}
+
+function sourceName(source: SourceDescription): string | undefined {
+    if (source.kind === "connector") return source.connector;
+    return source.kind === "http" ? new URL(source.url).origin : undefined;
+}
+
+function sourceKey(name: string): string {
+    if (/^[\x21-\x7E]{1,256}$/.test(name)) return name;
+    return `#${createHash("sha256").update(name).digest("base64url")}`;
+}
+
+export class SourceGate {
+    readonly #limits: ReadonlyMap<string, SourceLimit>;
+    readonly #fallback: SourceLimit;
+    readonly #now: () => number;
+    readonly #sources = new Map<string, State>();
+
+    constructor({ default: fallback = {}, ...limits }: SourceLimits, now: () => number = Date.now) {
+        this.#limits = new Map(Object.entries(limits).map(([name, limit]) => [sourceKey(name), limit]));
+        this.#fallback = fallback;
+        this.#now = now;
+    }
+
+    /** Until when the source must not be asked; 0 when it may be now, Infinity when one of its transfers has to end first. */
+    closedUntil(key: string): number {
+        const state = this.#sources.get(key);
+        if (state === undefined) return 0;
+        const places = state.troubles > 0 ? 1 : (this.#limitOf(key).concurrency ?? Number.POSITIVE_INFINITY);
+        if (state.running >= places) return Number.POSITIVE_INFINITY;
+        const until = Math.max(state.pausedUntil, state.nextStartAt);
+        return until > this.#now() ? until : 0;
+    }
+
+    /** Counts a transfer in; to be called back when it has ended. */
+    enter(job: Job): () => void {
+        const key = asksItsSource(job) ? sourceKeyOf(job) : undefined;
+        const state = key === undefined ? undefined : this.#stateOf(key);
+        if (key === undefined || state === undefined) return () => {};
+        const { perSecond } = this.#limitOf(key);
+        state.running++;
+        if (perSecond !== undefined)
+            state.nextStartAt = Math.max(this.#now(), state.nextStartAt) + Math.ceil(1000 / perSecond);
+        return () => {
+            state.running--;
+            if (isForgettable(state, this.#now())) this.#sources.delete(key);
+        };
+    }
+
+    /** The source gave what it was asked for. */
+    succeeded(job: Job): void {
+        const state = this.#sources.get(sourceKeyOf(job) ?? "");
+        if (state !== undefined) state.troubles = 0;
+    }
+
+    /** A try has failed. Returns until when the source is left alone. */
+    failed(job: Job, error: MediaError): number {
+        const key = sourceKeyOf(job);
+        const state = key === undefined ? undefined : this.#stateOf(key);
+        if (state === undefined) return 0;
+        if (!TROUBLE.has(error.code)) {
+            // Also a refusal is an answer; what the homeserver did says nothing of the source.
+            if (error.code.startsWith("SOURCE_")) state.troubles = 0;
+            return 0;
+        }
+        const told = error.retryAfterMs === undefined ? 0 : this.#now() + retryDelay(error, 0);
+        // One outage, however many transfers it cuts off; but a wait that is told counts whenever it is told.
+        const due = state.pausedUntil > this.#now() ? 0 : this.#now() + retryDelay(error, state.troubles++);
+        state.pausedUntil = Math.max(state.pausedUntil, told, due);
+        return state.pausedUntil;
+    }
+
+    #limitOf(key: string): SourceLimit {
+        return this.#limits.get(key) ?? this.#fallback;
+    }
+
+    #stateOf(key: string): State | undefined {
+        const known = this.#sources.get(key);
+        if (known !== undefined) return known;
+        if (this.#sources.size >= MAX_SOURCES) {
+            for (const [other, state] of this.#sources)
+                if (isForgettable(state, this.#now())) this.#sources.delete(other);
+            if (this.#sources.size >= MAX_SOURCES) return undefined;
+        }
+        const state = { running: 0, troubles: 0, pausedUntil: 0, nextStartAt: 0 };
+        this.#sources.set(key, state);
+        return state;
+    }
+}
+
+function isForgettable({ running, troubles, pausedUntil, nextStartAt }: State, now: number): boolean {
+    if (running > 0 || nextStartAt > now) return false;
+    return troubles === 0 ? pausedUntil <= now : pausedUntil + REMEMBER_TROUBLE_MS <= now;
+}

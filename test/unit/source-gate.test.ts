@@ -1,0 +1,110 @@
+import { expect } from "chai";
+import { MediaError } from "../../src/errors.ts";
+import type { Job } from "../../src/uploads/job.ts";
+import { SourceGate, sourceKeyOf } from "../../src/uploads/source-gate.ts";
+import type { SourceDescription } from "../../src/uploads/sources/source.ts";
+
+const jobOf = (source: SourceDescription): Job => ({
+    id: "job",
+    state: "ready",
+    uploader: "@a:b",
+    source,
+    createdAt: 0,
+    backfill: false,
+    attempts: 0,
+});
+const url = (text: string): Job => jobOf({ kind: "http", url: text });
+const slack = jobOf({ kind: "connector", connector: "slack", ref: 1 });
+const FILES = "https://files.example.org";
+const file = url(`${FILES}/a?b#c`);
+
+describe("the gate before a source", () => {
+    let now = 1000;
+    const gateWith = (limits: ConstructorParameters<typeof SourceGate>[0]): SourceGate => {
+        now = 1_000_000;
+        return new SourceGate(limits, () => now);
+    };
+
+    it("knows a source by its connector or its origin, and gives it a key that the journal can hold", () => {
+        expect(sourceKeyOf(file)).to.equal(FILES);
+        expect(sourceKeyOf(url("HTTPS://user:secret@Files.Example.org:443/x"))).to.equal(FILES);
+        expect(sourceKeyOf(slack)).to.equal("slack");
+        expect(sourceKeyOf(jobOf({ kind: "file", path: "/a" }))).to.equal(undefined);
+        expect(sourceKeyOf(jobOf({ kind: "spool", name: "a" }))).to.equal(undefined);
+        for (const connector of ["two words", "nul\0", "é", "x".repeat(255) + "yz"])
+            expect(sourceKeyOf(jobOf({ kind: "connector", connector, ref: 1 }))).to.match(/^#[\w-]{43}$/);
+        expect(sourceKeyOf(url(`https://${"x".repeat(5000)}/`))).to.have.length.below(257);
+    });
+
+    it("keeps each source's own limits, and the default's for the others", () => {
+        const gate = gateWith({ slack: { concurrency: 2 }, [FILES]: { perSecond: 4 }, default: { concurrency: 1 } });
+        const leave = gate.enter(slack);
+        expect(gate.closedUntil("slack")).to.equal(0);
+        gate.enter(slack);
+        expect(gate.closedUntil("slack")).to.equal(Number.POSITIVE_INFINITY);
+        leave();
+        expect(gate.closedUntil("slack")).to.equal(0);
+
+        for (let start = 0; start < 3; start++) {
+            expect(gate.closedUntil(FILES)).to.equal(0);
+            gate.enter(file)();
+            expect(gate.closedUntil(FILES)).to.equal(now + 250);
+            now += 250;
+        }
+        const other = url("https://other.example/");
+        gate.enter(other);
+        expect(gate.closedUntil("https://other.example")).to.equal(Number.POSITIVE_INFINITY);
+        expect(gate.closedUntil("https://third.example")).to.equal(0);
+    });
+
+    it("closes for longer at each trouble, opens for one file, and is open again after an answer", () => {
+        const gate = gateWith({});
+        const waits: number[] = [];
+        for (let trouble = 0; trouble < 12; trouble++) {
+            const leave = gate.enter(file);
+            const until = gate.failed(file, new MediaError("SOURCE_UNAVAILABLE"));
+            leave();
+            expect(gate.closedUntil(FILES)).to.equal(until);
+            waits.push(until - now);
+            now = until;
+            expect(gate.closedUntil(FILES)).to.equal(0);
+        }
+        for (const [index, wait] of waits.entries()) {
+            const ceiling = Math.min(300_000, 500 * 2 ** index);
+            expect(wait).to.be.within(ceiling / 2, ceiling);
+        }
+        const leave = gate.enter(file);
+        expect(gate.closedUntil(FILES)).to.equal(Number.POSITIVE_INFINITY);
+        expect(gate.closedUntil("slack")).to.equal(0);
+        gate.succeeded(file);
+        expect(gate.closedUntil(FILES)).to.equal(0);
+        leave();
+    });
+
+    it("counts one outage once, and honours a told wait whenever it is told", () => {
+        const gate = gateWith({});
+        for (let i = 0; i < 4; i++) gate.enter(file);
+        const first = gate.failed(file, new MediaError("SOURCE_TIMEOUT"));
+        expect(gate.failed(file, new MediaError("SOURCE_TIMEOUT"))).to.equal(first);
+        const told = gate.failed(file, new MediaError("SOURCE_RATE_LIMITED", { retryAfterMs: 20_000 }));
+        expect(told - now).to.be.within(20_000, 20_050);
+    });
+
+    it("takes a refusal for an answer, and what the homeserver did for none", () => {
+        const gate = gateWith({});
+        const trouble = (): number => gate.failed(file, new MediaError("SOURCE_UNAVAILABLE"));
+        now = trouble();
+        gate.enter(file);
+        gate.failed(file, new MediaError("HOMESERVER_FAILING"));
+        expect(gate.closedUntil(FILES)).to.equal(Number.POSITIVE_INFINITY);
+        gate.failed(file, new MediaError("SOURCE_NOT_FOUND"));
+        expect(gate.closedUntil(FILES)).to.equal(0);
+    });
+
+    it("remembers a bounded number of sources, and those it cannot remember are open", () => {
+        const gate = gateWith({ default: { concurrency: 1 } });
+        for (let i = 0; i < 1500; i++) gate.enter(url(`https://${i}.example/`));
+        expect(gate.closedUntil("https://999.example")).to.equal(Number.POSITIVE_INFINITY);
+        expect(gate.closedUntil("https://1000.example")).to.equal(0);
+    });
+});
