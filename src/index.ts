@@ -2,6 +2,7 @@
 export { BridgeMedia } from "./bridge/bridge-media.ts";
 export type { FailureInfo, OnFailure } from "./bridge/failure-questions.ts";
 export type { FailureTextKey, FailureTexts } from "./bridge/failure-texts.ts";
+export type { DescribedMedia, Describe, KnownOfFile } from "./bridge/finding.ts";
 export type {
     CancelOptions,
     HandedOver,
@@ -22,6 +23,6 @@ export { ERRORS, type ErrorCode, MediaError } from "./errors.ts";
 export type { Logger } from "./logger.ts";
 export type { BridgeLike, ClientLike, IntentLike } from "./matrix/client.ts";
 export type { JobState, StoredError } from "./uploads/job.ts";
-export type { StepLimits } from "./uploads/limits.ts";
+export type { StepLimits, TimeLimits } from "./uploads/limits.ts";
 export type { SourceLimit, SourceLimits } from "./uploads/source-gate.ts";
 export type { Connector, ConnectorFile, OpenedSource } from "./uploads/sources/source.ts";

@@ -8,7 +8,9 @@ import { type Job, jobWrites, transition } from "../uploads/job.ts";
 import type { SourceDescription } from "../uploads/sources/source.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
 import { describedFile } from "./event-content.ts";
+import { withFinding } from "./finding.ts";
 import type { MediaSource, RemoteMessage } from "./message.ts";
+import type { Probe } from "./probe.ts";
 import {
     EDITED,
     fingerprintOf,
@@ -32,6 +34,7 @@ export interface AdmissionParts {
     readonly store: Store;
     readonly spool: Spool;
     readonly reservations: Reservations;
+    readonly probe: Probe;
     readonly logger: Logger;
     /** Aborts when the component closes: a stream that is being spooled is then let go. */
     readonly closing: AbortSignal;
@@ -81,9 +84,10 @@ export class Admission {
             const known = await loadMessage(this.#parts.store, message.id);
             if (known !== undefined) return this.#repeated(known, message);
             stillRoom();
-            jobs = await this.#jobsFor(message);
+            let content = message.content;
+            ({ jobs, content } = await this.#jobsFor(message));
             await before;
-            const { record, writes } = this.#prepare(message, sequence, jobs, taken, edits);
+            const { record, writes } = this.#prepare(message, content, sequence, jobs, taken, edits);
             const committed = this.#parts.store.commit(writes);
             passOn();
             await committed;
@@ -107,7 +111,10 @@ export class Admission {
 
     /** Removes what was spooled for jobs that never came into the journal. */
     async discard(jobs: readonly Job[]): Promise<void> {
-        for (const { source } of jobs) if (source.kind === "spool") await this.#parts.spool.remove(source.name);
+        for (const { id, source } of jobs) {
+            this.#parts.probe.discard(id);
+            if (source.kind === "spool") await this.#parts.spool.remove(source.name);
+        }
     }
 
     /** Warns when a message that came again is not what it was. */
@@ -122,12 +129,19 @@ export class Admission {
         return { message: known, isNew: false, jobs: [] };
     }
 
-    async #jobsFor(message: RemoteMessage): Promise<Job[]> {
+    /** The message's jobs, and its content with what a probe has found. */
+    async #jobsFor(message: RemoteMessage): Promise<{ jobs: Job[]; content: RemoteMessage["content"] }> {
+        const { media = [], eventType = "m.room.message" } = message;
         const jobs: Job[] = [];
+        const probes = await this.#parts.probe.all(media);
+        let { content } = message;
         try {
-            for (const { at, source, ...given } of message.media ?? []) {
+            for (const [index, { at, source, probeHeaders, ...given }] of media.entries()) {
+                const probed = probes[index];
+                if (probeHeaders === true)
+                    content = withFinding(content, eventType, at, { ...probed?.found, ...given });
                 const known = {
-                    ...describedFile(message.content, at),
+                    ...describedFile(content, at),
                     ...given,
                     uploader: this.#parts.uploaderOf(message.sender),
                     backfill: message.backfill ?? false,
@@ -135,10 +149,13 @@ export class Admission {
                     roomId: message.roomId,
                     at,
                 };
-                jobs.push(await this.newJob(source, known));
+                const job = await this.newJob(probed?.source ?? source, known);
+                jobs.push(job);
+                probed?.keepFor(job.id);
             }
-            return jobs;
+            return { jobs, content };
         } catch (error) {
+            for (const probed of probes.slice(jobs.length)) probed?.letGo();
             await this.discard(jobs);
             throw error;
         }
@@ -147,12 +164,13 @@ export class Admission {
     /** The message's records; addresses at hand are taken in the same step, so that it then costs one request. */
     #prepare(
         message: RemoteMessage,
+        content: RemoteMessage["content"],
         sequence: string,
         jobs: readonly Job[],
         taken: Reservation[],
         edits: string | undefined,
     ) {
-        const { id, roomId, sender, content, timestamp, eventType = "m.room.message" } = message;
+        const { id, roomId, sender, timestamp, eventType = "m.room.message" } = message;
         const record: MessageRecord = {
             id,
             roomId,

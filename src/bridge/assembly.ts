@@ -22,6 +22,7 @@ import { Metrics } from "./metrics.ts";
 import type { CheckedOptions } from "./options-check.ts";
 import { Outbox } from "./outbox.ts";
 import { Outcomes } from "./outcomes.ts";
+import { MAX_PROBED, Probe } from "./probe.ts";
 import { finishedWrite, type MessageRecord, REVISE } from "./records.ts";
 import { Replacement } from "./replacement.ts";
 import { Reservations } from "./reservations.ts";
@@ -76,7 +77,9 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         spool,
         connectors: options.connectors,
         maxFileBytes: options.maxFileBytes,
+        maxOpened: MAX_PROBED,
     });
+    const gate = new SourceGate(options.sourceLimits);
     const backlog = new Backlog(options.maxPendingJobs);
     const reservations = new Reservations({ store, users, logger, ahead: options.reserveAhead });
     const messageLocks = new KeyedLocks();
@@ -96,7 +99,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         logger,
         concurrency: options.concurrency,
         maxAttempts: options.maxAttempts,
-        gate: new SourceGate(options.sourceLimits),
+        gate,
         transfer: (job, signal, watch) => engine.transfer(job, signal, watch),
         complete: (job, signal) => engine.complete(job, signal),
         renew: (job, lost, signal) => replacement.renew(job, lost, signal),
@@ -157,6 +160,15 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             store,
             spool,
             reservations,
+            probe: new Probe({
+                open: (source, signal) => engine.open(source, signal),
+                mayAsk: (source) => gate.mayAsk(source),
+                opened: engine.opened,
+                probeMs: options.timeLimits.probeMs,
+                describe: options.describe,
+                logger,
+                closing: hooks.closing,
+            }),
             logger,
             closing: hooks.closing,
             nextSequence: hooks.nextSequence,

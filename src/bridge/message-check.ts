@@ -57,18 +57,24 @@ const source = z.discriminatedUnion("kind", [
     z.strictObject({ kind: z.literal("stream"), stream: z.instanceof(Readable) }),
 ]);
 
-const media = z.strictObject({
-    at: z
-        .array(text(255).refine((key) => !FORBIDDEN_KEYS.has(key), "is not a key of an event"))
-        .min(1)
-        .max(8),
-    source,
-    mimetype: mimetype.optional(),
-    size: size.optional(),
-    filename: text(1024).optional(),
-    publicUrl: publicUrl.optional(),
-    sha256: sha256.optional(),
-});
+const media = z
+    .strictObject({
+        at: z
+            .array(text(255).refine((key) => !FORBIDDEN_KEYS.has(key), "is not a key of an event"))
+            .min(1)
+            .max(8),
+        source,
+        mimetype: mimetype.optional(),
+        size: size.optional(),
+        filename: text(1024).optional(),
+        publicUrl: publicUrl.optional(),
+        sha256: sha256.optional(),
+        probeHeaders: z.boolean().optional(),
+    })
+    .refine(({ source: { kind }, probeHeaders }) => probeHeaders !== true || (kind !== "buffer" && kind !== "stream"), {
+        path: ["probeHeaders"],
+        message: "is for sources that are opened: http, file, connector",
+    });
 
 const message = z.strictObject({
     id: idText,

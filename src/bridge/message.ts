@@ -25,6 +25,11 @@ export interface MediaItem {
     readonly publicUrl?: string;
     /** SHA-256 of the file, 64 hex digits: checked before the last piece goes out. @default not checked */
     readonly sha256?: string;
+    /**
+     * Opens the source before the message is sent, for at most `timeLimits.probeMs`, and fills in what `content` leaves
+     * out: `msgtype`, `body` or `filename`, `info`. For `http`, `file` and `connector`. @default false
+     */
+    readonly probeHeaders?: boolean;
 }
 
 /** What a chat network delivered, as `send()` takes it. */

@@ -7,6 +7,7 @@ import type { Connector } from "../uploads/sources/source.ts";
 import { check } from "./check.ts";
 import type { OnFailure } from "./failure-questions.ts";
 import { FAILURE_TEMPLATE, FAILURE_TEXT_KEYS } from "./failure-texts.ts";
+import type { Describe } from "./finding.ts";
 import type { BridgeMediaOptions } from "./options.ts";
 
 /**
@@ -85,6 +86,12 @@ export const dataOptions = z.strictObject({
             headersMs: time(30_000, "From the request until the answer's headers."),
             idleMs: time(60_000, "Without a single byte."),
             totalMs: time(DAY / 4, "For one whole try of a transfer."),
+            probeMs: z
+                .int()
+                .min(10)
+                .max(60_000)
+                .default(5000)
+                .describe("To look at a file before its message is sent, where that is asked for."),
         })
         .prefault({})
         .describe("Time limits of a transfer's steps, in milliseconds."),
@@ -108,6 +115,7 @@ const onFailure = z.custom<OnFailure>(isFunction, 'must be "notice", "redact", "
 const allOptions = dataOptions.extend({
     onFailure: z.union([dataOptions.shape.onFailure, onFailure]).default("notice"),
     connectors: z.record(z.string(), connector).default({}),
+    describe: z.custom<Describe>(isFunction, "must be a function").optional(),
     logger: logger.default(silentLogger),
 });
 

@@ -1,7 +1,8 @@
+import type { Describe } from "./finding.ts";
 import type { Logger } from "../logger.ts";
-import type { StepLimits } from "../uploads/limits.ts";
 import type { OnFailure } from "./failure-questions.ts";
 import type { FailureTexts } from "./failure-texts.ts";
+import type { TimeLimits } from "../uploads/limits.ts";
 import type { SourceLimits } from "../uploads/source-gate.ts";
 import type { Connector } from "../uploads/sources/source.ts";
 
@@ -28,6 +29,8 @@ export interface BridgeMediaOptions {
      * each source that is not named. @default {}: `concurrency` alone
      */
     readonly sourceLimits?: SourceLimits;
+    /** Says how a file looks, from its first bytes, when `probeHeaders` is set: w, h, duration, blurhash. @default none */
+    readonly describe?: Describe;
     /** Whose quota and upload limit count. @default "sender" */
     readonly uploadAs?: "sender" | "bot";
     /**
@@ -45,8 +48,8 @@ export interface BridgeMediaOptions {
     readonly reserveAhead?: number;
     /** How long results of finished messages are remembered, in milliseconds. @default 604800000 (7 days) */
     readonly keepResultsMs?: number;
-    /** Time limits of a transfer's steps, in milliseconds. @default connect 10000, headers 30000, idle 60000, total 21600000 */
-    readonly timeLimits?: Partial<StepLimits>;
+    /** Time limits of a transfer's steps, in milliseconds. @default connect 10000, headers 30000, idle 60000, total 21600000, probe 5000 */
+    readonly timeLimits?: Partial<TimeLimits>;
     /** @default silent */
     readonly logger?: Logger;
 }

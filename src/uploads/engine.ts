@@ -6,11 +6,12 @@ import { addressPolicy } from "./sources/address-guard.ts";
 import { ConnectorSource } from "./sources/connector.ts";
 import { FileSource } from "./sources/file.ts";
 import { HttpSource } from "./sources/http.ts";
-import type { Connector } from "./sources/source.ts";
+import { OpenedSources } from "./sources/opened.ts";
+import type { Connector, OpenedSource, SourceDescription } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
 import { Completion } from "./targets/complete.ts";
 import { HomeserverTarget } from "./targets/homeserver.ts";
-import { transfer, type TransferWatch, type Transferred } from "./transfer.ts";
+import { openSource, transfer, type TransferWatch, type Transferred } from "./transfer.ts";
 import { UploadLimits } from "./upload-limits.ts";
 
 export interface EngineParts {
@@ -22,12 +23,19 @@ export interface EngineParts {
     /** Bytes; undefined where only the homeserver's own limit counts. */
     readonly maxFileBytes: number | undefined;
     readonly timeLimits: StepLimits;
+    /** Streams that may be open ahead of their transfer. */
+    readonly maxOpened: number;
 }
+
+const KEEP_OPENED_MS = 30_000;
 
 export interface Engine {
     transfer(job: Job, signal: AbortSignal, watch: TransferWatch): Promise<Transferred>;
     /** After a transfer that ended with `isStored`: tells the homeserver, and returns the MXC URI. */
     complete(job: Job, signal: AbortSignal): Promise<string>;
+    open(source: SourceDescription, signal: AbortSignal): Promise<OpenedSource>;
+    /** Streams that were opened ahead of their transfer. */
+    readonly opened: OpenedSources;
     /** Ends idle connections to sources. */
     close(): void;
 }
@@ -39,11 +47,18 @@ export function createEngine(parts: EngineParts): Engine {
     const sources = { http, file: new FileSource(), connector: new ConnectorSource(parts.connectors, limits), spool };
     const target = new HomeserverTarget(users, limits);
     const completion = new Completion(users);
+    // A connection that waits counts as silent, so it may wait no longer than a silent one.
+    const opened = new OpenedSources(parts.maxOpened, Math.min(KEEP_OPENED_MS, limits.idleMs / 2));
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
     return {
         transfer: (job, signal, watch) =>
-            transfer(job, { sources, target, spool, uploadLimits, limits, logger }, signal, watch),
+            transfer(job, { sources, opened, target, spool, uploadLimits, limits, logger }, signal, watch),
         complete: (job, signal) => completion.complete(job, signal),
-        close: () => http.close(),
+        open: (source, signal) => openSource(source, sources, signal),
+        opened,
+        close: () => {
+            opened.close();
+            http.close();
+        },
     };
 }

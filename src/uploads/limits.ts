@@ -10,6 +10,12 @@ export interface StepLimits {
     readonly totalMs: number;
 }
 
+/** Every time limit that can be set. */
+export interface TimeLimits extends StepLimits {
+    /** For looking at a file before its message is sent (`probeHeaders`). */
+    readonly probeMs: number;
+}
+
 /** How many bytes a body may have. */
 export interface ByteLimits {
     /** Exact length where it is known. */

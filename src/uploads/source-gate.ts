@@ -81,6 +81,11 @@ export class SourceGate {
         return until > this.#now() ? until : 0;
     }
 
+    mayAsk(source: SourceDescription): boolean {
+        const key = sourceKeyOf({ source });
+        return key === undefined || this.closedUntil(key) === 0;
+    }
+
     /** Counts a transfer in; to be called back when it has ended. */
     enter(job: Job): () => void {
         const key = asksItsSource(job) ? sourceKeyOf(job) : undefined;

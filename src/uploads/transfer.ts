@@ -7,6 +7,7 @@ import type { Job } from "./job.ts";
 import type { StepLimits } from "./limits.ts";
 import { RefreshedButFailed } from "./sources/connector.ts";
 import { sourceError } from "./sources/http.ts";
+import type { OpenedSources } from "./sources/opened.ts";
 import type { OpenedSource, Source, SourceDescription } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
 import { MAX_PRESIGNED_BYTES, PresignedTarget } from "./targets/presigned.ts";
@@ -19,10 +20,13 @@ import type { UploadLimits } from "./upload-limits.ts";
  * The target needs the length before the first byte, so a source that does not say it is copied to the spool first.
  * Memory holds a few chunks, however large the file. Whatever happens, the source is closed and the copy removed.
  */
+export type Sources = {
+    readonly [Kind in SourceDescription["kind"]]: Source<Extract<SourceDescription, { kind: Kind }>>;
+};
+
 export interface TransferParts {
-    readonly sources: {
-        readonly [Kind in SourceDescription["kind"]]: Source<Extract<SourceDescription, { kind: Kind }>>;
-    };
+    readonly sources: Sources;
+    readonly opened: OpenedSources;
     readonly target: Target;
     readonly spool: Spool;
     readonly uploadLimits: UploadLimits;
@@ -67,10 +71,12 @@ export async function transfer(
 async function attempt(job: Job, parts: TransferParts, signal: AbortSignal, watch: TransferWatch) {
     const maxBytes = await parts.uploadLimits.of(job.uploader, signal);
     if (job.size !== undefined && job.size > maxBytes) throw tooLarge(maxBytes);
-    const opened = await openSource(job.source, parts, signal).catch(async (error: unknown) => {
-        if (error instanceof RefreshedButFailed) await watch.onRefreshed(error.refreshed);
-        throw error;
-    });
+    const openAnew = (): Promise<OpenedSource> =>
+        openSource(job.source, parts.sources, signal).catch(async (error: unknown) => {
+            if (error instanceof RefreshedButFailed) await watch.onRefreshed(error.refreshed);
+            throw error;
+        });
+    const opened = parts.opened.take(job.id, signal) ?? (await openAnew());
     try {
         if (opened.refreshed !== undefined) await watch.onRefreshed(opened.refreshed);
         checkAnnouncedType(job.mimetype, opened.mimetype);
@@ -134,7 +140,8 @@ function presignedFor(
     return undefined;
 }
 
-function openSource(source: SourceDescription, { sources }: TransferParts, signal: AbortSignal): Promise<OpenedSource> {
+/** Rejects with a MediaError. */
+export function openSource(source: SourceDescription, sources: Sources, signal: AbortSignal): Promise<OpenedSource> {
     switch (source.kind) {
         case "http":
             return sources.http.open(source, signal);

@@ -249,6 +249,8 @@ describe("a large backlog of a blocked source", () => {
                         throw new MediaError("SOURCE_RATE_LIMITED", { retryAfterMs: 3_000_000 });
                     return { size: 1, contentUri: "mxc://a/b" };
                 },
+                complete: async () => "mxc://a/b",
+                renew: async () => undefined,
                 alongside: () => [],
                 onChange: () => {},
             });

@@ -1,5 +1,6 @@
 import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
+import { basename } from "node:path";
 import { type ErrorCode, MediaError, systemCode } from "../../errors.ts";
 import type { OpenedSource, Source, SourceDescription } from "./source.ts";
 
@@ -25,7 +26,7 @@ export class FileSource implements Source<FileDescription> {
             const range = stats.size === 0 ? {} : { start: 0, end: stats.size - 1 };
             const stream = createReadStream(path, { fd: handle, ...range, signal, highWaterMark: 256 * 1024 });
             stream.on("error", () => {});
-            return { stream, size: stats.size };
+            return { stream, size: stats.size, filename: basename(path) };
         } catch (error) {
             await handle.close();
             throw error instanceof MediaError ? error : fileError(error);

@@ -3,6 +3,7 @@ import { got, type Request } from "got";
 import { MediaError, systemCode } from "../../errors.ts";
 import type { StepLimits } from "../limits.ts";
 import { type AddressPolicy, guardedAgents } from "./address-guard.ts";
+import { filenameOf } from "./filename.ts";
 import { ResumingBody } from "./resuming-body.ts";
 import type { OpenedSource, Source, SourceDescription } from "./source.ts";
 import { statusError } from "./status-error.ts";
@@ -43,6 +44,7 @@ export class HttpSource implements Source<HttpDescription> {
                     : new ResumingBody({ first: stream, size, reopen, signal }),
             size,
             mimetype: response.headers["content-type"],
+            filename: filenameOf(response.headers["content-disposition"], description.url),
         };
     }
 
