@@ -4,6 +4,7 @@
  * out is kept in bench/results and shown in bench/README.md; nothing here is a test.
  */
 import { Command, InvalidArgumentError } from "commander";
+import { addressGuard } from "./measurements/address-guard.ts";
 import { backlog } from "./measurements/backlog.ts";
 import { journalCost } from "./measurements/journal-cost.ts";
 import type { Measurement } from "./measurements/measurement.ts";
@@ -27,6 +28,7 @@ const MEASUREMENTS: readonly Measurement[] = [
     memoryOverTime,
     backlog,
     journalCost,
+    addressGuard,
 ];
 const NAMES = MEASUREMENTS.map(({ name }) => name);
 

@@ -9,7 +9,10 @@ import { serve, usage } from "./serve.ts";
 
 /** The component alone in its process, as a bridge would run it: from the built output, without a loader. */
 export interface Start {
-    readonly options: Pick<BridgeMediaOptions, "dataDir" | "concurrency" | "maxPendingJobs" | "timeLimits">;
+    readonly options: Pick<
+        BridgeMediaOptions,
+        "dataDir" | "concurrency" | "maxPendingJobs" | "timeLimits" | "allowPrivateAddresses"
+    >;
     readonly homeserverUrl: string;
     readonly accessToken?: string;
     /** Whether the store's methods are timed. @default false */
@@ -142,7 +145,7 @@ const handlers = {
         const built = await loadBuilt();
         if (given.withJournalClock === true) clock = new JournalClock(built.LevelStore);
         const began = Date.now();
-        component = new built.BridgeMedia(bridge(given), { ...given.options, allowPrivateAddresses: true });
+        component = new built.BridgeMedia(bridge(given), { allowPrivateAddresses: true, ...given.options });
         component.registerMetrics(metrics);
         component.on("job", ({ state, transferredBytes }) => {
             if (state === "unreserved" || state === "reserved") journaledJobs++;

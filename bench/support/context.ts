@@ -68,10 +68,24 @@ export class Context {
 export async function startComponent(
     context: Context,
     homeserver: { homeserverUrl: string; accessToken?: string },
-    { concurrency = 4, withJournalClock = false, inBridge = false } = {},
+    {
+        concurrency = 4,
+        withJournalClock = false,
+        inBridge = false,
+        allowPrivateAddresses = true,
+    }: {
+        concurrency?: number;
+        withJournalClock?: boolean;
+        inBridge?: boolean;
+        allowPrivateAddresses?: boolean | readonly string[];
+    } = {},
 ): Promise<Child<ComponentHandlers>> {
     const component = context.start("component", { inBridge });
     const dataDir = await context.folder();
-    await component.call("start", { ...homeserver, withJournalClock, options: { dataDir, concurrency } });
+    await component.call("start", {
+        ...homeserver,
+        withJournalClock,
+        options: { dataDir, concurrency, allowPrivateAddresses },
+    });
     return component;
 }

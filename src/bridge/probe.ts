@@ -55,7 +55,9 @@ export class Probe {
 
     /** Probes the files that ask for it, side by side; undefined for the others and for those that gave nothing. */
     all(items: readonly MediaItem[]): Promise<(Probed | undefined)[]> {
-        return Promise.all(items.map((item) => (item.probeHeaders === true ? this.#probe(item.source) : undefined)));
+        return Promise.all(
+            items.map(async (item) => (item.probeHeaders === true ? this.#probe(item.source) : undefined)),
+        );
     }
 
     /** For a job that never came into the journal. */

@@ -120,11 +120,12 @@ async function put(
     const mimetype = job.mimetype ?? opened.mimetype ?? "application/octet-stream";
     const presigned = presignedFor(job, size, parts);
     const target = presigned ?? parts.target;
-    return {
-        size,
-        contentUri: await target.put({ uploader, contentUri, filename, size, mimetype, body }, signal),
-        isStored: presigned !== undefined,
-    };
+    const upload = { uploader, contentUri, filename, size, mimetype, body };
+    const stored = await target.put(upload, signal).catch((error: unknown) => {
+        if (asMediaError(error).code === "FILE_TOO_LARGE") parts.uploadLimits.forget(uploader);
+        throw error;
+    });
+    return { size, contentUri: stored, isStored: presigned !== undefined };
 }
 
 /** The storage that the homeserver wants the file to be put into; undefined where it takes the file itself. */

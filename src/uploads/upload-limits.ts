@@ -19,6 +19,11 @@ export class UploadLimits {
         this.#logger = logger;
     }
 
+    /** To be asked anew: the homeserver has refused a size that was thought to be allowed. */
+    forget(userId: string): void {
+        this.#known.delete(userId);
+    }
+
     /** In bytes. A homeserver that does not answer does not hold up the transfer: it will judge the upload itself. */
     async of(userId: string, signal: AbortSignal): Promise<number> {
         const known = this.#known.get(userId);

@@ -34,7 +34,7 @@ describe("a source's limits", () => {
             ),
         );
     const attempts = async (sent: readonly SentMessage[]): Promise<number[]> => {
-        const jobs = await Promise.all(sent.map(({ uploads }) => uploads[0]?.done));
+        const jobs = await Promise.all(sent.map(async ({ uploads }) => uploads[0]?.done));
         return jobs.map((job) => job?.attempts ?? -1);
     };
 

@@ -10,7 +10,7 @@ export function safeFilename(text: string): string | undefined {
         .replace(/[\p{Cc}\p{Cs}]/gu, "")
         .replace(DIRECTIONS, "")
         .trim();
-    return /^\.*$/.test(name) ? undefined : [...name].slice(0, MAX_LENGTH).join("");
+    return /^\.*$/.test(name) ? undefined : name.slice(0, MAX_LENGTH).replace(/\p{Cs}$/u, "");
 }
 
 /** What an HTTP answer calls its file: `Content-Disposition` (RFC 6266, 8187), else the last part of the URL's path. */

@@ -50,7 +50,7 @@ export class OpenedSources {
     }
 
     close(): void {
-        for (const jobId of [...this.#open.keys()]) this.drop(jobId);
+        for (const jobId of this.#open.keys()) this.drop(jobId);
     }
 }
 
