@@ -1,9 +1,10 @@
 import { execFile } from "node:child_process";
 import dns from "node:dns";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer as createPlainServer } from "node:http";
 import { createServer, Agent as HttpsAgent } from "node:https";
 import { syncBuiltinESMExports } from "node:module";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createSocketServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -181,7 +182,9 @@ describe("where a source's address may lead", () => {
 
             secure.location = undefined;
             secure.headers.length = 0;
-            expect(await fetched(true, chain.replace("//", "//user:secret@"), SECRETS)).to.equal("read");
+            // The very same host and port: only the scheme is another.
+            const plainly = secure.url.replace("https://", "http://user:secret@");
+            expect(await fetched(true, plainly, SECRETS)).to.equal("read");
             expect(JSON.stringify(secure.headers)).not.to.contain("secret");
             expect(JSON.stringify(secure.headers)).not.to.contain(Buffer.from("user:secret").toString("base64"));
         } finally {
@@ -239,8 +242,19 @@ async function startSecure() {
             else response.writeHead(200, { "content-length": 2 }).end("ok");
         },
     );
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    secure.url = `https://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const plain = createPlainServer((_request, response) => response.writeHead(302, { location: secure.url }).end());
+    // One port for both: TLS begins with the byte 22.
+    const either = createSocketServer((socket) => {
+        socket.on("error", () => {});
+        socket.once("data", (first: Buffer) => {
+            socket.pause();
+            (first[0] === 22 ? server : plain).emit("connection", socket);
+            socket.unshift(first);
+            socket.resume();
+        });
+    });
+    await new Promise<void>((resolve) => either.listen(0, "127.0.0.1", resolve));
+    secure.url = `https://127.0.0.1:${(either.address() as AddressInfo).port}/`;
     const ca = await readFile(certificate);
     const agents = HttpsAgent.prototype as unknown as { createConnection: (options: object, told: unknown) => unknown };
     const { createConnection } = agents;
@@ -250,7 +264,8 @@ async function startSecure() {
     async function close(): Promise<void> {
         agents.createConnection = createConnection;
         server.closeAllConnections();
-        await new Promise((resolve) => server.close(resolve));
+        plain.closeAllConnections();
+        await new Promise((resolve) => either.close(resolve));
         await rm(folder, { recursive: true, force: true });
     }
     return secure;

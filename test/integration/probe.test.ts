@@ -283,7 +283,10 @@ describe("probeHeaders", () => {
 
     it("does not keep a stream whose message was not journaled", async () => {
         const media = await started({ maxSpoolBytes: 10 });
-        const source = serve("/cat.jpg", { "content-type": "image/jpeg" });
+        const url = remote.on("/unfinished.jpg", (_request, response) => {
+            response.writeHead(200, { "content-length": JPEG.length }).write(JPEG.subarray(0, 1000));
+        });
+        const source = { kind: "http", url } as const;
         const sockets: IncomingMessage["socket"][] = [];
         const message = probed(source);
         const buffer = { at: ["info", "thumbnail_url"], source: { kind: "buffer", data: someBytes(100) } } as const;
