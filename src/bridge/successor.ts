@@ -24,6 +24,8 @@ export function successorOf(job: Job, reservation: Reservation, lost: boolean, n
         presigned,
         replaces: job.id,
         replacedBy: undefined,
+        // Into the schedule: the lists of sources know only whom they took in themselves.
+        heldFor: undefined,
         addressesLost: (job.addressesLost ?? 0) + (lost ? 1 : 0),
     };
 }

@@ -1,5 +1,6 @@
 import { expect } from "chai";
 import { MediaError } from "../../src/errors.ts";
+import { successorOf } from "../../src/bridge/successor.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { SourceGate, sourceKeyOf } from "../../src/uploads/source-gate.ts";
 import type { SourceDescription } from "../../src/uploads/sources/source.ts";
@@ -99,6 +100,20 @@ describe("the gate before a source", () => {
         expect(gate.closedUntil(FILES)).to.equal(Number.POSITIVE_INFINITY);
         gate.failed(file, new MediaError("SOURCE_NOT_FOUND"));
         expect(gate.closedUntil(FILES)).to.equal(0);
+    });
+
+    it("is not what a job's successor waits for: that one joins the schedule", () => {
+        const reservation = {
+            contentUri: "mxc://a/c",
+            userId: "@a:b",
+            createdAt: 0,
+            expiresAt: undefined,
+            presigned: undefined,
+        };
+        expect(successorOf({ ...file, dueAt: 1, heldFor: FILES }, reservation, false, 2)).to.include({
+            dueAt: 1,
+            heldFor: undefined,
+        });
     });
 
     it("remembers a bounded number of sources, and those it cannot remember are open", () => {
