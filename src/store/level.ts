@@ -31,7 +31,8 @@ interface Waiting {
 
 export class LevelStore implements Store {
     readonly #directory: string;
-    #db: Level;
+    /** Only once it is wanted: a `Level` opens its files by itself soon after it was made. */
+    #opened: Level | undefined;
     #onDamage: (damage: Damage) => void = () => {};
     #waiting: Waiting[] = [];
     #flushing: Promise<void> | undefined;
@@ -42,7 +43,11 @@ export class LevelStore implements Store {
     /** @param directory Made for this user only, also one that is there: records may hold presigned addresses and headers. */
     constructor(directory: string) {
         this.#directory = directory;
-        this.#db = new Level(directory);
+    }
+
+    get #db(): Level {
+        this.#opened ??= new Level(this.#directory);
+        return this.#opened;
     }
 
     async open(onDamage: (damage: Damage) => void): Promise<void> {
@@ -93,7 +98,7 @@ export class LevelStore implements Store {
     async close(): Promise<void> {
         this.#closed = true;
         await this.#flushing;
-        await this.#db.close();
+        await this.#opened?.close();
     }
 
     async #flush(): Promise<void> {

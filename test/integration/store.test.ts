@@ -42,6 +42,15 @@ describe("the store on LevelDB", () => {
         return keys;
     }
 
+    it("touches no file before it is opened", async () => {
+        const unopened = new LevelStore(journal);
+        const other = new LevelStore(join(directory, "other"));
+        await other.open(() => {});
+        await other.close();
+        await unopened.close();
+        expect(await readdir(directory)).to.deep.equal(["other"]);
+    });
+
     it("a garbled record is left out, named once, and kept in a copy; the others go on", async () => {
         await filled();
         const db = new Level(journal);
