@@ -6,6 +6,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { addressGuard } from "./measurements/address-guard.ts";
 import { backlog } from "./measurements/backlog.ts";
+import { encryption } from "./measurements/encryption.ts";
 import { journalCost } from "./measurements/journal-cost.ts";
 import type { Measurement } from "./measurements/measurement.ts";
 import { memory } from "./measurements/memory.ts";
@@ -26,6 +27,7 @@ const MEASUREMENTS: readonly Measurement[] = [
     presigned,
     memory,
     memoryOverTime,
+    encryption,
     backlog,
     journalCost,
     addressGuard,

@@ -123,6 +123,16 @@ export const ERRORS = {
     },
     QUOTA_EXCEEDED: { message: "The uploading user has used up the homeserver's media quota", retryable: false },
     RESERVATION_GONE: { message: "The reserved media address expired before the file arrived", retryable: false },
+    // Encrypted rooms.
+    ENCRYPTION_FAILED: { message: "The bridge's encryption failed or is not prepared yet", retryable: true },
+    ENCRYPTION_UNAVAILABLE: {
+        message: "The room is encrypted and the bridge has no working encryption for the sender: set it up",
+        retryable: false,
+    },
+    ENCRYPTION_KEYS_GONE: {
+        message: "The keys of this message's files are forgotten, so an edit could not show them: send a new message",
+        retryable: false,
+    },
     // How a job ends early.
     TRANSFER_TIMEOUT: { message: "The transfer took longer than the total time limit", retryable: true },
     CANCELLED: { message: "The upload was cancelled", retryable: false },

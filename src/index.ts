@@ -21,7 +21,7 @@ export type { BridgeMetricsLike, RegistryLike } from "./bridge/metrics.ts";
 export type { BridgeMediaOptions } from "./bridge/options.ts";
 export { ERRORS, type ErrorCode, MediaError } from "./errors.ts";
 export type { Logger } from "./logger.ts";
-export type { BridgeLike, ClientLike, IntentLike } from "./matrix/client.ts";
+export type { BridgeLike, ClientLike, CryptoLike, IntentLike } from "./matrix/client.ts";
 export type { JobState, StoredError } from "./uploads/job.ts";
 export type { StepLimits, TimeLimits } from "./uploads/limits.ts";
 export type { SourceLimit, SourceLimits } from "./uploads/source-gate.ts";

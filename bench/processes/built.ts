@@ -22,10 +22,14 @@ export interface Built {
 export const BUILT_VARIABLE = "BENCH_BUILT";
 
 export async function loadBuilt(): Promise<Built> {
+    const { BridgeMedia } = await loadFromBuilt<Pick<Built, "BridgeMedia">>("index.js");
+    const { LevelStore } = await loadFromBuilt<Pick<Built, "LevelStore">>("store/level.js");
+    return { BridgeMedia, LevelStore };
+}
+
+/** One module of the built output; the caller names its type. */
+export async function loadFromBuilt<T>(file: string): Promise<T> {
     const folder = process.env[BUILT_VARIABLE];
     if (folder === undefined) throw new Error(`${BUILT_VARIABLE} is not set`);
-    const load = async (file: string): Promise<unknown> => import(pathToFileURL(join(folder, file)).href);
-    const { BridgeMedia } = (await load("index.js")) as Pick<Built, "BridgeMedia">;
-    const { LevelStore } = (await load("store/level.js")) as Pick<Built, "LevelStore">;
-    return { BridgeMedia, LevelStore };
+    return (await import(pathToFileURL(join(folder, file)).href)) as T;
 }

@@ -4,6 +4,7 @@ import type { ComponentHandlers } from "../processes/component.ts";
 import { BUILT_VARIABLE } from "../processes/built.ts";
 import { HOST_BRIDGE_VARIABLE } from "../processes/host-bridge.ts";
 import type { EmbeddedHandlers } from "../processes/embedded-homeserver.ts";
+import type { EncryptionHandlers } from "../processes/encryption.ts";
 import type { HomeserverHandlers } from "../processes/homeserver.ts";
 import type { PipeHandlers } from "../processes/pipe.ts";
 import type { RemoteHandlers } from "../processes/remote.ts";
@@ -12,6 +13,7 @@ import { Child } from "./child.ts";
 
 interface Processes {
     component: ComponentHandlers;
+    encryption: EncryptionHandlers;
     homeserver: HomeserverHandlers;
     "embedded-homeserver": EmbeddedHandlers;
     pipe: PipeHandlers;
@@ -73,11 +75,13 @@ export async function startComponent(
         withJournalClock = false,
         inBridge = false,
         allowPrivateAddresses = true,
+        encryption,
     }: {
         concurrency?: number;
         withJournalClock?: boolean;
         inBridge?: boolean;
         allowPrivateAddresses?: boolean | readonly string[];
+        encryption?: "spool" | "two-pass";
     } = {},
 ): Promise<Child<ComponentHandlers>> {
     const component = context.start("component", { inBridge });
@@ -85,7 +89,7 @@ export async function startComponent(
     await component.call("start", {
         ...homeserver,
         withJournalClock,
-        options: { dataDir, concurrency, allowPrivateAddresses },
+        options: { dataDir, concurrency, allowPrivateAddresses, ...(encryption !== undefined && { encryption }) },
     });
     return component;
 }

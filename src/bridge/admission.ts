@@ -40,6 +40,7 @@ export interface AdmissionParts {
     readonly closing: AbortSignal;
     readonly nextSequence: () => string;
     readonly uploaderOf: (sender: string) => string;
+    readonly hasCrypto: (sender: string) => boolean;
 }
 
 export interface Admitted {
@@ -170,7 +171,7 @@ export class Admission {
         taken: Reservation[],
         edits: string | undefined,
     ) {
-        const { id, roomId, sender, timestamp, eventType = "m.room.message" } = message;
+        const { id, roomId, sender, timestamp, encrypted, eventType = "m.room.message" } = message;
         const record: MessageRecord = {
             id,
             roomId,
@@ -178,6 +179,8 @@ export class Admission {
             eventType,
             content,
             timestamp,
+            encrypted,
+            hasCrypto: this.#parts.hasCrypto(sender) ? true : undefined,
             sequence,
             transactionId: transactionIdOf(message),
             fingerprint: fingerprintOf(message),

@@ -27,6 +27,7 @@ import { finishedWrite, type MessageRecord, REVISE } from "./records.ts";
 import { Replacement } from "./replacement.ts";
 import { Reservations } from "./reservations.ts";
 import { Revisions } from "./revisions.ts";
+import { RoomEncryption } from "./room-encryption.ts";
 import { Sweeper } from "./sweeper.ts";
 import { Withdrawals } from "./withdrawals.ts";
 
@@ -103,6 +104,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         transfer: (job, signal, watch) => engine.transfer(job, signal, watch),
         complete: (job, signal) => engine.complete(job, signal),
         renew: (job, lost, signal) => replacement.renew(job, lost, signal),
+        prepare: (job, signal, watch) => engine.prepare(job, signal, watch),
         alongside,
         onChange: hooks.onJob,
     });
@@ -114,6 +116,8 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         queue,
         logger,
         onFailure: policy,
+        encryption: new RoomEncryption({ users, logger, maxAttempts: options.maxAttempts, signal: closing.signal }),
+        strategy: options.encryption,
         closing,
         messageLocks,
         withdrawals,
@@ -173,6 +177,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             closing: hooks.closing,
             nextSequence: hooks.nextSequence,
             uploaderOf,
+            hasCrypto: (sender) => users.hasCrypto(sender),
         }),
         revisions,
         sweeper: new Sweeper({ store, spool, logger, keepResultsMs: options.keepResultsMs }),
@@ -201,14 +206,26 @@ function failurePolicy({ onFailure, failureTexts }: CheckedOptions): FailurePoli
 }
 
 /** What has to be journaled in the same step as a job's change: its end, and that its event is to be looked at. */
-function alongside(_before: Job, after: Job): Write[] {
-    if (!isFinal(after.state)) return [];
+function alongside(before: Job, after: Job): Write[] {
+    if (!isFinal(after.state)) return isRenewed(before, after) ? [reviseWrite(after)] : [];
     const writes = [finishedWrite(after.finishedAt ?? Date.now(), "job", after.id)];
-    if (mustRevise(after)) writes.push({ collection: REVISE, key: after.messageId, record: {} });
+    if (mustRevise(after)) writes.push(reviseWrite(after));
     return writes;
 }
 
-/** Whether a job that has ended may make its event untrue. */
+function reviseWrite({ messageId }: { readonly messageId: string }): Write {
+    return { collection: REVISE, key: messageId, record: {} };
+}
+
+/** Whether its file was encrypted anew: its event shows a key that is of no use any more. */
+function isRenewed(before: Job, after: Job): after is Job & { messageId: string } {
+    const { encryption, messageId } = after;
+    return messageId !== undefined && encryption?.renewed === true && encryption.file !== before.encryption?.file;
+}
+
+/** Whether a job that has ended may make its event untrue, or its keys needless. */
 export function mustRevise(job: Job): job is Job & { messageId: string } {
-    return job.messageId !== undefined && (job.state !== "done" || job.revived === true);
+    return (
+        job.messageId !== undefined && (job.state !== "done" || job.revived === true || job.encryption !== undefined)
+    );
 }

@@ -2,6 +2,7 @@ import { EventEmitter, setMaxListeners } from "node:events";
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { BridgeLike } from "../matrix/client.ts";
+import { jobOfSpoolName } from "../uploads/encryption/job-encryption.ts";
 import { isFinal, JOBS, type Job, type JobState, jobFrom } from "../uploads/job.ts";
 import type { Admitted } from "./admission.ts";
 import { assemble, mustRevise, type Parts } from "./assembly.ts";
@@ -131,8 +132,9 @@ export class BridgeMedia {
         const underWay = this.#sending.get(messageId);
         const original = underWay?.original ?? (await editableMessage(this.#parts.store, messageId));
         this.#assertStarted();
-        const { roomId, sender } = original;
-        const message = { id, roomId, sender, content, ...(timestamp !== undefined && { timestamp }) };
+        const { roomId, sender, encrypted } = original;
+        const given = { ...(timestamp !== undefined && { timestamp }), ...(encrypted === true && { encrypted }) };
+        const message = { id, roomId, sender, content, ...given };
         const { eventId = "" } = await this.#join(message, original);
         return { id, roomId, eventId };
     }
@@ -322,6 +324,7 @@ export class BridgeMedia {
     #jobChanged(job: Job, transferredBytes: number): void {
         this.#tell(job, transferredBytes);
         this.#parts.expiryWatch.look(job);
+        if (job.revived === true && transferredBytes === 0) this.#parts.revisions.poke();
         if (!isFinal(job.state)) return;
         this.#parts.backlog.add(0, -1);
         this.#parts.metrics.jobEnded(job.state, transferredBytes);
@@ -365,11 +368,11 @@ export class BridgeMedia {
                 code: error.code,
             });
         }
-        if (message.jobs.length > 0) this.#parts.revisions.poke();
+        if (message.jobs.length > 0 || message.edits !== undefined) this.#parts.revisions.poke();
     }
 
     async #isSpoolNeeded(name: string): Promise<boolean> {
-        const job = await newestJob(this.#parts.store, name);
+        const job = await newestJob(this.#parts.store, jobOfSpoolName(name));
         return (
             job?.source.kind === "spool" &&
             job.source.name === name &&

@@ -11,6 +11,7 @@ import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { retryDelay } from "../uploads/retry.ts";
 import type { Closing } from "./closing.ts";
+import { type PreparationParts, prepareFiles } from "./encrypted-files.ts";
 import type { FailurePolicy } from "./event-content.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import { type Outgoing, outgoing } from "./outgoing.ts";
@@ -26,6 +27,7 @@ import {
     REVISE,
 } from "./records.ts";
 import { type Reservation, type Reservations, takenWrite } from "./reservations.ts";
+import { isSealed, type RoomEncryption, type SealedEvent } from "./room-encryption.ts";
 import type { Withdrawals } from "./withdrawals.ts";
 
 /**
@@ -42,6 +44,8 @@ export interface DeliveryParts {
     readonly queue: UploadQueue;
     readonly logger: Logger;
     readonly onFailure: FailurePolicy;
+    readonly encryption: RoomEncryption;
+    readonly strategy: PreparationParts["strategy"];
     readonly closing: Closing;
     /** Held by whoever changes a message's record, from reading it until the change is journaled. */
     readonly messageLocks: KeyedLocks;
@@ -68,11 +72,15 @@ export class Delivery {
         const begun = await this.#begin(id);
         // Taken back after the lane had read it.
         if (begun === undefined) return;
-        const { message, stop } = begun;
+        const { stop } = begun;
+        let { message } = begun;
         try {
             // Before another address is looked for: an event that is in the room shows the one it was sent with.
             let eventId = mayBeSent ? await this.#lookFor(message) : undefined;
-            if (eventId === undefined) await this.#reserve(message, stop);
+            if (eventId === undefined) {
+                message = await this.#encrypted(message, stop);
+                await this.#reserve(message, stop);
+            }
             const { store, onFailure } = this.#parts;
             // Its files may have been given other addresses while it waited for one.
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
@@ -87,6 +95,12 @@ export class Delivery {
         } finally {
             this.#parts.withdrawals.leave(id);
         }
+    }
+
+    /** Encrypts its files first, where its event has to be encrypted. */
+    async #encrypted(message: MessageRecord, stop: AbortSignal): Promise<MessageRecord> {
+        if (!(await this.#parts.encryption.isDue(message, stop))) return message;
+        return prepareFiles(message, { ...this.#parts, closing: this.#parts.closing.signal, stop });
     }
 
     /** Takes a message out of its line that no lane is delivering. To be called while its lock is held. */
@@ -203,6 +217,7 @@ export class Delivery {
         const { users, logger } = this.#parts;
         let doubtful = false;
         let way = 0;
+        let sealed: SealedEvent | undefined;
         const attempt = async (): Promise<string> => {
             while (true) {
                 const access = users.get(message.sender).access();
@@ -213,7 +228,9 @@ export class Delivery {
                 }
                 stop.throwIfAborted();
                 try {
-                    const send = () => this.#put(access, message, content);
+                    if (isSealed(message)) sealed ??= await this.#parts.encryption.seal(message, content, stop);
+                    const event = { ...message, content, ...sealed };
+                    const send = () => this.#put(access, event);
                     return await this.#sends.add(send);
                 } catch (thrown) {
                     const error = asMediaError(thrown);
@@ -226,11 +243,11 @@ export class Delivery {
         return this.#retrying(message.id, attempt, stop);
     }
 
-    #put(access: Access, message: MessageRecord, content: MessageRecord["content"]): Promise<string> {
+    #put(access: Access, event: MessageRecord): Promise<string> {
         const { cutOff } = this.#parts.closing;
-        const { redacts } = message;
-        if (redacts !== undefined) return redactEvent(access, { ...message, redacts, content }, cutOff);
-        return sendEvent(access, { ...message, content }, cutOff);
+        const { redacts } = event;
+        if (redacts !== undefined) return redactEvent(access, { ...event, redacts }, cutOff);
+        return sendEvent(access, event, cutOff);
     }
 
     #lookFor(message: MessageRecord): Promise<string | undefined> {
@@ -248,7 +265,7 @@ export class Delivery {
         }
     }
 
-    async #journalSent({ id, edits }: MessageRecord, eventId: string, now: Outgoing): Promise<void> {
+    async #journalSent({ id, edits, encrypted }: MessageRecord, eventId: string, now: Outgoing): Promise<void> {
         const { store, messageLocks } = this.#parts;
         const locked = edits === undefined ? [id] : [id, edits];
         await messageLocks.hold(locked, async () => {
@@ -258,8 +275,10 @@ export class Delivery {
             const original = edits === undefined ? undefined : await loadMessage(store, edits);
             // A revision that was worked out meanwhile stands behind this edit in the line.
             const isNewest = original !== undefined && original.revisions === now.revisions;
-            const also = isNewest ? [messageWrite({ ...original, shown: now.shown })] : [];
-            await this.#sent(message, eventId, now.shown, also);
+            const also: Write[] = isNewest ? [messageWrite({ ...original, shown: now.shown })] : [];
+            // Its files' keys were kept for this edit.
+            if (original?.encrypted === true) also.push({ collection: REVISE, key: original.id, record: {} });
+            await this.#sent({ ...message, encrypted }, eventId, now.shown, also);
         });
     }
 
@@ -334,6 +353,8 @@ export class Delivery {
                 messageWrite({ ...refused, content: {} }),
                 { collection: OUTBOX, key: outboxKey(message) },
                 finishedWrite(finishedAt, "message", message.id),
+                // Its files' keys are to be forgotten.
+                ...(message.encrypted === true ? [{ collection: REVISE, key: message.id, record: {} }] : []),
                 ...writes,
                 ...unused.map((reservation) => reservations.keptWrite(reservation)),
             ]);

@@ -3,7 +3,7 @@ import type { Store } from "../store/store.ts";
 import { loadMessage, type MessageRecord } from "./records.ts";
 
 /** What is known of a message that is to be edited. */
-export type Editable = Pick<MessageRecord, "id" | "roomId" | "sender">;
+export type Editable = Pick<MessageRecord, "id" | "roomId" | "sender" | "encrypted">;
 
 /**
  * The message that an edit of `id` edits: an edit stands for its original. Rejects with MESSAGE_UNKNOWN, and with the

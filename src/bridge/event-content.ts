@@ -1,5 +1,6 @@
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
+import { isUnprepared, placeOf, valueOf } from "./encrypted-files.ts";
 import { failureNotice } from "./failure-notice.ts";
 import type { FailureTexts } from "./failure-texts.ts";
 import type { AskedFailure } from "./records.ts";
@@ -31,8 +32,9 @@ export function contentFor(
     let shown = content;
     for (const job of jobs) {
         if (job.at === undefined) continue;
-        if (failed.includes(job) || job.contentUri === undefined) shown = without(shown, job.at);
-        else shown = placed(shown, job.at, job.contentUri);
+        const [at, value] = [placeOf(job), failed.includes(job) ? undefined : valueOf(job)];
+        if (value === undefined || job.encryption !== undefined) shown = without(shown, job.at);
+        shown = value === undefined ? without(shown, at) : placed(shown, at, value);
     }
     return shown;
 }
@@ -47,8 +49,9 @@ export function failureKey({ id, finishedAt = 0 }: Job): string {
     return `${id} ${finishedAt}`;
 }
 
-function hasFailed({ state }: Job): boolean {
-    return state === "failed" || state === "cancelled";
+/** Also one that is being tried again and is not encrypted yet: it stays told as failed until there is a file to show. */
+function hasFailed(job: Job): boolean {
+    return job.state === "failed" || job.state === "cancelled" || isUnprepared(job);
 }
 
 /** A file without which the message is nothing; thumbnails and the like stand below `info`. */
@@ -95,9 +98,9 @@ export function reply(eventId: string, content: JsonObject): JsonObject {
 export function describedFile(content: JsonObject, at: readonly string[]) {
     const beside = at.slice(0, -1).reduce((object, key) => asObject(object[key]), content);
     const last = at.at(-1) ?? "";
-    const info = asObject(beside[last.endsWith("_url") ? last.replace(/_url$/, "_info") : "info"]);
+    const info = asObject(beside[/_(?:url|file)$/.test(last) ? last.replace(/_(?:url|file)$/, "_info") : "info"]);
     const { mimetype, size } = info;
-    const name = last === "url" ? (beside["filename"] ?? beside["body"]) : undefined;
+    const name = last === "url" || last === "file" ? (beside["filename"] ?? beside["body"]) : undefined;
     return {
         mimetype: typeof mimetype === "string" ? mimetype : undefined,
         size: typeof size === "number" && Number.isSafeInteger(size) && size >= 0 ? size : undefined,

@@ -90,6 +90,7 @@ const message = z.strictObject({
             message: "must not name the same place twice",
         })
         .optional(),
+    encrypted: z.boolean().optional(),
     backfill: z.boolean().optional(),
 });
 

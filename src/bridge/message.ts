@@ -47,6 +47,11 @@ export interface RemoteMessage {
     readonly content: { readonly [key: string]: unknown };
     /** Up to 20. @default none: a text message, which keeps its order with the others */
     readonly media?: readonly MediaItem[];
+    /**
+     * Whether the event and its files are encrypted. `true` never falls back to cleartext.
+     * @default whether the room is, where the sender's client has encryption; else false
+     */
+    readonly encrypted?: boolean;
     /** History that is filled in: its files give way to live ones. @default false */
     readonly backfill?: boolean;
 }

@@ -64,6 +64,12 @@ export const dataOptions = z.strictObject({
             "Limits for single sources, by a connector's name or an origin (https://files.example.org); `default` stands for each source that is not named.",
         ),
     uploadAs: z.enum(["sender", "bot"]).default("sender").describe("Whose quota and upload limit count."),
+    encryption: z
+        .enum(["spool", "two-pass"])
+        .default("spool")
+        .describe(
+            "How files of encrypted rooms are encrypted: their ciphertext kept on disk, or the source read twice.",
+        ),
     onFailure: z
         .enum(["notice", "redact", "keep"])
         .default("notice")

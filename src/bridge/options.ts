@@ -33,6 +33,8 @@ export interface BridgeMediaOptions {
     readonly describe?: Describe;
     /** Whose quota and upload limit count. @default "sender" */
     readonly uploadAs?: "sender" | "bot";
+    /** How files of encrypted rooms are encrypted: their ciphertext kept on disk, or the source read twice. @default "spool" */
+    readonly encryption?: "spool" | "two-pass";
     /**
      * What becomes of an event whose file cannot come: an edit that says why, a redaction, nothing, or an edit to the
      * content that a function returns (within 10 s; undefined leaves the event as it is). @default "notice"

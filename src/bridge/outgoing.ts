@@ -1,6 +1,7 @@
 import { MediaError } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store } from "../store/store.ts";
+import { areKeysForgotten } from "./encrypted-files.ts";
 import { contentFor, type FailurePolicy, replacement, reply } from "./event-content.ts";
 import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts";
 
@@ -30,6 +31,7 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
     if (original?.eventId === undefined || original.redact === true || original.redacted === true)
         throw new MediaError(original?.error?.code ?? "CANCELLED", { detail: "what it edits is not in the room" });
     const jobs = await loadJobs(store, original.jobs);
+    if (areKeysForgotten(jobs)) throw new MediaError("ENCRYPTION_KEYS_GONE");
     const content = contentFor(message.content, jobs, policy, original.failure);
     return {
         content: editContent(original, content),

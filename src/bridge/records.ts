@@ -34,6 +34,10 @@ export interface MessageRecord {
     readonly eventType: string;
     readonly content: JsonObject;
     readonly timestamp?: number | undefined;
+    /** As the caller said, or once it is found out that it has to be; undefined while it is open. */
+    readonly encrypted?: boolean | undefined;
+    /** The sender's client had encryption when the message came: after a restart it may have to be waited for. */
+    readonly hasCrypto?: true | undefined;
     /** Its place in the room's line. */
     readonly sequence: string;
     readonly transactionId: string;

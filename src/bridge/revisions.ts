@@ -1,7 +1,8 @@
 import type { Logger } from "../logger.ts";
-import type { Store } from "../store/store.ts";
+import type { Store, Write } from "../store/store.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
+import { areKeysForgotten, forgetKeys, isUnprepared } from "./encrypted-files.ts";
 import { contentFor, failedMain, type FailurePolicy } from "./event-content.ts";
 import type { FailureQuestions } from "./failure-questions.ts";
 import { editContent } from "./outgoing.ts";
@@ -92,13 +93,18 @@ export class Revisions {
         const message = await loadMessage(store, id);
         // A message still in line is sent as it then stands; its mark stays until that has happened.
         if (message?.state === "queued") return;
-        if (message === undefined || message.eventId === undefined) return store.commit([done]);
-        if (message.redacted === true) return this.#leave(message);
+        if (message === undefined) return store.commit([done]);
         const jobs = await loadJobs(store, message.jobs);
+        const isOver = message.eventId === undefined || message.redacted === true;
+        const over = [done, ...(await forgetKeys(store, message, jobs, isOver))];
+        // A redaction is the last word on an event: what would still be said of it has no place any more.
+        if (message.redacted === true) this.#parts.logger.info("A redacted event is left as it is", { id });
+        if (isOver || areKeysForgotten(jobs) || jobs.some(isUnprepared)) return store.commit(over);
         const main = failedMain(jobs);
         if (message.redact === true || (main !== undefined && onFailure.mode === "redact")) {
-            const redaction = { redacts: message.eventId, content: {} };
-            return this.#queue(message, redaction, { redacted: true });
+            const redaction = { redacts: message.eventId ?? "", content: {} };
+            const forgotten = await forgetKeys(store, message, jobs, true);
+            return this.#queue(message, redaction, { redacted: true }, [done, ...forgotten]);
         }
         const text = await newestContent(store, message);
         if (main !== undefined && onFailure.mode === "callback") {
@@ -107,14 +113,8 @@ export class Revisions {
         }
         const content = contentFor(text, jobs, onFailure, message.failure);
         const shown = hashOf(content);
-        if (shown === message.shown) return store.commit([done]);
-        await this.#queue(message, { content: editContent(message, content) }, { shown });
-    }
-
-    /** A redaction is the last word on an event: what would still be said of it has no place any more. */
-    async #leave({ id }: MessageRecord): Promise<void> {
-        this.#parts.logger.info("A redacted event is left as it is", { id });
-        await this.#parts.store.commit([{ collection: REVISE, key: id }]);
+        if (shown === message.shown) return store.commit(over);
+        await this.#queue(message, { content: editContent(message, content) }, { shown }, over);
     }
 
     /** Takes the mark away, notes what the room will show, and puts what brings that about into the room's line. */
@@ -122,10 +122,11 @@ export class Revisions {
         message: MessageRecord,
         what: { readonly content: JsonObject; readonly redacts?: string },
         noted: Pick<MessageRecord, "shown"> | Pick<MessageRecord, "redacted">,
+        over: readonly Write[],
     ): Promise<void> {
         const edit = this.#recordOf(message, what);
         await this.#parts.store.commit([
-            { collection: REVISE, key: message.id },
+            ...over,
             messageWrite({ ...message, ...noted, revisions: message.revisions + 1 }),
             messageWrite(edit),
             outboxWrite(edit),
@@ -137,13 +138,16 @@ export class Revisions {
         message: MessageRecord,
         { content, redacts }: { readonly content: JsonObject; readonly redacts?: string },
     ): MessageRecord {
-        const { roomId, sender } = message;
+        const { roomId, sender, encrypted, hasCrypto } = message;
         // No id of a caller's holds a control character, so these two kinds never meet.
         const id = `${message.id}\u0001${message.revisions + 1}`;
         return {
             id,
             roomId,
             sender,
+            // As the event was; what was in the clear goes by what its room is now.
+            encrypted: encrypted === true ? true : undefined,
+            hasCrypto,
             eventType: "m.room.message",
             content,
             redacts,

@@ -22,6 +22,8 @@ export function successorOf(job: Job, reservation: Reservation, lost: boolean, n
         contentUri,
         expiresAt,
         presigned,
+        // At the new address nothing was encrypted with another key.
+        encryption: job.encryption && { ...job.encryption, renewed: false },
         replaces: job.id,
         replacedBy: undefined,
         // Into the schedule: the lists of sources know only whom they took in themselves.

@@ -7,10 +7,19 @@ import { answerError } from "./answer.ts";
  * `instanceof`, because a bridge may have several copies of an SDK.
  */
 
-/** A Matrix client of any SDK. Both fields are read at each call: encrypted intents change their token. */
+/** A client's end-to-end encryption: matrix-bot-sdk's `CryptoClient`. */
+export interface CryptoLike {
+    isRoomEncrypted(roomId: string): Promise<boolean>;
+    /** Gives the content of an `m.room.encrypted` event, once the room's devices have been sent its key. */
+    encryptRoomEvent(roomId: string, eventType: string, content: unknown): Promise<object>;
+}
+
+/** A Matrix client of any SDK. The fields are read at each call: encrypted intents change their token. */
 export interface ClientLike {
     readonly homeserverUrl: string;
     readonly accessToken: string;
+    /** Undefined where the bridge has no encryption for this user. */
+    readonly crypto?: CryptoLike | undefined;
 }
 
 /** An intent of matrix-appservice-bridge (`matrixClient`, `join`) or of matrix-bot-sdk (`underlyingClient`). */
@@ -45,6 +54,8 @@ export interface ActingUser {
     readonly userId: string;
     /** Read anew at every request, never kept. */
     access(): Access;
+    /** Read anew at every call, never kept: an intent gets its encryption only when the bridge has set it up. */
+    crypto(): CryptoLike | undefined;
     ensureRegistered(): Promise<void>;
     /** The SDK's own way into a room. */
     join(roomId: string): Promise<void>;
@@ -80,6 +91,15 @@ export class ActingUsers {
         }
     }
 
+    /** Whether this user's client has encryption now. */
+    hasCrypto(userId: string): boolean {
+        try {
+            return this.get(userId).crypto() !== undefined;
+        } catch {
+            return false;
+        }
+    }
+
     /** The appservice's own user; undefined for a bridge object that has none at hand. */
     bot(): ActingUser | undefined {
         const bridge = this.#bridge;
@@ -107,6 +127,12 @@ function actingUser(intent: IntentLike, wanted: string): ActingUser {
                 });
             }
             return { homeserverUrl: client.homeserverUrl, accessToken: client.accessToken, userId };
+        },
+        crypto() {
+            const { crypto } = intent.matrixClient ?? intent.underlyingClient ?? {};
+            const isUsable =
+                typeof crypto?.isRoomEncrypted === "function" && typeof crypto.encryptRoomEvent === "function";
+            return isUsable ? crypto : undefined;
         },
         async ensureRegistered() {
             await intent.ensureRegistered().catch(sdkError);

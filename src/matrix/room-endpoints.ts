@@ -97,6 +97,22 @@ function hasTransactionId(event: unknown, sender: string, transactionId: string)
     return (unsigned as { transaction_id?: unknown }).transaction_id === transactionId;
 }
 
+/** Whether the room's state says that it is encrypted. Throws FORBIDDEN where the user may not see it. */
+export async function hasEncryptionState(access: Access, roomId: string, signal?: AbortSignal): Promise<boolean> {
+    try {
+        await matrixRequest(access, {
+            method: "GET",
+            path: `${room(roomId)}/state/m.room.encryption/`,
+            refusals: REFUSALS,
+            signal,
+        });
+        return true;
+    } catch (error) {
+        if (error instanceof MediaError && error.errcode === "M_NOT_FOUND") return false;
+        throw error;
+    }
+}
+
 /** Puts the user into the room. */
 export async function joinRoom(access: Access, roomId: string, signal?: AbortSignal): Promise<void> {
     await matrixRequest(access, { method: "POST", path: `${room(roomId)}/join`, body: {}, refusals: REFUSALS, signal });

@@ -1,5 +1,8 @@
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
+import type { Prepared } from "./encryption/job-encryption.ts";
+import { prepare } from "./encryption/preparation.ts";
+import { unlessThere } from "./encryption/unless-there.ts";
 import type { Job } from "./job.ts";
 import type { StepLimits } from "./limits.ts";
 import { addressPolicy } from "./sources/address-guard.ts";
@@ -36,6 +39,8 @@ export interface Engine {
     open(source: SourceDescription, signal: AbortSignal): Promise<OpenedSource>;
     /** Streams that were opened ahead of their transfer. */
     readonly opened: OpenedSources;
+    /** Encrypts a file of an encrypted room before its event is sent. */
+    prepare(job: Job, signal: AbortSignal, watch: TransferWatch): Promise<Prepared>;
     /** Ends idle connections to sources. */
     close(): void;
 }
@@ -50,9 +55,13 @@ export function createEngine(parts: EngineParts): Engine {
     // A connection that waits counts as silent, so it may wait no longer than a silent one.
     const opened = new OpenedSources(parts.maxOpened, Math.min(KEEP_OPENED_MS, limits.idleMs / 2));
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
+    const transferParts = { sources, opened, target, spool, uploadLimits, limits, logger };
     return {
         transfer: (job, signal, watch) =>
-            transfer(job, { sources, opened, target, spool, uploadLimits, limits, logger }, signal, watch),
+            transfer(job, transferParts, signal, watch).catch((error: unknown) =>
+                unlessThere(job, error, users, signal),
+            ),
+        prepare: (job, signal, watch) => prepare(job, transferParts, signal, watch),
         complete: (job, signal) => completion.complete(job, signal),
         open: (source, signal) => openSource(source, sources, signal),
         opened,

@@ -1,6 +1,12 @@
 import type { ErrorCode, MediaError } from "../errors.ts";
 import type { StoredRecord, Write } from "../store/store.ts";
 import { renewAt } from "./expiry.ts";
+import {
+    afterPreparation,
+    type EncryptionStrategy,
+    type JobEncryption,
+    type Prepared,
+} from "./encryption/job-encryption.ts";
 import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
 
 /**
@@ -22,6 +28,9 @@ import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
  *
  *  ready, transferring, completing ── replace ──► replaced (another job has its place in the message, with a new MXC)
  * ```
+ *
+ * In an encrypted room, *prepare* encrypts the file before its event: it begins from *unreserved* or *reserved* and rests
+ * there again.
  *
  * *unreserved*: its message is journaled, no MXC yet. *reserved*: MXC journaled, its event is not accepted yet.
  * *ready*: waits for a place in the queue. *transferring*: bytes flow; a crash here starts the transfer anew.
@@ -80,6 +89,8 @@ export interface Job {
     readonly expiresAt?: number | undefined;
     /** Undefined where the homeserver itself takes the file, or has to after all. */
     readonly presigned?: PresignedUpload | undefined;
+    /** Only in encrypted rooms. It holds the file's key until no event of its message can need it any more. */
+    readonly encryption?: JobEncryption | undefined;
     /** Its place in the queue; see priority.ts. */
     readonly dueAt?: number | undefined;
     /** Failed tries so far. */
@@ -111,6 +122,9 @@ export type JobEvent =
           readonly expiresAt: number | undefined;
           readonly presigned?: PresignedUpload | undefined;
       }
+    | { readonly type: "encrypt"; readonly strategy: EncryptionStrategy }
+    | { readonly type: "prepare"; readonly prepared: Prepared }
+    | { readonly type: "forget-key" }
     | { readonly type: "release"; readonly dueAt: number }
     | { readonly type: "begin" }
     | { readonly type: "refresh"; readonly source: SourceDescription }
@@ -138,8 +152,13 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     // From *transferring*: an upload in one step that a crash cut off. From *reserved*: its event is not out yet, and
     // the first address has run out.
     reserve: ["unreserved", "reserved", "transferring"],
+    // From *transferring*: a try that a crash cut off before its message was known to be encrypted.
+    encrypt: ["unreserved", "reserved", "transferring"],
+    prepare: ["transferring"],
+    "forget-key": ["done", "failed", "cancelled"],
     release: ["reserved", "ready"],
-    begin: ["ready", "transferring", "completing", "unreserved"],
+    // From *reserved*: to be prepared for an encrypted room.
+    begin: ["ready", "transferring", "completing", "unreserved", "reserved"],
     refresh: ["transferring"],
     stored: ["transferring"],
     reuse: ["unreserved", "reserved", "ready"],
@@ -167,6 +186,12 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
             const { contentUri, expiresAt, presigned } = event;
             return { ...job, state: "reserved", contentUri, expiresAt, presigned };
         }
+        case "encrypt":
+            return { ...job, encryption: { strategy: event.strategy } };
+        case "prepare":
+            return prepared(job, event.prepared);
+        case "forget-key":
+            return { ...job, encryption: withoutKey(job.encryption) };
         case "release":
             return { ...job, state: "ready", dueAt: event.dueAt, heldFor: undefined };
         case "begin":
@@ -202,6 +227,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 heldFor: undefined,
                 error: stored(event.error),
                 ...("presigned" in event && { presigned: event.presigned }),
+                ...(event.error.code === "SOURCE_CHANGED" && { encryption: stale(job.encryption) }),
             };
         }
         case "hold":
@@ -233,6 +259,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "replace":
             return {
                 ...withoutTheSecretsOf(job),
+                encryption: withoutKey(job.encryption),
                 state: "replaced",
                 replacedBy: event.by,
                 finishedAt: event.at,
@@ -244,9 +271,37 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
 }
 
 /** Where a job that is under way waits when its try has ended without an end. */
-function restingState({ state, dueAt }: Job): JobState {
+function restingState({ state, dueAt, contentUri }: Job): JobState {
     if (state === "completing") return "completing";
-    return dueAt === undefined ? "unreserved" : "ready";
+    if (dueAt !== undefined) return "ready";
+    return contentUri === undefined ? "unreserved" : "reserved";
+}
+
+/** A job that is not in the queue yet rests again: its event comes first. */
+function prepared(job: Job, found: Prepared): Job {
+    if (job.encryption === undefined) return job;
+    const encryption = afterPreparation(job.encryption, found);
+    return {
+        ...job,
+        state: job.dueAt === undefined ? restingState(job) : job.state,
+        encryption,
+        size: found.size,
+        source: found.spoolName === undefined ? job.source : { kind: "spool", name: found.spoolName },
+        heldFor: found.spoolName === undefined ? job.heldFor : undefined,
+        // A source that changes again and again must come to an end.
+        attempts: encryption.renewed === true ? job.attempts : 0,
+        // The room may have been shown the former key.
+        revived: encryption.renewed === true ? true : job.revived,
+    };
+}
+
+function withoutKey(encryption: JobEncryption | undefined): JobEncryption | undefined {
+    return encryption && { ...encryption, file: undefined };
+}
+
+/** A spooled ciphertext does not change with its source. */
+function stale(encryption: JobEncryption | undefined): JobEncryption | undefined {
+    return encryption === undefined || encryption.spooled === true ? encryption : { ...encryption, stale: true };
 }
 
 /** A failed job keeps the source, to be tried again; one that is over keeps nothing that could be misused. */

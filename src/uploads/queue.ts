@@ -3,6 +3,7 @@ import PQueue from "p-queue";
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
+import { mustPrepare, type Prepared } from "./encryption/job-encryption.ts";
 import {
     fromOrderedKey,
     isFinal,
@@ -50,6 +51,8 @@ export interface UploadQueueParts {
      * the job as journaled when another one has taken its place, and with undefined when it is to go on.
      */
     readonly renew: (job: Job, lost: boolean, signal: AbortSignal) => Promise<Job | undefined>;
+    /** Encrypts a file of an encrypted room, so that its event can be sent. Rejects with a MediaError. */
+    readonly prepare: (job: Job, signal: AbortSignal, watch: TransferWatch) => Promise<Prepared>;
     /** What has to be journaled in the same step as a job's change. */
     readonly alongside: (before: Job, after: Job) => readonly Write[];
     /** Told after each journaled change, and now and then while bytes flow. */
@@ -121,11 +124,11 @@ export class UploadQueue {
 
     /**
      * Runs one job now, outside the schedule: a server without `/create` gives the MXC only with the upload, which the
-     * job's message waits for. Resolves with the job in its final state.
+     * job's message waits for. Resolves with the job in its final state, or as soon as it is `enough`.
      */
-    async runNow(job: Job, signal: AbortSignal): Promise<Job> {
+    async runNow(job: Job, signal: AbortSignal, enough: (job: Job) => boolean = () => false): Promise<Job> {
         let current = job;
-        while (!isFinal(current.state)) {
+        while (!isFinal(current.state) && !enough(current)) {
             signal.throwIfAborted();
             const delay = (current.notBefore ?? 0) - Date.now();
             if (delay > 0) await sleep(delay, undefined, { signal });
@@ -271,15 +274,24 @@ export class UploadQueue {
             const begun = await this.#takeUp(current);
             if (begun === undefined) return undefined;
             current = begun;
+            const watch: TransferWatch = {
+                onBytes: this.#progressOf(current),
+                onRefreshed: async (source) => {
+                    current = (await this.#advance(current, { type: "refresh", source })) ?? current;
+                },
+            };
+            if (mustPrepare(current)) {
+                const prepared = await this.#parts.prepare(current, signal, watch);
+                this.#parts.gate.succeeded(current);
+                current = (await this.#settle(current, { type: "prepare", prepared })) ?? current;
+                signal.throwIfAborted();
+                // Not in the queue yet: its event comes first.
+                if (current.state !== "transferring") return current;
+            }
             const replaced = await this.#parts.renew(current, false, signal);
             if (replaced !== undefined) return replaced;
             if (current.state !== "completing") {
-                const { size, contentUri, isStored } = await this.#parts.transfer(current, signal, {
-                    onBytes: this.#progressOf(current),
-                    onRefreshed: async (source) => {
-                        current = (await this.#advance(current, { type: "refresh", source })) ?? current;
-                    },
-                });
+                const { size, contentUri, isStored } = await this.#parts.transfer(current, signal, watch);
                 this.#parts.gate.succeeded(current);
                 if (isStored !== true) return await this.#finish(current, size, contentUri);
                 // Journaled before the homeserver hears of it: from here on the bytes need not go out again.

@@ -3,6 +3,7 @@ import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import { checkAnnouncedType } from "./content-check.ts";
 import { counted, tooLarge } from "./counted.ts";
+import { encryptedUpload } from "./encryption/encrypted-body.ts";
 import type { Job } from "./job.ts";
 import type { StepLimits } from "./limits.ts";
 import { RefreshedButFailed } from "./sources/connector.ts";
@@ -58,9 +59,30 @@ export async function transfer(
     signal: AbortSignal,
     watch: TransferWatch,
 ): Promise<Transferred> {
+    return reading(job, parts, signal, watch, (body, opened, within) => {
+        if (job.encryption !== undefined) {
+            const upload = encryptedUpload(job.encryption, body, opened);
+            return put(job, parts, upload, opened, within);
+        }
+        if (opened.size !== undefined) return put(job, parts, { body, size: opened.size }, opened, within);
+        return viaSpool(job, parts, body, opened, within);
+    });
+}
+
+/**
+ * Opens a job's source, lets `use` read it, counted, checked and within the limits of size and time, and closes it.
+ * Rejects with a MediaError.
+ */
+export async function reading<T>(
+    job: Job,
+    parts: TransferParts,
+    signal: AbortSignal,
+    watch: TransferWatch,
+    use: (body: AsyncIterable<Uint8Array>, opened: OpenedSource, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
     const abort = new LinkedAbort([signal], { ms: parts.limits.totalMs, reason: new MediaError("TRANSFER_TIMEOUT") });
     try {
-        return await attempt(job, parts, abort.signal, watch);
+        return await opening(job, parts, abort.signal, watch, use);
     } catch (error) {
         throw sourceError(error, abort.signal);
     } finally {
@@ -68,7 +90,13 @@ export async function transfer(
     }
 }
 
-async function attempt(job: Job, parts: TransferParts, signal: AbortSignal, watch: TransferWatch) {
+async function opening<T>(
+    job: Job,
+    parts: TransferParts,
+    signal: AbortSignal,
+    watch: TransferWatch,
+    use: (body: AsyncIterable<Uint8Array>, opened: OpenedSource, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
     const maxBytes = await parts.uploadLimits.of(job.uploader, signal);
     if (job.size !== undefined && job.size > maxBytes) throw tooLarge(maxBytes);
     const openAnew = (): Promise<OpenedSource> =>
@@ -82,9 +110,13 @@ async function attempt(job: Job, parts: TransferParts, signal: AbortSignal, watc
         checkAnnouncedType(job.mimetype, opened.mimetype);
         if (opened.size !== undefined && opened.size > maxBytes) throw tooLarge(maxBytes);
         const explain = (error: unknown) => sourceError(error, signal);
-        const body = counted(opened.stream, { size: opened.size, maxBytes }, job, { onBytes: watch.onBytes, explain });
-        if (opened.size !== undefined) return await put(job, parts, { body, size: opened.size }, opened, signal);
-        return await viaSpool(job, parts, body, opened, signal);
+        // Ciphertext looks like anything.
+        const promised = job.encryption?.spooled === true ? {} : job;
+        const body = counted(opened.stream, { size: opened.size, maxBytes }, promised, {
+            onBytes: watch.onBytes,
+            explain,
+        });
+        return await use(body, opened, signal);
     } finally {
         opened.stream.destroy();
     }
@@ -116,11 +148,22 @@ async function put(
     opened: OpenedSource,
     signal: AbortSignal,
 ): Promise<Transferred> {
-    const { uploader, contentUri, filename } = job;
-    const mimetype = job.mimetype ?? opened.mimetype ?? "application/octet-stream";
+    const { uploader, contentUri, encryption } = job;
+    // What an encrypted file is, only its event says.
+    const filename = encryption === undefined ? job.filename : undefined;
+    const known = encryption === undefined ? (job.mimetype ?? opened.mimetype) : undefined;
+    const mimetype = known ?? "application/octet-stream";
     const presigned = presignedFor(job, size, parts);
     const target = presigned ?? parts.target;
-    const upload = { uploader, contentUri, filename, size, mimetype, body };
+    const upload = {
+        uploader,
+        contentUri,
+        filename,
+        size,
+        mimetype,
+        body,
+        contentMayDiffer: encryption?.renewed === true,
+    };
     const stored = await target.put(upload, signal).catch((error: unknown) => {
         if (asMediaError(error).code === "FILE_TOO_LARGE") parts.uploadLimits.forget(uploader);
         throw error;

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
+import { decrypted, readable } from "../support/crypto.ts";
 import { bodies, download, messages } from "../support/download.ts";
 import { fileOf } from "../support/crash-files.ts";
 import type { DriverPlan } from "../support/crash-driver.ts";
@@ -13,6 +14,8 @@ import { openWorld, type World } from "../support/world.ts";
 
 const DRIVER = fileURLToPath(new URL("../support/crash-driver.ts", import.meta.url));
 const MESSAGES = 12;
+/** Milliseconds after a start. */
+const INSTANTS = [0, 3, 9, 17, 30, 55, 90];
 
 /** A request of the component, as the wire shows it, and whether the homeserver has handled it when the kill comes. */
 interface Moment {
@@ -129,6 +132,24 @@ describe("kill -9", function () {
         for (const ghost of plan.ghosts) expect(world.homeserver.pendingMedia(ghost)).to.be.at.most(2 + 2 * kills);
     }
 
+    async function expectWholeEncrypted(): Promise<void> {
+        for (const [room, roomId] of plan.rooms.entries()) {
+            expect(messages(world.homeserver, roomId)).to.deep.equal([]);
+            const events = readable(world.homeserver, roomId);
+            expect(events.map(({ content }) => content["body"])).to.deep.equal(
+                Array.from({ length: MESSAGES }, (_, index) => `${index}`),
+            );
+            for (const { content } of events) {
+                const file = content["file"] as { url: string } | undefined;
+                if (file === undefined) continue;
+                const { body } = await download(world.homeserver, file.url, 0);
+                const bytes = await decrypted(body, file);
+                expect(sha256(bytes)).to.equal(sha256(fileOf(`${room}-${String(content["body"])}`)));
+            }
+        }
+        expect(await readdir(join(world.dataDir, "spool")), "spooled files").to.deep.equal([]);
+    }
+
     for (const moment of MOMENTS) {
         it(moment.name, async () => {
             await killAt(moment);
@@ -137,10 +158,21 @@ describe("kill -9", function () {
         });
     }
 
+    for (const encryption of ["spool", "two-pass"] as const) {
+        for (const moment of [...MOMENTS.slice(2), undefined]) {
+            it(`in encrypted rooms (${encryption}), ${moment?.name ?? "at whatever instant"}`, async () => {
+                plan = { ...plan, encryption };
+                if (moment === undefined) for (const instant of INSTANTS) await killAfter(instant);
+                else await killAt(moment);
+                await runToTheEnd();
+                await expectWholeEncrypted();
+            });
+        }
+    }
+
     it("at whatever instant, again and again", async () => {
-        const instants = [0, 3, 9, 17, 30, 55, 90];
-        for (const instant of instants) await killAfter(instant);
+        for (const instant of INSTANTS) await killAfter(instant);
         await runToTheEnd();
-        await expectWhole(instants.length);
+        await expectWhole(INSTANTS.length);
     });
 });

@@ -250,6 +250,7 @@ describe("a large backlog of a blocked source", () => {
                         throw new MediaError("SOURCE_RATE_LIMITED", { retryAfterMs: 3_000_000 });
                     return { size: 1, contentUri: "mxc://a/b" };
                 },
+                prepare: () => Promise.reject(new Error("nothing here is encrypted")),
                 complete: async () => "mxc://a/b",
                 renew: async () => undefined,
                 alongside: () => [],

@@ -1,4 +1,5 @@
 import { BridgeMedia, type RemoteMessage } from "../../src/index.ts";
+import { standInCrypto, withCrypto } from "./crypto.ts";
 import { fileOf } from "./crash-files.ts";
 import { plainBridge } from "./world.ts";
 
@@ -14,12 +15,18 @@ export interface DriverPlan {
     readonly ghosts: readonly string[];
     readonly rooms: readonly string[];
     readonly messagesPerRoom: number;
+    /** The rooms are encrypted, the files by this strategy. */
+    readonly encryption?: "spool" | "two-pass";
 }
 
 const plan = JSON.parse(process.argv[2] ?? "{}") as DriverPlan;
-const media = new BridgeMedia(plainBridge(plan.homeserverUrl, plan.bot), {
-    dataDir: plan.dataDir,
+const { encryption, dataDir } = plan;
+const bridge = plainBridge(plan.homeserverUrl, plan.bot);
+const crypto = standInCrypto(...plan.rooms);
+const media = new BridgeMedia(encryption === undefined ? bridge : withCrypto(bridge, () => crypto), {
+    dataDir,
     allowPrivateAddresses: true,
+    ...(encryption !== undefined && { encryption }),
 });
 
 await media.start();

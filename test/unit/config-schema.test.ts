@@ -21,6 +21,7 @@ const EVERY: Required<Omit<BridgeMediaOptions, InCode>> = {
     allowPrivateAddresses: ["10.1.0.0/16"],
     sourceLimits: { "https://files.example.org": { concurrency: 2, perSecond: 0.5 }, default: { perSecond: 5 } },
     uploadAs: "bot",
+    encryption: "two-pass",
     onFailure: "redact",
     failureTexts: { default: "{name}[ ({size})]: {reason}", FILE_TOO_LARGE: "Zu groß[, Grenze {limit}]" },
     reserveAhead: 0,

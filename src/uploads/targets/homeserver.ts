@@ -55,7 +55,7 @@ export class HomeserverTarget implements Target {
         // endpoint says M_UNRECOGNIZED and has its own code.
         if (answer.status === 404 && error.code !== "NOT_SUPPORTED")
             throw new MediaError("RESERVATION_GONE", { cause: error });
-        if (answer.status === 409) return this.#settle(access, upload.contentUri, error, signal);
+        if (answer.status === 409) return this.#settle(access, upload, upload.contentUri, error, signal);
         throw error;
     }
 
@@ -63,8 +63,18 @@ export class HomeserverTarget implements Target {
      * 409 means either that an earlier try got through and only its answer was lost, or that one which broke off still
      * holds the address. Nobody but us can have filled it, so content that is there is the file.
      */
-    async #settle(access: Access, contentUri: string, cause: MediaError, signal: AbortSignal): Promise<string> {
-        if (await hasContent(access, contentUri, signal)) return contentUri;
+    async #settle(
+        access: Access,
+        { contentMayDiffer }: Upload,
+        contentUri: string,
+        cause: MediaError,
+        signal: AbortSignal,
+    ): Promise<string> {
+        if (await hasContent(access, contentUri, signal)) {
+            // Of no use to the event: its place has to be taken by another address.
+            if (contentMayDiffer === true) throw new MediaError("RESERVATION_GONE", { cause });
+            return contentUri;
+        }
         throw new MediaError("UPLOAD_PENDING", { cause, retryAfterMs: HELD_RETRY_MS });
     }
 }

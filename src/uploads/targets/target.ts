@@ -9,6 +9,8 @@ export interface Upload {
     readonly size: number;
     readonly mimetype: string;
     readonly filename: string | undefined;
+    /** An earlier try may have left other bytes at the address: encrypted with another key. @default false */
+    readonly contentMayDiffer?: boolean;
     /** Yields exactly `size` bytes or throws a MediaError. */
     readonly body: AsyncIterable<Uint8Array>;
 }
