@@ -383,7 +383,7 @@ describe("in an encrypted room", () => {
         });
         const sent = await media.send(photoMessage(roomId, alice, http(remote.file(bytes))));
         const first = sent.uploads[0]?.contentUri;
-        const url = () => (readable(world.homeserver, roomId)[0]?.content["file"] as { url?: string }).url;
+        const url = () => (readable(world.homeserver, roomId)[0]?.content["file"] as { url?: string } | undefined)?.url;
         await until(() => url() !== first);
         expect((await fileOf(sent.eventId)).equals(bytes)).to.equal(true);
         expect(remote.requests).to.have.length(1);

@@ -25,6 +25,8 @@ export async function* encryptedAgain(
     let total = 0;
     let held: Uint8Array | undefined;
     for await (const chunk of body) {
+        // It would push out what may be the last piece.
+        if (chunk.length === 0) continue;
         total += chunk.length;
         if (total > size) throw changed("longer");
         if (held !== undefined) yield held;
