@@ -362,7 +362,7 @@ export class BridgeMedia {
         this.#parts.metrics.messageEnded(error === undefined ? "sent" : "refused");
         this.#parts.outcomes.ended(message);
         if (error !== undefined) {
-            this.#logger.warn("The homeserver refused a message", {
+            this.#logger.warn("A message was refused", {
                 id: message.id,
                 roomId: message.roomId,
                 code: error.code,

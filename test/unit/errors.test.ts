@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { expect } from "chai";
 import { asMediaError, ERRORS, type ErrorCode, MediaError } from "../../src/errors.ts";
 
@@ -15,6 +15,22 @@ describe("the table of errors", () => {
         for (const [code, cells] of rows) {
             expect(cells.at(-1)?.trim().startsWith("yes"), code).to.equal(ERRORS[code as ErrorCode].retryable);
         }
+    });
+
+    it("has the words there that the log says", async () => {
+        const page = await readFile(new URL("../../docs/failures.md", import.meta.url), "utf8");
+        const logs = page
+            .split("\n")
+            .flatMap((line) => (/^\| `[A-Z_]+` \|/.test(line) ? [line.split("|")[4] ?? ""] : []));
+        const said = new Set(
+            logs.flatMap((cell) => [...cell.matchAll(/`([A-Z][^`]* [^`]*)`/g)].map(([, text = ""]) => text)),
+        );
+        expect(said.size).to.be.greaterThan(5);
+        const root = new URL("../../src/", import.meta.url);
+        const files = (await readdir(root, { recursive: true })).filter((name) => name.endsWith(".ts"));
+        const source = (await Promise.all(files.map((name) => readFile(new URL(name, root), "utf8")))).join("\n");
+        // One of them is put together from two parts.
+        for (const text of said) for (const part of text.split(": ")) expect(source).to.contain(part);
     });
 
     it("gives every error its code, its cause and the field in the message", () => {
