@@ -16,7 +16,7 @@ export type {
     SentMessage,
     UploadHandle,
 } from "./bridge/message.ts";
-export type { UploadOptions } from "./bridge/message-check.ts";
+export type { AvatarOptions, UploadOptions } from "./bridge/message-check.ts";
 export type { BridgeMetricsLike, RegistryLike } from "./bridge/metrics.ts";
 export type { BridgeMediaOptions } from "./bridge/options.ts";
 export { ERRORS, type ErrorCode, MediaError } from "./errors.ts";

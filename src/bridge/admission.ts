@@ -7,7 +7,11 @@ import { counted, type Promised } from "../uploads/counted.ts";
 import { type Job, jobWrites, transition } from "../uploads/job.ts";
 import type { SourceDescription } from "../uploads/sources/source.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
-import { describedFile } from "./event-content.ts";
+import type { Addresses, Claim } from "./dedupe/addresses.ts";
+import type { Lookup } from "./dedupe/lookup.ts";
+import { type SharedFile, sharedKeyOf } from "./dedupe/shared-file.ts";
+import { deferred } from "./deferred.ts";
+import { describedFile, withUris } from "./event-content.ts";
 import { withFinding } from "./finding.ts";
 import type { MediaSource, RemoteMessage } from "./message.ts";
 import type { Probe } from "./probe.ts";
@@ -18,9 +22,9 @@ import {
     type MessageRecord,
     messageWrite,
     outboxWrite,
+    type SharedItem,
     transactionIdOf,
 } from "./records.ts";
-import { type Reservation, type Reservations, takenWrite } from "./reservations.ts";
 
 /**
  * The way of a message into the journal, in the order of the calls.
@@ -33,7 +37,8 @@ import { type Reservation, type Reservations, takenWrite } from "./reservations.
 export interface AdmissionParts {
     readonly store: Store;
     readonly spool: Spool;
-    readonly reservations: Reservations;
+    readonly addresses: Addresses;
+    readonly lookup: Lookup;
     readonly probe: Probe;
     readonly logger: Logger;
     /** Aborts when the component closes: a stream that is being spooled is then let go. */
@@ -54,8 +59,33 @@ export interface Admitted {
 /** What is known of a job before its source is. */
 type KnownOfJob = Pick<
     Job,
-    "uploader" | "backfill" | "messageId" | "roomId" | "at" | "mimetype" | "size" | "filename" | "publicUrl" | "sha256"
+    | "uploader"
+    | "backfill"
+    | "messageId"
+    | "roomId"
+    | "at"
+    | "mimetype"
+    | "size"
+    | "filename"
+    | "publicUrl"
+    | "sha256"
+    | "dedupe"
 >;
+
+/** A message's files: those that need a job, and those that are there already. */
+interface Files {
+    readonly jobs: readonly Job[];
+    readonly shared: readonly SharedItem[];
+    /** What notes that those are used. */
+    readonly noted: readonly Write[];
+    /** The message's content, with what a probe has found. */
+    readonly content: RemoteMessage["content"];
+}
+
+interface Sharing {
+    readonly dedupe?: string;
+    readonly file?: SharedFile | undefined;
+}
 
 export class Admission {
     readonly #parts: AdmissionParts;
@@ -79,22 +109,23 @@ export class Admission {
             if (this.#turns.get(roomId) === turn.promise) this.#turns.delete(roomId);
             turn.resolve();
         };
-        const taken: Reservation[] = [];
-        let jobs: Job[] = [];
+        const claims: Claim[] = [];
+        let jobs: readonly Job[] = [];
         try {
             const known = await loadMessage(this.#parts.store, message.id);
             if (known !== undefined) return this.#repeated(known, message);
             stillRoom();
-            let content = message.content;
-            ({ jobs, content } = await this.#jobsFor(message));
+            const files = await this.#filesOf(message);
+            ({ jobs } = files);
             await before;
-            const { record, writes } = this.#prepare(message, content, sequence, jobs, taken, edits);
+            const { record, writes } = this.#prepare(message, sequence, files, claims, edits);
             const committed = this.#parts.store.commit(writes);
             passOn();
             await committed;
+            for (const claim of claims) claim.confirm();
             return { message: record, isNew: true, jobs };
         } catch (error) {
-            for (const reservation of taken) this.#parts.reservations.giveBack(reservation);
+            for (const claim of claims) claim.undo();
             await this.discard(jobs);
             throw error;
         } finally {
@@ -130,45 +161,78 @@ export class Admission {
         return { message: known, isNew: false, jobs: [] };
     }
 
-    /** The message's jobs, and its content with what a probe has found. */
-    async #jobsFor(message: RemoteMessage): Promise<{ jobs: Job[]; content: RemoteMessage["content"] }> {
+    /** A job for each of a message's files, apart from those that are there already; and what a probe has found. */
+    async #filesOf(message: RemoteMessage): Promise<Files> {
         const { media = [], eventType = "m.room.message" } = message;
         const jobs: Job[] = [];
-        const probes = await this.#parts.probe.all(media);
+        const shared: SharedItem[] = [];
+        const noted: Write[] = [];
+        const uploader = this.#parts.uploaderOf(message.sender);
+        const sharing = await this.#sharing(message, uploader);
+        // What is there already is not opened.
+        const probes = await this.#parts.probe.all(
+            media.map((item, index) => (sharing[index]?.file === undefined ? item : { ...item, probeHeaders: false })),
+        );
+        const unused = new Set(probes);
         let { content } = message;
         try {
-            for (const [index, { at, source, probeHeaders, ...given }] of media.entries()) {
+            for (const [index, item] of media.entries()) {
+                const { at, source, probeHeaders, dedupeKey: _, transformVersion: __, ...given } = item;
+                const { dedupe, file } = sharing[index] ?? {};
+                if (file !== undefined) {
+                    if (source.kind === "stream") source.stream.destroy();
+                    const { contentUri, size, leader = "" } = file;
+                    shared.push({ index, at, contentUri, size, jobId: leader });
+                    noted.push(...this.#parts.lookup.useWrites(file));
+                    continue;
+                }
                 const probed = probes[index];
                 if (probeHeaders === true)
                     content = withFinding(content, eventType, at, { ...probed?.found, ...given });
                 const known = {
                     ...describedFile(content, at),
                     ...given,
-                    uploader: this.#parts.uploaderOf(message.sender),
+                    uploader,
                     backfill: message.backfill ?? false,
                     messageId: message.id,
                     roomId: message.roomId,
                     at,
+                    dedupe,
                 };
                 const job = await this.newJob(probed?.source ?? source, known);
                 jobs.push(job);
+                unused.delete(probed);
                 probed?.keepFor(job.id);
             }
-            return { jobs, content };
+            return { jobs, shared, noted, content };
         } catch (error) {
-            for (const probed of probes.slice(jobs.length)) probed?.letGo();
+            for (const probed of unused) probed?.letGo();
             await this.discard(jobs);
             throw error;
         }
     }
 
+    /**
+     * The shared file of each item, and that file where it is there already. What is encrypted has a key of its own, so
+     * nothing is shared where a message is, or may turn out to be.
+     */
+    async #sharing({ media = [], encrypted, sender }: RemoteMessage, uploader: string): Promise<readonly Sharing[]> {
+        const mayShare = encrypted === false || (encrypted !== true && !this.#parts.hasCrypto(sender));
+        return Promise.all(
+            media.map(async ({ dedupeKey, transformVersion }): Promise<Sharing> => {
+                if (dedupeKey === undefined || !mayShare) return {};
+                const dedupe = sharedKeyOf(uploader, dedupeKey, transformVersion);
+                return { dedupe, file: await this.#parts.lookup.uploaded(dedupe) };
+            }),
+        );
+    }
+
     /** The message's records; addresses at hand are taken in the same step, so that it then costs one request. */
     #prepare(
         message: RemoteMessage,
-        content: RemoteMessage["content"],
         sequence: string,
-        jobs: readonly Job[],
-        taken: Reservation[],
+        { jobs, shared, noted, content }: Files,
+        claims: Claim[],
         edits: string | undefined,
     ) {
         const { id, roomId, sender, timestamp, encrypted, eventType = "m.room.message" } = message;
@@ -177,7 +241,7 @@ export class Admission {
             roomId,
             sender,
             eventType,
-            content,
+            content: withUris(content, shared),
             timestamp,
             encrypted,
             hasCrypto: this.#parts.hasCrypto(sender) ? true : undefined,
@@ -186,22 +250,23 @@ export class Admission {
             fingerprint: fingerprintOf(message),
             state: "queued",
             jobs: jobs.map((job) => job.id),
-            places: message.media?.map(({ at }) => at),
+            places: jobs.map(({ at = [] }) => at),
+            ...(shared.length > 0 && { shared }),
             revisions: 0,
             edits,
         };
-        const writes: Write[] = [messageWrite(record), outboxWrite(record)];
+        const writes: Write[] = [messageWrite(record), outboxWrite(record), ...noted];
         if (edits !== undefined) writes.push({ collection: EDITED, key: edits, record: { content } });
         for (const job of jobs) {
-            const reservation = this.#parts.reservations.takeWarm(job.uploader);
-            if (reservation === undefined) {
+            const claim = this.#parts.addresses.atHand(job);
+            if (claim === undefined) {
                 writes.push(...jobWrites(undefined, job));
                 continue;
             }
-            taken.push(reservation);
-            const { contentUri, expiresAt, presigned } = reservation;
+            claims.push(claim);
+            const { contentUri, expiresAt, presigned } = claim.address;
             const reserved = transition(job, { type: "reserve", contentUri, expiresAt, presigned }) ?? job;
-            writes.push(takenWrite(reservation), ...jobWrites(undefined, reserved));
+            writes.push(...claim.writes, ...jobWrites(undefined, reserved));
         }
         return { record, writes };
     }
@@ -222,12 +287,4 @@ export class Admission {
         const size = await this.#parts.spool.write(name, sha256 === undefined ? body : bytes);
         return { source: { kind: "spool", name }, size };
     }
-}
-
-function deferred() {
-    let resolve: () => void = () => {};
-    const promise = new Promise<void>((settle) => {
-        resolve = settle;
-    });
-    return { promise, resolve };
 }

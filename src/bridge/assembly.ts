@@ -13,6 +13,13 @@ import { Admission } from "./admission.ts";
 import { Backlog } from "./backlog.ts";
 import { Cancellation } from "./cancellation.ts";
 import { Closing } from "./closing.ts";
+import { Addresses } from "./dedupe/addresses.ts";
+import { Followers } from "./dedupe/followers.ts";
+import { Forgetting } from "./dedupe/forgetting.ts";
+import { KnownFiles } from "./dedupe/known-files.ts";
+import { Lookup } from "./dedupe/lookup.ts";
+import { Tending } from "./dedupe/tending.ts";
+import { Turns } from "./dedupe/turns.ts";
 import { Delivery } from "./delivery.ts";
 import type { FailurePolicy } from "./event-content.ts";
 import { ExpiryWatch } from "./expiry-watch.ts";
@@ -31,9 +38,13 @@ import { RoomEncryption } from "./room-encryption.ts";
 import { Sweeper } from "./sweeper.ts";
 import { Withdrawals } from "./withdrawals.ts";
 
+/** Files that are remembered for messages to share. */
+const MAX_SHARED_FILES = 100_000;
+
 /** The component's parts, wired together. Nothing is opened or begun here. */
 export interface Parts {
     readonly store: Store;
+    readonly users: ActingUsers;
     readonly spool: Spool;
     readonly engine: Engine;
     readonly backlog: Backlog;
@@ -44,6 +55,10 @@ export interface Parts {
     readonly revisions: Revisions;
     readonly sweeper: Sweeper;
     readonly metrics: Metrics;
+    readonly lookup: Lookup;
+    readonly addresses: Addresses;
+    readonly tending: Tending;
+    readonly forgetting: Forgetting;
     readonly ends: JobEnds;
     readonly outcomes: Outcomes;
     readonly questions: FailureQuestions;
@@ -51,6 +66,8 @@ export interface Parts {
     readonly cancellation: Cancellation;
     /** Whose quota and upload limit count for what this sender sends. */
     readonly uploaderOf: (sender: string) => string;
+    /** The bridge's own user. Throws INVALID_ARGUMENT where it has none at hand. */
+    readonly bot: () => string;
 }
 
 /** What the parts tell and ask the component. */
@@ -95,6 +112,16 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         jobLocks: () => queue.locks,
         onReplaced: hooks.onReplaced,
     });
+    const files = new KnownFiles(store);
+    const addresses = new Addresses({ store, files, reservations });
+    const onJob = (job: Job): void => hooks.onJob(job, 0);
+    const jobLocks = (): KeyedLocks => queue.locks;
+    const followers = new Followers({ store, locks: jobLocks, alongside, onJob });
+    const onTurn = (): void => queue.poke();
+    const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn });
+    const checkMs = options.dedupeCheckMs;
+    const keepMs = options.dedupeKeepMs;
+    const lookup = new Lookup({ store, users, files, logger, checkMs, keepMs, closing: hooks.closing });
     const queue: UploadQueue = new UploadQueue({
         store,
         logger,
@@ -105,7 +132,9 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         complete: (job, signal) => engine.complete(job, signal),
         renew: (job, lost, signal) => replacement.renew(job, lost, signal),
         prepare: (job, signal, watch) => engine.prepare(job, signal, watch),
-        alongside,
+        alongside: (before, after) => [...alongside(before, after), ...turns.finishWrites(before, after)],
+        beforeBegin: (job) => turns.beforeBegin(job),
+        handOver: (job, error) => turns.handOver(job, error),
         onChange: hooks.onJob,
     });
     const closing = new Closing();
@@ -113,6 +142,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         store,
         users,
         reservations,
+        addresses,
         queue,
         logger,
         onFailure: policy,
@@ -122,7 +152,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         messageLocks,
         withdrawals,
         onOutcome: hooks.onOutcome,
-        onJob: (job) => hooks.onJob(job, 0),
+        onJob,
     });
     const outbox = new Outbox({ store, logger, closing, deliver: delivery.deliver.bind(delivery) });
     const questions = new FailureQuestions({
@@ -145,15 +175,16 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             outbox.notify(roomId);
         },
     });
-    const uploaderOf = (sender: string): string => {
-        if (options.uploadAs === "sender") return users.get(sender).userId;
+    const botFor = (code: "INVALID_OPTION" | "INVALID_ARGUMENT", field: string): string => {
         const bot = users.bot();
-        if (bot === undefined)
-            throw new MediaError("INVALID_OPTION", { field: "uploadAs", detail: "the bridge has no bot" });
+        if (bot === undefined) throw new MediaError(code, { field, detail: "the bridge has no bot" });
         return bot.userId;
     };
+    const uploaderOf = (sender: string): string =>
+        options.uploadAs === "sender" ? users.get(sender).userId : botFor("INVALID_OPTION", "uploadAs");
     return {
         store,
+        users,
         spool,
         engine,
         backlog,
@@ -163,7 +194,8 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         admission: new Admission({
             store,
             spool,
-            reservations,
+            addresses,
+            lookup,
             probe: new Probe({
                 open: (source, signal) => engine.open(source, signal),
                 mayAsk: (source) => gate.mayAsk(source),
@@ -188,6 +220,10 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             reservations: () => reservations.count,
             spoolBytes: () => spool.usedBytes,
         }),
+        lookup,
+        addresses,
+        tending: new Tending({ turns, followers, logger }),
+        forgetting: new Forgetting({ store, files, logger, keepMs, maxFiles: MAX_SHARED_FILES }),
         ends: new JobEnds(store),
         outcomes,
         questions,
@@ -198,6 +234,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         }),
         cancellation: new Cancellation({ store, queue, delivery, revisions, outcomes, withdrawals, messageLocks }),
         uploaderOf,
+        bot: () => botFor("INVALID_ARGUMENT", "sender"),
     };
 }
 

@@ -1,6 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { HELD, SCHEDULE, WAITING } from "../uploads/job.ts";
+import { FOLLOWING, HELD, SCHEDULE, WAITING } from "../uploads/job.ts";
 import { OUTBOX } from "./records.ts";
 
 /** How much work is pending, and the bound on it. */
@@ -42,7 +42,7 @@ export class Backlog {
             const { files } = entry;
             this.add(1, typeof files === "number" ? files : 0);
         }
-        for (const collection of [SCHEDULE, WAITING, HELD]) {
+        for (const collection of [SCHEDULE, WAITING, HELD, FOLLOWING]) {
             for await (const _ of store.keys({ collection })) this.add(0, 1);
         }
     }

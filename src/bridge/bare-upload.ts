@@ -1,13 +1,15 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { type Job, jobWrites, transition } from "../uploads/job.ts";
+import { type Job, jobWrites } from "../uploads/job.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
-import { type Reservations, takenWrite } from "./reservations.ts";
+import type { Addresses } from "./dedupe/addresses.ts";
+import type { Reservations } from "./reservations.ts";
 
 export interface BareUploadParts {
     readonly store: Store;
     readonly queue: UploadQueue;
     readonly reservations: Reservations;
+    readonly addresses: Addresses;
     readonly closing: AbortSignal;
     readonly onJob: (job: Job) => void;
 }
@@ -17,9 +19,18 @@ export interface BareUploadParts {
  * `/create` gives the MXC with the upload, so there it takes as long as the upload does.
  */
 export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<string> {
-    const { store, queue, reservations, closing, onJob } = parts;
+    const { queue, reservations, addresses, closing, onJob } = parts;
+    const released = (reserved: Job): Job => queue.releaseWrites(reserved).job;
+    const begun = (ready: Job): string => {
+        onJob(ready);
+        queue.poke();
+        reservations.keepAhead(job.uploader);
+        return ready.contentUri ?? "";
+    };
     while (true) {
         closing.throwIfAborted();
+        const shared = await addresses.share(job, released);
+        if (shared !== undefined) return begun(shared);
         const obtained = await reservations.obtain(job.uploader, closing).catch((error: unknown) => {
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return undefined;
             throw error;
@@ -29,20 +40,14 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
             await reservations.waitForPlace(job.uploader, obtained.blockedForMs, closing);
             continue;
         }
-        const { contentUri, expiresAt, presigned } = obtained.reservation;
-        const reserved = transition(job, { type: "reserve", contentUri, expiresAt, presigned }) ?? job;
-        const { job: ready } = queue.releaseWrites(reserved);
-        await store.commit([...jobWrites(undefined, ready), takenWrite(obtained.reservation)]);
-        onJob(ready);
-        queue.poke();
-        reservations.keepAhead(job.uploader);
-        return contentUri;
+        const ready = await addresses.assign(job, obtained.reservation, released);
+        if (ready !== undefined) return begun(ready);
     }
 }
 
-async function inOneStep(job: Job, { store, queue, closing }: BareUploadParts): Promise<string> {
+async function inOneStep(job: Job, { store, queue, addresses, closing }: BareUploadParts): Promise<string> {
     await store.commit(jobWrites(undefined, job));
-    const { contentUri, error } = await queue.runNow(job, closing);
+    const { contentUri, error } = await addresses.alone(job, () => queue.runNow(job, closing));
     if (contentUri === undefined) throw new MediaError(error?.code ?? "UPLOAD_REFUSED", { cause: error });
     return contentUri;
 }

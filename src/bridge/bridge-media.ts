@@ -6,7 +6,10 @@ import { jobOfSpoolName } from "../uploads/encryption/job-encryption.ts";
 import { isFinal, JOBS, type Job, type JobState, jobFrom } from "../uploads/job.ts";
 import type { Admitted } from "./admission.ts";
 import { assemble, mustRevise, type Parts } from "./assembly.ts";
+import { Avatars } from "./avatars.ts";
 import { uploadAlone } from "./bare-upload.ts";
+import { uploadAtHand, withShared } from "./dedupe/handles.ts";
+import { sharedKeyOf } from "./dedupe/shared-file.ts";
 import { jobInfo } from "./job-info.ts";
 import { type Editable, editableMessage } from "./edits.ts";
 import type {
@@ -21,9 +24,12 @@ import type {
     UploadHandle,
 } from "./message.ts";
 import {
+    type AvatarOptions,
+    checkAvatar,
     checkCancelOptions,
     checkEdit,
     checkMessage,
+    checkRoomAvatar,
     checkSource,
     checkUploadOptions,
     type UploadOptions,
@@ -49,6 +55,7 @@ export class BridgeMedia {
     readonly #events = new EventEmitter();
     readonly #sending = new Map<string, Sending>();
     readonly #closing = new AbortController();
+    readonly #avatars: Avatars;
     #nextSequence: () => string = () => "";
     #state: "new" | "started" | "closed" = "new";
 
@@ -68,6 +75,12 @@ export class BridgeMedia {
             onJob: (job, bytes) => this.#jobChanged(job, bytes),
             onReplaced: (old, successor) => this.#jobReplaced(old, successor),
             onOutcome: (message, error) => this.#messageEnded(message, error),
+        });
+        this.#avatars = new Avatars({
+            users: this.#parts.users,
+            logger: this.#logger,
+            upload: (source, given) => this.upload(source, given),
+            closing: this.#closing.signal,
         });
     }
 
@@ -97,6 +110,8 @@ export class BridgeMedia {
         this.#parts.revisions.poke();
         this.#parts.expiryWatch.start();
         this.#parts.sweeper.start();
+        this.#parts.tending.start();
+        this.#parts.forgetting.start();
     }
 
     /**
@@ -160,18 +175,23 @@ export class BridgeMedia {
     async upload(source: MediaSource, options: UploadOptions): Promise<PendingUpload> {
         this.#assertStarted();
         const checkedSource = checkSource(source);
-        const { userId, backfill = false, ...known } = checkUploadOptions(options);
+        const { userId, backfill = false, dedupeKey, transformVersion, ...known } = checkUploadOptions(options);
+        const uploader = this.#parts.uploaderOf(userId);
+        const dedupe = dedupeKey === undefined ? undefined : sharedKeyOf(uploader, dedupeKey, transformVersion);
+        const file = dedupe === undefined ? undefined : await this.#parts.lookup.uploaded(dedupe);
+        if (file !== undefined) return uploadAtHand(file, checkedSource, known);
         this.#parts.backlog.enter(0, 1);
         let spooled: Job[] = [];
         try {
-            const uploader = this.#parts.uploaderOf(userId);
-            const of = { mimetype: undefined, filename: undefined, size: undefined, ...known, uploader, backfill };
+            const asGiven = { mimetype: undefined, filename: undefined, size: undefined, ...known };
+            const of = { ...asGiven, uploader, backfill, dedupe };
             const job = await this.#parts.admission.newJob(checkedSource, of);
             spooled = [job];
             const contentUri = await uploadAlone(job, {
                 store: this.#parts.store,
                 queue: this.#parts.queue,
                 reservations: this.#parts.reservations,
+                addresses: this.#parts.addresses,
                 closing: this.#closing.signal,
                 onJob: (changed) => this.#jobChanged(changed, 0),
             });
@@ -181,6 +201,28 @@ export class BridgeMedia {
             await this.#parts.admission.discard(spooled);
             throw error;
         }
+    }
+
+    /**
+     * Makes a file the picture of a user, once it is there, and resolves with its MXC URI. The file is shared as by
+     * `dedupeKey`; without one, by what an http, connector or buffer source names. The call is not journaled: when
+     * it rejects or the process ends, call it again.
+     */
+    async avatar(userId: string, source: MediaSource, options: AvatarOptions = {}): Promise<string> {
+        this.#assertStarted();
+        const checked = checkAvatar(userId, options);
+        return this.#avatars.ofUser(userId, checkSource(source), checked);
+    }
+
+    /** The same for a room, as its `m.room.avatar`, sent by `sender`. @param options.sender Default: the bridge's bot. */
+    async roomAvatar(
+        roomId: string,
+        source: MediaSource,
+        options: AvatarOptions & { readonly sender?: string } = {},
+    ): Promise<string> {
+        this.#assertStarted();
+        const { sender = this.#parts.bot(), ...checked } = checkRoomAvatar(roomId, options);
+        return this.#avatars.ofRoom(roomId, sender, checkSource(source), checked);
     }
 
     /** Streams the jobs, in no particular order, however many there are. */
@@ -255,6 +297,8 @@ export class BridgeMedia {
         await this.#parts.questions.close();
         await this.#parts.revisions.close();
         await this.#parts.sweeper.close();
+        await this.#parts.tending.close();
+        await this.#parts.forgetting.close();
         this.#parts.outcomes.close();
         this.#parts.ends.close();
         await Promise.allSettled([...this.#sending.values()].map(({ sending }) => sending));
@@ -266,7 +310,7 @@ export class BridgeMedia {
         const { message: record, isNew } = await admitting;
         const outcome = record.state === "queued" ? await this.#outcomeOf(record) : record;
         if (outcome.state === "refused") throw refusal(outcome);
-        if (isNew) this.#parts.metrics.sendTook(performance.now() - began, record.jobs.length > 0 ? "media" : "text");
+        if (isNew) this.#parts.metrics.sendTook(performance.now() - began, hasFiles(record) ? "media" : "text");
         return outcome;
     }
 
@@ -279,6 +323,8 @@ export class BridgeMedia {
                 entered = true;
             };
             const admitted = await this.#parts.admission.admit(message, stillRoom, edits);
+            // Files that are there already need no job.
+            if (entered) this.#parts.backlog.add(0, admitted.jobs.length - files);
             for (const job of admitted.jobs) this.#tell(job, 0);
             return admitted;
         } catch (error) {
@@ -294,14 +340,15 @@ export class BridgeMedia {
         return outcome;
     }
 
-    async #sent({ id, roomId, eventId = "", jobs, places = [] }: MessageRecord): Promise<SentMessage> {
+    async #sent(message: MessageRecord): Promise<SentMessage> {
+        const { id, roomId, eventId = "", jobs, places = [] } = message;
         const found = await loadJobs(this.#parts.store, jobs);
         const uploads = jobs.map((jobId, index): UploadHandle => {
             // One whose record was lost leaves the others where they are; its `done` says so.
             const job = found.find((candidate) => candidate.id === jobId);
             return Object.assign(this.#handle(jobId, job?.contentUri), { at: job?.at ?? places[index] ?? [] });
         });
-        return { id, roomId, eventId, uploads };
+        return { id, roomId, eventId, uploads: withShared(uploads, message) };
     }
 
     #handle<Uri extends string | undefined>(jobId: string, contentUri: Uri) {
@@ -329,6 +376,7 @@ export class BridgeMedia {
         this.#parts.backlog.add(0, -1);
         this.#parts.metrics.jobEnded(job.state, transferredBytes);
         this.#parts.ends.ended(job);
+        this.#parts.tending.ended(job);
         this.#parts.reservations.placeFreed(job.uploader);
         if (job.state !== "failed" && job.source.kind === "spool") {
             this.#parts.spool.remove(job.source.name).catch((error: unknown) => {
@@ -343,6 +391,7 @@ export class BridgeMedia {
         for (const job of [old, successor]) this.#tell(job, 0);
         this.#parts.metrics.jobEnded(old.state, 0);
         this.#parts.ends.ended(old);
+        this.#parts.tending.ended(old);
         this.#parts.expiryWatch.look(successor);
         this.#parts.revisions.poke();
         this.#parts.queue.poke();
@@ -394,6 +443,10 @@ interface Sending {
     readonly message: RemoteMessage;
     /** What an edit of it edits. */
     readonly original: Editable;
+}
+
+function hasFiles({ jobs, shared }: MessageRecord): boolean {
+    return jobs.length > 0 || shared !== undefined;
 }
 
 function refusal({ error }: MessageRecord): MediaError {

@@ -12,6 +12,7 @@ import type { UploadQueue } from "../uploads/queue.ts";
 import { retryDelay } from "../uploads/retry.ts";
 import type { Closing } from "./closing.ts";
 import { type PreparationParts, prepareFiles } from "./encrypted-files.ts";
+import type { Addresses } from "./dedupe/addresses.ts";
 import type { FailurePolicy } from "./event-content.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import { type Outgoing, outgoing } from "./outgoing.ts";
@@ -26,7 +27,7 @@ import {
     outboxWrite,
     REVISE,
 } from "./records.ts";
-import { type Reservation, type Reservations, takenWrite } from "./reservations.ts";
+import type { Reservation, Reservations } from "./reservations.ts";
 import { isSealed, type RoomEncryption, type SealedEvent } from "./room-encryption.ts";
 import type { Withdrawals } from "./withdrawals.ts";
 
@@ -41,6 +42,7 @@ export interface DeliveryParts {
     readonly store: Store;
     readonly users: ActingUsers;
     readonly reservations: Reservations;
+    readonly addresses: Addresses;
     readonly queue: UploadQueue;
     readonly logger: Logger;
     readonly onFailure: FailurePolicy;
@@ -125,13 +127,13 @@ export class Delivery {
             const { id, uploader } = job;
             if (!needsAddress(job)) continue;
             for (let done = false; !done; ) {
-                const obtained = await this.#obtain(uploader, stop);
+                // The others with the same file wait for this one's address, but not for the uploads of what it waits for.
+                const obtained = await this.#parts.addresses.alone(job, () => this.#shareOrObtain(job, stop));
                 if (obtained === "unsupported") {
-                    const [job] = await loadJobs(this.#parts.store, [id]);
-                    if (job !== undefined) await this.#parts.queue.runNow(job, this.#parts.closing.signal);
+                    const [now] = await loadJobs(this.#parts.store, [id]);
+                    if (now !== undefined) await this.#upload(now);
                     done = true;
-                } else if ("reservation" in obtained) {
-                    await this.#assign(id, obtained.reservation);
+                } else if (obtained === "assigned") {
                     done = true;
                 } else {
                     // The places this very message holds would never be freed if its uploads waited for its event.
@@ -142,20 +144,43 @@ export class Delivery {
         }
     }
 
+    /** Gives a job the address of its file, or one of its own. */
+    async #shareOrObtain({ id, uploader }: Job, stop: AbortSignal) {
+        if (await this.#share(id)) return "assigned" as const;
+        const obtained = await this.#obtain(uploader, stop);
+        if (obtained === "unsupported" || !("reservation" in obtained)) return obtained;
+        await this.#assign(id, obtained.reservation);
+        return "assigned" as const;
+    }
+
     async #assign(jobId: string, reservation: Reservation): Promise<void> {
-        const { store, reservations, queue, onJob } = this.#parts;
-        const { contentUri, expiresAt, presigned } = reservation;
+        const { store, reservations, addresses, queue, onJob } = this.#parts;
         await queue.locks.hold([jobId], async () => {
             const [before] = await loadJobs(store, [jobId]);
-            const after = before && transition(before, { type: "reserve", contentUri, expiresAt, presigned });
+            const after = before && (await addresses.assign(before, reservation));
             if (after === undefined) {
                 // Cancelled meanwhile: the address is for somebody else.
                 await store.commit([reservations.keptWrite(reservation)]);
                 return reservations.giveBack(reservation);
             }
-            await store.commit([takenWrite(reservation), ...jobWrites(before, after)]);
             onJob(after);
         });
+    }
+
+    /** Gives a job the address of a file that it has in common with others; false where there is none yet. */
+    async #share(jobId: string): Promise<boolean> {
+        const { store, addresses, queue, onJob } = this.#parts;
+        return queue.locks.hold([jobId], async () => {
+            const [before] = await loadJobs(store, [jobId]);
+            const after = before && (await addresses.share(before));
+            if (after !== undefined) onJob(after);
+            return after !== undefined;
+        });
+    }
+
+    #upload(job: Job): Promise<Job> {
+        const { queue, addresses, closing } = this.#parts;
+        return addresses.alone(job, () => queue.runNow(job, closing.signal));
     }
 
     async #releaseEarly(message: MessageRecord): Promise<void> {
@@ -381,8 +406,9 @@ function needsAddress(job: Job): boolean {
     return job.contentUri === undefined || (job.state === "reserved" && runsOut(job, Date.now()));
 }
 
-/** The address of a job that never began: nobody has seen it, so another message may have it. */
-function reservationOf({ state, contentUri, expiresAt, presigned, uploader, createdAt }: Job): Reservation | undefined {
-    if (state !== "reserved" || contentUri === undefined) return undefined;
+/** The address of a job that never began: nobody has seen it, so another message may have it. A shared one is its file's. */
+function reservationOf(job: Job): Reservation | undefined {
+    const { state, contentUri, expiresAt, presigned, uploader, createdAt } = job;
+    if (state !== "reserved" || contentUri === undefined || job.dedupe !== undefined) return undefined;
     return { contentUri, userId: uploader, createdAt, expiresAt, presigned };
 }

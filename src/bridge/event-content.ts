@@ -1,7 +1,9 @@
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
+import { isThumbnail } from "../uploads/priority.ts";
+import { asObject, galleryOf, isObject, placed, valueAt, without } from "./content-path.ts";
 import { isUnprepared, placeOf, valueOf } from "./encrypted-files.ts";
-import { failureNotice } from "./failure-notice.ts";
+import { failureLine, failureNotice } from "./failure-notice.ts";
 import type { FailureTexts } from "./failure-texts.ts";
 import type { AskedFailure } from "./records.ts";
 
@@ -14,8 +16,9 @@ export type FailureMode = "notice" | "redact" | "keep" | "callback";
 
 /**
  * What a message's event should show, given how its files stand: the MXC URIs in their places; without a thumbnail
- * that failed; a notice in place of the message when its file failed. Pure, so that the first sending, a failure, and
- * a later success all come to the same content by the same rule.
+ * that failed; a notice in place of the message when its file failed. In a gallery, where files stand in an array, a
+ * failed one keeps its place with a line of text, and only when all have failed the notice comes. Pure, so that the
+ * first sending, a failure, and a later success all come to the same content by the same rule.
  */
 export function contentFor(
     content: JsonObject,
@@ -24,24 +27,29 @@ export function contentFor(
     asked?: AskedFailure,
 ): JsonObject {
     const { mode, texts } = typeof onFailure === "string" ? { mode: onFailure, texts: {} } : onFailure;
-    const main = mode === "keep" ? undefined : failedMain(jobs);
-    const answer = main !== undefined && asked?.of === failureKey(main) ? asked.answer : undefined;
-    if (main !== undefined && answer === undefined) return failureNotice(content, main, texts);
-    if (answer?.content !== undefined) return answer.content;
-    const failed = mode === "keep" ? [] : jobs.filter((job) => hasFailed(job) && !isMain(job));
-    let shown = content;
-    for (const job of jobs) {
-        if (job.at === undefined) continue;
-        const [at, value] = [placeOf(job), failed.includes(job) ? undefined : valueOf(job)];
-        if (value === undefined || job.encryption !== undefined) shown = without(shown, job.at);
-        shown = value === undefined ? without(shown, at) : placed(shown, at, value);
-    }
-    return shown;
+    const failed = mode === "keep" ? [] : jobs.filter(hasFailed);
+    const shown = withFiles(content, jobs, failed, texts);
+    const main = failed.find((job) => isMissed(shown, job));
+    if (main === undefined) return shown;
+    const answer = asked?.of === failureKey(main) ? asked.answer : undefined;
+    if (answer === undefined) return failureNotice(content, main, texts);
+    // Without a content in it, the event is left to show where its files would be.
+    return (
+        answer.content ??
+        withFiles(
+            content,
+            jobs,
+            failed.filter(({ at }) => isThumbnail(at)),
+            texts,
+        )
+    );
 }
 
 /** The file for whose sake the event says nothing any more. */
-export function failedMain(jobs: readonly Job[]): Job | undefined {
-    return jobs.find((job) => hasFailed(job) && isMain(job));
+export function failedMain(content: JsonObject, jobs: readonly Job[]): Job | undefined {
+    const failed = jobs.filter(hasFailed);
+    const shown = withFiles(content, jobs, failed, {});
+    return failed.find((job) => isMissed(shown, job));
 }
 
 /** Names one failure of one file: the same file may fail again after another try. */
@@ -49,32 +57,50 @@ export function failureKey({ id, finishedAt = 0 }: Job): string {
     return `${id} ${finishedAt}`;
 }
 
+/** A copy of `content` with these MXC URIs in their places. */
+export function withUris(
+    content: JsonObject,
+    files: readonly { readonly at: readonly string[]; readonly contentUri: string }[] = [],
+): JsonObject {
+    return files.reduce((shown, { at, contentUri }) => placed(shown, at, contentUri), content);
+}
+
 /** Also one that is being tried again and is not encrypted yet: it stays told as failed until there is a file to show. */
 function hasFailed(job: Job): boolean {
     return job.state === "failed" || job.state === "cancelled" || isUnprepared(job);
 }
 
-/** A file without which the message is nothing; thumbnails and the like stand below `info`. */
-function isMain({ at = [] }: Job): boolean {
-    return at[0] !== "info" && at.at(-2) !== "info";
-}
-
-/** A copy of `content` with `value` at the path; objects are made where they are missing. */
-function placed(content: JsonObject, [key = "", ...rest]: readonly string[], value: unknown): JsonObject {
-    if (rest.length === 0) return { ...content, [key]: value };
-    return { ...content, [key]: placed(asObject(content[key]), rest, value) };
-}
-
-function without(content: JsonObject, [key = "", ...rest]: readonly string[]): JsonObject {
-    if (rest.length === 0) {
-        const { [key]: _, ...others } = content;
-        return others;
+/** Every file in its place, but for those in `failed`. */
+function withFiles(content: JsonObject, jobs: readonly Job[], failed: readonly Job[], texts: FailureTexts): JsonObject {
+    let shown = content;
+    for (const job of jobs) {
+        if (job.at === undefined) continue;
+        const [at, value] = [placeOf(job), valueOf(job)];
+        // An encrypted file stands beside the place of a plain one.
+        if (job.encryption !== undefined) shown = without(shown, job.at);
+        if (failed.includes(job)) shown = withoutFailed(shown, job, at, texts);
+        else if (value === undefined) shown = without(shown, at);
+        else shown = placed(shown, at, value);
     }
-    return key in content ? { ...content, [key]: without(asObject(content[key]), rest) } : content;
+    return shown;
 }
 
-export function asObject(value: unknown): JsonObject {
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
+/** Whether the message is nothing without this file, given what it shows without those that failed. */
+function isMissed(shown: JsonObject, job: Job): boolean {
+    return !isThumbnail(job.at) && !hasOthersLeft(shown, placeOf(job));
+}
+
+function withoutFailed(content: JsonObject, job: Job, at: readonly string[], texts: FailureTexts): JsonObject {
+    const bare = without(content, at);
+    const item = at.slice(0, -1);
+    if (isThumbnail(at) || galleryOf(content, at) === undefined || !isObject(valueAt(bare, item))) return bare;
+    return placed(bare, [...item, "body"], failureLine(job, texts));
+}
+
+/** Whether a file stands in a gallery that has something else to show. */
+function hasOthersLeft(shown: JsonObject, at: readonly string[] = []): boolean {
+    const gallery = galleryOf(shown, at);
+    return gallery?.items.some((item) => isFile(valueAt(item, gallery.below))) ?? false;
 }
 
 /** The edit that makes an event show `content`. Spec v1.4, "Event replacements". */
@@ -96,7 +122,7 @@ export function reply(eventId: string, content: JsonObject): JsonObject {
 
 /** What the message itself says of the file at `at`: its `info` beside `url`, `thumbnail_info` beside `thumbnail_url`. */
 export function describedFile(content: JsonObject, at: readonly string[]) {
-    const beside = at.slice(0, -1).reduce((object, key) => asObject(object[key]), content);
+    const beside = asObject(valueAt(content, at.slice(0, -1)));
     const last = at.at(-1) ?? "";
     const info = asObject(beside[/_(?:url|file)$/.test(last) ? last.replace(/_(?:url|file)$/, "_info") : "info"]);
     const { mimetype, size } = info;
@@ -106,4 +132,10 @@ export function describedFile(content: JsonObject, at: readonly string[]) {
         size: typeof size === "number" && Number.isSafeInteger(size) && size >= 0 ? size : undefined,
         filename: typeof name === "string" && name !== "" ? name.slice(0, 255) : undefined,
     };
+}
+
+/** An MXC URI, or an encrypted file with one. */
+function isFile(value: unknown): boolean {
+    const uri = isObject(value) ? value["url"] : value;
+    return typeof uri === "string" && uri.startsWith("mxc://");
 }

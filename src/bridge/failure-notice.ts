@@ -28,6 +28,11 @@ export function failureNotice(content: JsonObject, job: Job, texts: FailureTexts
     };
 }
 
+/** What is said of a file that cannot come: its name, its size, and why. */
+export function failureLine(job: Job, texts: FailureTexts): string {
+    return filled(templateFor(codeOf(job), texts), valuesOf(job, texts));
+}
+
 export function codeOf(job: Job): keyof typeof ERRORS {
     return job.state === "cancelled" ? "CANCELLED" : (job.error?.code ?? "CANCELLED");
 }

@@ -1,6 +1,6 @@
 import type { JsonObject } from "../matrix/answer.ts";
 import { safeFilename } from "../uploads/sources/filename.ts";
-import { asObject } from "./event-content.ts";
+import { asObject } from "./content-path.ts";
 
 /**
  * What a probe has found of a file, and how it gets into its message's content: only where the caller left something

@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import { z } from "zod";
 import { check } from "./check.ts";
+import { isPlace } from "./content-path.ts";
 import type { CancelOptions, MediaItem, MediaSource, MessageEdit, RemoteMessage } from "./message.ts";
 
 /** The door of send() and upload(): what is malformed is refused here, by the field's name, before anything is written. */
@@ -57,6 +58,11 @@ const source = z.discriminatedUnion("kind", [
     z.strictObject({ kind: z.literal("stream"), stream: z.instanceof(Readable) }),
 ]);
 
+const sharing = {
+    dedupeKey: idText.optional(),
+    transformVersion: z.union([z.int(), text(64)]).optional(),
+};
+
 const media = z
     .strictObject({
         at: z
@@ -70,29 +76,38 @@ const media = z
         publicUrl: publicUrl.optional(),
         sha256: sha256.optional(),
         probeHeaders: z.boolean().optional(),
+        ...sharing,
     })
     .refine(({ source: { kind }, probeHeaders }) => probeHeaders !== true || (kind !== "buffer" && kind !== "stream"), {
         path: ["probeHeaders"],
         message: "is for sources that are opened: http, file, connector",
     });
 
-const message = z.strictObject({
-    id: idText,
-    roomId,
-    sender: userId,
-    timestamp: size.optional(),
-    eventType: text(255).optional(),
-    content,
-    media: z
-        .array(media)
-        .max(MAX_MEDIA)
-        .refine((items) => new Set(items.map(({ at }) => at.join("\0"))).size === items.length, {
-            message: "must not name the same place twice",
-        })
-        .optional(),
-    encrypted: z.boolean().optional(),
-    backfill: z.boolean().optional(),
-});
+const message = z
+    .strictObject({
+        id: idText,
+        roomId,
+        sender: userId,
+        timestamp: size.optional(),
+        eventType: text(255).optional(),
+        content,
+        media: z
+            .array(media)
+            .max(MAX_MEDIA)
+            .refine((items) => new Set(items.map(({ at }) => at.join("\0"))).size === items.length, {
+                message: "must not name the same place twice",
+            })
+            .optional(),
+        encrypted: z.boolean().optional(),
+        backfill: z.boolean().optional(),
+    })
+    .superRefine(({ content, media = [] }, context) => {
+        for (const [index, { at }] of media.entries()) {
+            if (isPlace(content, at)) continue;
+            const text = "must name elements that the arrays in content have";
+            context.addIssue({ code: "custom", message: text, path: ["media", index, "at"] });
+        }
+    });
 
 const edit = z.strictObject({ id: idText, content, timestamp: size.optional() });
 
@@ -105,12 +120,19 @@ const uploadOptions = z.strictObject({
     filename: text(1024).optional(),
     sha256: sha256.optional(),
     backfill: z.boolean().optional(),
+    ...sharing,
 });
+
+const avatarOptions = uploadOptions.omit({ userId: true, backfill: true });
+const roomAvatarOptions = avatarOptions.extend({ sender: userId.optional() });
+
+/** What is known of a picture's file. */
+export type AvatarOptions = Omit<UploadOptions, "userId" | "backfill">;
 
 /** Who uploads, and what is known of the file. */
 export type UploadOptions = { readonly userId: string; readonly backfill?: boolean } & Pick<
     MediaItem,
-    "mimetype" | "size" | "filename" | "sha256"
+    "mimetype" | "size" | "filename" | "sha256" | "dedupeKey" | "transformVersion"
 >;
 
 export function checkMessage(input: unknown): RemoteMessage {
@@ -132,6 +154,18 @@ export function isEventContent(value: unknown): value is Record<string, unknown>
 
 export function checkSource(input: unknown): MediaSource {
     return check(source, input, "INVALID_ARGUMENT", "source") as MediaSource;
+}
+
+/** Throws INVALID_ARGUMENT naming what is wrong with the user of a picture, or what is said of its file. */
+export function checkAvatar(user: unknown, options: unknown): AvatarOptions {
+    check(userId, user, "INVALID_ARGUMENT", "userId");
+    return check(avatarOptions, options, "INVALID_ARGUMENT", "options") as AvatarOptions;
+}
+
+/** Throws INVALID_ARGUMENT likewise for a room's picture. */
+export function checkRoomAvatar(room: unknown, options: unknown): AvatarOptions & { readonly sender?: string } {
+    check(roomId, room, "INVALID_ARGUMENT", "roomId");
+    return check(roomAvatarOptions, options, "INVALID_ARGUMENT", "options") as AvatarOptions & { sender?: string };
 }
 
 export function checkUploadOptions(input: unknown): UploadOptions {

@@ -21,6 +21,13 @@ export interface MediaItem {
     readonly size?: number;
     /** @default `content.filename`, else `content.body` */
     readonly filename?: string;
+    /**
+     * Names the file itself (a sticker's or an avatar's id in its network): what has the same key and the same uploader
+     * is uploaded once and keeps its MXC URI. 1 to 512 characters. @default none: a file of its own
+     */
+    readonly dedupeKey?: string;
+    /** What was made of the file on the way (a size, a format, a version of the converter): part of the key. */
+    readonly transformVersion?: string | number;
     /** Where everybody may fetch the file: an http(s) link that the room is shown when the file cannot come. @default none */
     readonly publicUrl?: string;
     /** SHA-256 of the file, 64 hex digits: checked before the last piece goes out. @default not checked */

@@ -86,6 +86,18 @@ export const dataOptions = z.strictObject({
         .min(60_000)
         .default(7 * DAY)
         .describe("How long results are remembered, in milliseconds."),
+    dedupeCheckMs: z
+        .int()
+        .min(0)
+        .default(DAY)
+        .describe(
+            "After how long a file that messages share is asked for once before it is used again, in milliseconds.",
+        ),
+    dedupeKeepMs: z
+        .int()
+        .min(60_000)
+        .default(30 * DAY)
+        .describe("How long a shared file is remembered without use, in milliseconds."),
     timeLimits: z
         .strictObject({
             connectMs: time(10_000, "To resolve a name, to connect, for the TLS handshake: each."),

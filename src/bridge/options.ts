@@ -50,6 +50,10 @@ export interface BridgeMediaOptions {
     readonly reserveAhead?: number;
     /** How long results of finished messages are remembered, in milliseconds. @default 604800000 (7 days) */
     readonly keepResultsMs?: number;
+    /** After how long a file that messages share is asked for once before it is used again, in milliseconds. @default 86400000 (a day) */
+    readonly dedupeCheckMs?: number;
+    /** How long a shared file is remembered without use, in milliseconds; 100,000 at most. @default 2592000000 (30 days) */
+    readonly dedupeKeepMs?: number;
     /** Time limits of a transfer's steps, in milliseconds. @default connect 10000, headers 30000, idle 60000, total 21600000, probe 5000 */
     readonly timeLimits?: Partial<TimeLimits>;
     /** @default silent */

@@ -2,7 +2,7 @@ import { MediaError } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store } from "../store/store.ts";
 import { areKeysForgotten } from "./encrypted-files.ts";
-import { contentFor, type FailurePolicy, replacement, reply } from "./event-content.ts";
+import { contentFor, type FailurePolicy, replacement, reply, withUris } from "./event-content.ts";
 import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts";
 
 /** What a message in the room's line says when its turn has come. */
@@ -32,7 +32,7 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
         throw new MediaError(original?.error?.code ?? "CANCELLED", { detail: "what it edits is not in the room" });
     const jobs = await loadJobs(store, original.jobs);
     if (areKeysForgotten(jobs)) throw new MediaError("ENCRYPTION_KEYS_GONE");
-    const content = contentFor(message.content, jobs, policy, original.failure);
+    const content = contentFor(withUris(message.content, original.shared), jobs, policy, original.failure);
     return {
         content: editContent(original, content),
         shown: hashOf(content),

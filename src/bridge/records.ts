@@ -46,6 +46,8 @@ export interface MessageRecord {
     readonly state: "queued" | "sent" | "refused";
     /** In the order of `media`. */
     readonly jobs: readonly string[];
+    /** Files that needed no job, for they were there already; their MXC URIs stand in `content`. */
+    readonly shared?: readonly SharedItem[] | undefined;
     readonly eventId?: string | undefined;
     readonly error?: StoredError | undefined;
     /** Hash of the content that the room shows; differs from what should be shown when a revision is due. */
@@ -66,6 +68,16 @@ export interface MessageRecord {
     /** The redaction is journaled: nothing more is said about this event. */
     readonly redacted?: boolean | undefined;
     readonly finishedAt?: number | undefined;
+}
+
+export interface SharedItem {
+    /** Its place in `media`. */
+    readonly index: number;
+    readonly at: readonly string[];
+    readonly contentUri: string;
+    readonly size?: number | undefined;
+    /** The job that had brought it. */
+    readonly jobId: string;
 }
 
 export function messageWrite(message: MessageRecord): Write {

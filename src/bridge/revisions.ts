@@ -3,7 +3,7 @@ import type { Store, Write } from "../store/store.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { areKeysForgotten, forgetKeys, isUnprepared } from "./encrypted-files.ts";
-import { contentFor, failedMain, type FailurePolicy } from "./event-content.ts";
+import { contentFor, failedMain, type FailurePolicy, withUris } from "./event-content.ts";
 import type { FailureQuestions } from "./failure-questions.ts";
 import { editContent } from "./outgoing.ts";
 import {
@@ -100,13 +100,13 @@ export class Revisions {
         // A redaction is the last word on an event: what would still be said of it has no place any more.
         if (message.redacted === true) this.#parts.logger.info("A redacted event is left as it is", { id });
         if (isOver || areKeysForgotten(jobs) || jobs.some(isUnprepared)) return store.commit(over);
-        const main = failedMain(jobs);
+        const main = failedMain(message.content, jobs);
         if (message.redact === true || (main !== undefined && onFailure.mode === "redact")) {
             const redaction = { redacts: message.eventId ?? "", content: {} };
             const forgotten = await forgetKeys(store, message, jobs, true);
             return this.#queue(message, redaction, { redacted: true }, [done, ...forgotten]);
         }
-        const text = await newestContent(store, message);
+        const text = withUris(await newestContent(store, message), message.shared);
         if (main !== undefined && onFailure.mode === "callback") {
             // Its answer is journaled and calls for another look; the mark stays until then.
             if (!questions.isAnswered(message, main)) return questions.ask(message, main, text);

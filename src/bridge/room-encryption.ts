@@ -6,7 +6,7 @@ import { answerError, type JsonObject } from "../matrix/answer.ts";
 import type { ActingUser, ActingUsers, CryptoLike } from "../matrix/client.ts";
 import { hasEncryptionState } from "../matrix/room-endpoints.ts";
 import { retryDelay } from "../uploads/retry.ts";
-import { asObject } from "./event-content.ts";
+import { asObject } from "./content-path.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import type { MessageRecord } from "./records.ts";
 

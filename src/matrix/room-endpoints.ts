@@ -40,6 +40,21 @@ function eventIdOf(body: JsonObject): string {
     throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no event_id", ambiguous: true });
 }
 
+/** Sets a piece of the room's state that has no key of its own. */
+export async function setRoomState(
+    access: Access,
+    { roomId, eventType, content }: Pick<OutgoingEvent, "roomId" | "eventType" | "content">,
+    signal?: AbortSignal,
+): Promise<void> {
+    await matrixRequest(access, {
+        method: "PUT",
+        path: `${room(roomId)}/state/${encodeURIComponent(eventType)}/`,
+        body: content,
+        refusals: REFUSALS,
+        signal,
+    });
+}
+
 /** Redacts one event and returns the redaction's id. Repeatable like `sendEvent`. */
 export async function redactEvent(
     access: Access,

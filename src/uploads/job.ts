@@ -26,6 +26,7 @@ import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
  *      ├─ reuse ──► done ◄──┴── reuse (also from ready: the same file is there already)
  *      └─ cancel ──► cancelled ◄── cancel (from every state that is not final)
  *
+ *  ready, transferring ── follow ──► ready without a turn (another job transfers the same file) ── lead ──► ready
  *  ready, transferring, completing ── replace ──► replaced (another job has its place in the message, with a new MXC)
  * ```
  *
@@ -111,9 +112,16 @@ export interface Job {
     readonly addressesLost?: number | undefined;
     /** Where everybody may fetch the file instead; shown when it cannot come. */
     readonly publicUrl?: string | undefined;
-    /** It had failed, and the room may have been told so, before it was tried again. */
+    /** The room may show something else than this job's end: it had failed before, or had another MXC. */
     readonly revived?: boolean | undefined;
+    /** The file that it has in common with other jobs, by the key of its record; undefined for one of its own. */
+    readonly dedupe?: string | undefined;
+    /** Another job transfers that file: this one has no turn of its own. */
+    readonly follows?: boolean | undefined;
 }
+
+/** An MXC URI and what belongs to it. */
+export type Address = { readonly contentUri: string } & Pick<Job, "expiresAt" | "presigned">;
 
 export type JobEvent =
     | {
@@ -145,6 +153,9 @@ export type JobEvent =
     | { readonly type: "park" }
     | { readonly type: "fail"; readonly error: MediaError; readonly at: number }
     | { readonly type: "retry"; readonly dueAt: number }
+    /** `error`: why its own try came to nothing. */
+    | { readonly type: "follow"; readonly error?: MediaError; readonly at: number }
+    | { readonly type: "lead"; readonly address: Address; readonly dueAt: number }
     | { readonly type: "replace"; readonly by: string; readonly at: number }
     | { readonly type: "cancel"; readonly at: number };
 
@@ -161,14 +172,17 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     begin: ["ready", "transferring", "completing", "unreserved", "reserved"],
     refresh: ["transferring"],
     stored: ["transferring"],
-    reuse: ["unreserved", "reserved", "ready"],
+    reuse: ["unreserved", "reserved", "ready", "transferring", "completing"],
     finish: ["transferring", "completing"],
     postpone: ["transferring", "completing"],
     // From *transferring*: a crash left it so in the schedule.
     hold: ["ready", "transferring"],
     promote: ["ready", "completing"],
     park: ["transferring", "completing"],
-    fail: ["transferring", "completing"],
+    // From *ready*: one that follows fails with those that tried.
+    fail: ["ready", "transferring", "completing"],
+    follow: ["ready", "transferring", "completing"],
+    lead: ["ready", "transferring", "completing"],
     retry: ["failed"],
     replace: ["ready", "transferring", "completing"],
     cancel: ["unreserved", "reserved", "ready", "transferring", "completing"],
@@ -186,8 +200,12 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
             const { contentUri, expiresAt, presigned } = event;
             return { ...job, state: "reserved", contentUri, expiresAt, presigned };
         }
-        case "encrypt":
-            return { ...job, encryption: { strategy: event.strategy } };
+        case "encrypt": {
+            const encryption = { strategy: event.strategy };
+            // What others share is not encrypted: its address is left to them.
+            if (job.dedupe === undefined) return { ...job, encryption };
+            return { ...job, ...NO_ADDRESS, state: "unreserved", dedupe: undefined, encryption };
+        }
         case "prepare":
             return prepared(job, event.prepared);
         case "forget-key":
@@ -208,7 +226,9 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "finish":
             return {
                 ...withoutTheSecretsOf(job),
+                ...movedTo(job, event.contentUri),
                 state: "done",
+                follows: undefined,
                 size: event.size,
                 contentUri: event.contentUri,
                 finishedAt: event.at,
@@ -244,6 +264,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 finishedAt: event.at,
                 notBefore: undefined,
                 presigned: undefined,
+                follows: undefined,
             };
         case "retry":
             return {
@@ -256,6 +277,21 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 finishedAt: undefined,
                 heldFor: undefined,
             };
+        case "follow":
+            return {
+                ...job,
+                state: "ready",
+                follows: true,
+                notBefore: undefined,
+                // The address is the other job's to look after.
+                expiresAt: undefined,
+                presigned: undefined,
+                ...(event.error !== undefined && { error: stored(event.error), failedAt: event.at }),
+            };
+        case "lead": {
+            const { address, dueAt } = event;
+            return { ...job, ...movedTo(job, address.contentUri), ...address, follows: undefined, dueAt };
+        }
         case "replace":
             return {
                 ...withoutTheSecretsOf(job),
@@ -268,6 +304,13 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "cancel":
             return { ...withoutTheSecretsOf(job), state: "cancelled", finishedAt: event.at, notBefore: undefined };
     }
+}
+
+const NO_ADDRESS = { contentUri: undefined, expiresAt: undefined, presigned: undefined };
+
+/** A room that was shown one MXC is to be shown the other. */
+function movedTo({ contentUri = "" }: Job, other: string | undefined): Pick<Job, "revived"> {
+    return contentUri === "" || contentUri === other ? {} : { revived: true };
 }
 
 /** Where a job that is under way waits when its try has ended without an end. */
@@ -323,6 +366,9 @@ export const EXPIRING = "expiring";
 /** Ready jobs whose source is closed: `<source> <dueAt> <job id>`. */
 export const HELD = "held";
 
+/** Jobs that follow another one: `<key of the file> <job id>`. */
+export const FOLLOWING = "following";
+
 /** The writes that take the journal from one state of a job to the next, its place in the queue included. */
 export function jobWrites(before: Job | undefined, after: Job): Write[] {
     const old = before && place(before);
@@ -342,6 +388,7 @@ const SCHEDULED: ReadonlySet<JobState> = new Set(["ready", "transferring", "comp
 function place(job: Job): { collection: string; key: string } | undefined {
     // A job that is being transferred keeps its place, so that a restart finds it where it was.
     if (!SCHEDULED.has(job.state) || job.dueAt === undefined) return undefined;
+    if (job.follows === true) return { collection: FOLLOWING, key: `${job.dedupe} ${job.id}` };
     if (job.notBefore === undefined && job.heldFor !== undefined)
         return { collection: HELD, key: `${job.heldFor} ${orderedKey(job.dueAt, job.id)}` };
     return job.notBefore === undefined

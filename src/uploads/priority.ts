@@ -9,6 +9,8 @@ export interface Urgency {
     readonly size: number | undefined;
     readonly backfill: boolean;
     readonly expiresAt: number | undefined;
+    /** @default false */
+    readonly isThumbnail?: boolean;
 }
 
 const SECOND = 1000;
@@ -22,10 +24,22 @@ const BACKFILL_HANDICAP = 24 * HOUR;
 /** However large or old: an hour before its reservation ends a job is due, or with a quarter of a short life left. */
 const BEFORE_EXPIRY = HOUR;
 
-export function dueTime({ readyAt, size, backfill, expiresAt }: Urgency): number {
+/**
+ * A thumbnail's start over what else is due: what a room looks at while the large file comes. More than the longest
+ * handicap and than any two addresses of one message differ in their ends.
+ */
+const THUMBNAIL_START = HOUR;
+
+/** Thumbnails and the like stand below `info`. */
+export function isThumbnail(at: readonly string[] = []): boolean {
+    return at[0] === "info" || at.at(-2) === "info";
+}
+
+export function dueTime({ readyAt, size, backfill, expiresAt, isThumbnail = false }: Urgency): number {
     const bySize =
         size === undefined ? UNKNOWN_SIZE_HANDICAP : Math.min(LARGEST_HANDICAP, (size / 2 ** 20) * PER_MEBIBYTE);
     const due = readyAt + bySize + (backfill ? BACKFILL_HANDICAP : 0);
-    if (expiresAt === undefined) return due;
-    return Math.min(due, expiresAt - Math.min(BEFORE_EXPIRY, Math.max(0, expiresAt - readyAt) / 4));
+    const beforeEnd =
+        expiresAt === undefined ? due : expiresAt - Math.min(BEFORE_EXPIRY, Math.max(0, expiresAt - readyAt) / 4);
+    return Math.min(due, beforeEnd) - (isThumbnail ? THUMBNAIL_START : 0);
 }

@@ -18,7 +18,7 @@ import {
 } from "./job.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import { KeyedLocks } from "./keyed-locks.ts";
-import { dueTime } from "./priority.ts";
+import { dueTime, isThumbnail } from "./priority.ts";
 import { presignedFallback } from "./targets/presigned-fallback.ts";
 import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
 import type { SourceGate } from "./source-gate.ts";
@@ -55,6 +55,10 @@ export interface UploadQueueParts {
     readonly prepare: (job: Job, signal: AbortSignal, watch: TransferWatch) => Promise<Prepared>;
     /** What has to be journaled in the same step as a job's change. */
     readonly alongside: (before: Job, after: Job) => readonly Write[];
+    /** What becomes of a job whose turn has come: as it then stands, or undefined when it is not to be worked now. */
+    readonly beforeBegin: (job: Job) => Promise<Job | undefined>;
+    /** Whether another job goes on in place of one that would fail. */
+    readonly handOver: (job: Job, error: MediaError) => Promise<boolean>;
     /** Told after each journaled change, and now and then while bytes flow. */
     readonly onChange: (job: Job, transferredBytes: number) => void;
 }
@@ -204,8 +208,8 @@ export class UploadQueue {
                 this.#fillAgain = true;
                 continue;
             }
-            // Postponed since the schedule was read: the list of those who wait has it now.
-            if (job.notBefore !== undefined) continue;
+            // Postponed since the schedule was read: the list of those who wait has it now, or of those who follow.
+            if (job.notBefore !== undefined || job.follows === true) continue;
             if (!this.#open) break;
             if (this.#held.mustWait(job)) blocked.push(id);
             else void this.#begin(job).then(() => this.poke());
@@ -271,7 +275,9 @@ export class UploadQueue {
         let current = job;
         try {
             signal.throwIfAborted();
-            const begun = await this.#takeUp(current);
+            const chosen = await this.#parts.beforeBegin(current);
+            if (chosen === undefined) return await this.#putAside(job.id, signal);
+            const begun = await this.#takeUp(chosen);
             if (begun === undefined) return undefined;
             current = begun;
             const watch: TransferWatch = {
@@ -312,6 +318,13 @@ export class UploadQueue {
         return this.#settle(job, { type: "finish", size, contentUri, at: Date.now() });
     }
 
+    /** A job whose turn went to another one; it may have been cancelled at that very moment. */
+    async #putAside(id: string, { aborted, reason }: AbortSignal): Promise<Job | undefined> {
+        const job = await this.#load(id);
+        const isCancelled = aborted && asMediaError(reason).code === "CANCELLED";
+        return job !== undefined && isCancelled ? this.#settle(job, { type: "cancel", at: Date.now() }) : job;
+    }
+
     /** Begins the job as it stands now: since the schedule was read it may have been cancelled or replaced. */
     #takeUp(job: Job): Promise<Job | undefined> {
         return this.locks.hold([job.id], async () =>
@@ -329,7 +342,10 @@ export class UploadQueue {
                 reason = asMediaError(thrown);
             }
         }
-        return this.#settle(job, this.#afterError(job, reason));
+        const event = this.#afterError(job, reason);
+        if (event.type === "fail" && (await this.#parts.handOver(job, event.error)))
+            return this.#putAside(job.id, signal);
+        return this.#settle(job, event);
     }
 
     #afterError(job: Job, error: MediaError): JobEvent {
@@ -408,6 +424,7 @@ export class UploadQueue {
     }
 }
 
-function dueFromNow({ size, backfill, expiresAt }: Job): number {
-    return dueTime({ readyAt: Date.now(), size, backfill, expiresAt });
+/** When a job that becomes ready now is due. */
+export function dueFromNow({ size, backfill, expiresAt, at }: Job): number {
+    return dueTime({ readyAt: Date.now(), size, backfill, expiresAt, isThumbnail: isThumbnail(at) });
 }

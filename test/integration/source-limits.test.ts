@@ -253,6 +253,8 @@ describe("a large backlog of a blocked source", () => {
                 prepare: () => Promise.reject(new Error("nothing here is encrypted")),
                 complete: async () => "mxc://a/b",
                 renew: async () => undefined,
+                beforeBegin: async (job) => job,
+                handOver: async () => false,
                 alongside: () => [],
                 onChange: () => {},
             });

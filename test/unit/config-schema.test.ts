@@ -26,6 +26,8 @@ const EVERY: Required<Omit<BridgeMediaOptions, InCode>> = {
     failureTexts: { default: "{name}[ ({size})]: {reason}", FILE_TOO_LARGE: "Zu groß[, Grenze {limit}]" },
     reserveAhead: 0,
     keepResultsMs: 3_600_000,
+    dedupeCheckMs: 0,
+    dedupeKeepMs: 3_600_000,
     timeLimits: { connectMs: 5000, headersMs: 5000, idleMs: 5000, totalMs: 60_000 },
 };
 

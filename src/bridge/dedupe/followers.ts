@@ -1,0 +1,109 @@
+import { MediaError } from "../../errors.ts";
+import type { Store, Write } from "../../store/store.ts";
+import {
+    FOLLOWING,
+    JOBS,
+    type Job,
+    type JobEvent,
+    jobFrom,
+    jobWrites,
+    type StoredError,
+    transition,
+} from "../../uploads/job.ts";
+import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
+import { dueFromNow } from "../../uploads/queue.ts";
+
+/** The jobs that wait for another one's transfer of their file, however many: read and ended in batches. */
+export interface FollowersParts {
+    readonly store: Store;
+    /** Those that the queue's jobs are changed under. */
+    readonly locks: () => KeyedLocks;
+    readonly alongside: (before: Job, after: Job) => readonly Write[];
+    readonly onJob: (job: Job) => void;
+}
+
+const BATCH = 64;
+
+export class Followers {
+    readonly #parts: FollowersParts;
+
+    constructor(parts: FollowersParts) {
+        this.#parts = parts;
+    }
+
+    /** The files that have followers. */
+    async *files(): AsyncGenerator<string> {
+        let after: string | undefined;
+        do {
+            const range = { collection: FOLLOWING, limit: 1, ...(after !== undefined && { after }) };
+            after = undefined;
+            for await (const row of this.#parts.store.keys(range)) {
+                const [key = ""] = row.split(" ");
+                yield key;
+                after = `${key} \u{10FFFF}`;
+            }
+        } while (after !== undefined);
+    }
+
+    /** Ends every follower by the same event. */
+    async endAll(key: string, event: JobEvent): Promise<void> {
+        for (let rows = await this.#rows(key); rows.length > 0; rows = await this.#rows(key)) {
+            await Promise.all(rows.map((row) => this.#end(row, event)));
+        }
+    }
+
+    async failAll(key: string, { code }: StoredError): Promise<void> {
+        await this.endAll(key, { type: "fail", error: new MediaError(code), at: Date.now() });
+    }
+
+    /** Gives the first follower that has not tried its own source to `use`, until that takes one. */
+    async withUntried(key: string, use: (job: Job, dueAt: number) => Promise<boolean>): Promise<boolean> {
+        for (const row of await this.#rows(key)) {
+            const taken = await this.#parts.locks().hold([idOf(row)], async () => {
+                const job = await this.#load(row);
+                return job?.follows === true && job.error === undefined && use(job, dueFromNow(job));
+            });
+            if (taken) return true;
+        }
+        return false;
+    }
+
+    /** Why one of the followers failed when it tried itself. */
+    async anyError(key: string): Promise<StoredError | undefined> {
+        for (const row of await this.#rows(key)) {
+            const job = await this.#load(row);
+            if (job?.error !== undefined) return job.error;
+        }
+        return undefined;
+    }
+
+    async #end(row: string, event: JobEvent): Promise<void> {
+        const { store, locks, alongside, onJob } = this.#parts;
+        await locks().hold([idOf(row)], async () => {
+            const before = await this.#load(row);
+            const after = before?.follows === true ? transition(before, event) : undefined;
+            if (before === undefined || after === undefined) {
+                // Its record was lost to damage, or another commit has just ended it.
+                return store.commit([{ collection: FOLLOWING, key: row }]);
+            }
+            await store.commit([...jobWrites(before, after), ...alongside(before, after)]);
+            onJob(after);
+        });
+    }
+
+    async #rows(key: string): Promise<string[]> {
+        const rows: string[] = [];
+        const range = { collection: FOLLOWING, prefix: `${key} `, limit: BATCH };
+        for await (const row of this.#parts.store.keys(range)) rows.push(row);
+        return rows;
+    }
+
+    async #load(row: string): Promise<Job | undefined> {
+        const record = await this.#parts.store.get(JOBS, idOf(row));
+        return record && jobFrom(record);
+    }
+}
+
+function idOf(row: string): string {
+    return row.slice(row.indexOf(" ") + 1);
+}

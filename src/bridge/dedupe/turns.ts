@@ -1,0 +1,210 @@
+import type { ErrorCode, MediaError } from "../../errors.ts";
+import type { Store, Write } from "../../store/store.ts";
+import { type Address, isFinal, JOBS, type Job, jobFrom, jobWrites, transition } from "../../uploads/job.ts";
+import { KeyedLocks } from "../../uploads/keyed-locks.ts";
+import { newestJob } from "../successor.ts";
+import type { Followers } from "./followers.ts";
+import type { KnownFiles } from "./known-files.ts";
+import { pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
+
+/**
+ * Who transfers a file that several jobs have in common: the first one whose turn comes leads, the others follow,
+ * without a turn of their own. When the file is there, all are done. When the leader's source gives nothing, a
+ * follower goes on with its own (bounded), and the former leader follows it: nobody has failed before all have. When the
+ * leader was cancelled, another takes its place.
+ *
+ * A leader's end is journaled first, its followers are seen to afterwards, at the start too; so whatever a
+ * crash cuts off, no follower waits for nobody.
+ */
+export interface TurnsParts {
+    readonly store: Store;
+    readonly files: KnownFiles;
+    readonly followers: Followers;
+    /** Those that the queue's jobs are changed under. */
+    readonly jobLocks: () => KeyedLocks;
+    /** What has to be journaled in the same step as a job's change. */
+    readonly alongside: (before: Job, after: Job) => readonly Write[];
+    /** Told after each journaled change. */
+    readonly onJob: (job: Job) => void;
+    /** Told when a job has got a turn of its own. */
+    readonly onTurn: () => void;
+}
+
+/** Sources that are tried for one file beside the first. */
+const MAX_TAKEOVERS = 3;
+/** Failures that say nothing about another job's source. */
+const OF_THE_SOURCE = /^(?:SOURCE_|SPOOL_|CONNECTOR_|TRANSFER_TIMEOUT$)/;
+
+export class Turns {
+    readonly #parts: TurnsParts;
+    /** Held, one file each, by whoever decides about its leader. Taken before any job's lock, never after. */
+    readonly #locks = new KeyedLocks();
+
+    constructor(parts: TurnsParts) {
+        this.#parts = parts;
+    }
+
+    /** What becomes of a job whose turn has come: itself, perhaps under another address; undefined when it is not to be worked. */
+    async beforeBegin(job: Job): Promise<Job | undefined> {
+        const { dedupe: key } = job;
+        if (key === undefined) return job;
+        const ask = (action: (now: Job) => Promise<Job | undefined>) =>
+            this.#parts.jobLocks().hold([job.id], async () => {
+                const now = await this.#load(job.id);
+                return now === undefined || !isAlive(now) ? undefined : action(now);
+            });
+        // Without the file's lock first: many may come at once when it has just arrived.
+        const file = await this.#parts.files.load(key);
+        if (file?.state === "uploaded") return ask((now) => this.#reuse(now, file));
+        return this.#locks.hold([key], () => ask((now) => this.#choose(now, key)));
+    }
+
+    /** Whether another job goes on with the file in place of `job`, whose try came to nothing. Never rejects. */
+    async handOver(job: Job, error: MediaError): Promise<boolean> {
+        const { dedupe: key } = job;
+        if (key === undefined || !isOfTheSource(error.code)) return false;
+        return this.#locks
+            .hold([key], async () => {
+                const file = await this.#parts.files.load(key);
+                if (file === undefined || file.leader !== job.id || file.takeovers >= MAX_TAKEOVERS) return false;
+                const former = transition(job, { type: "follow", error, at: Date.now() });
+                if (former === undefined) return false;
+                const isPassedOn = await this.#promote(key, file, 1, jobWrites(job, former));
+                if (isPassedOn) this.#parts.onJob(former);
+                return isPassedOn;
+            })
+            .catch(() => false);
+    }
+
+    /** The writes that go with a job's change when it has brought a file that others wait for. Synchronous. */
+    finishWrites(before: Job, after: Job): Write[] {
+        const isBrought = before.state === "transferring" || before.state === "completing";
+        const file = isBrought && after.state === "done" ? uploadedFile(after) : undefined;
+        return file === undefined ? [] : this.#parts.files.set(file.key, file);
+    }
+
+    /** Whether a job that has ended may leave followers behind; those that followed themselves do not. */
+    mayHaveLed(key: string, jobId: string): boolean {
+        const { files } = this.#parts;
+        return !files.isKnown(key) || files.peek(key)?.leader === jobId;
+    }
+
+    /** Sees to a file's followers after its leader may have ended. */
+    async tend(key: string): Promise<void> {
+        await this.#locks.hold([key], async () => {
+            const { files, followers, store } = this.#parts;
+            const file = await files.load(key);
+            if (file?.state === "uploaded") {
+                const { contentUri, size } = file;
+                return followers.endAll(key, { type: "reuse", contentUri, size, at: Date.now() });
+            }
+            const leader = file && (await this.#leaderOf(file));
+            if (file !== undefined && leader !== undefined && isAlive(leader)) {
+                if (file.leader !== leader.id) await store.commit(files.set(key, movedTo(file, leader)));
+                return;
+            }
+            const failure = leader?.state === "failed" ? leader.error : undefined;
+            const mayGoOn =
+                failure === undefined || (isOfTheSource(failure.code) && (file?.takeovers ?? 0) < MAX_TAKEOVERS);
+            if (mayGoOn && (await this.#promote(key, file, failure === undefined ? 0 : 1, []))) return;
+            const error = failure ?? (await followers.anyError(key));
+            if (error !== undefined) await followers.failAll(key, error);
+            if (file === undefined) return;
+            // Without a leader the address is the next one's; after a failure the next one begins from scratch.
+            const left = failure === undefined ? { ...file, leader: undefined } : undefined;
+            await store.commit(files.set(key, left));
+        });
+    }
+
+    async #choose(job: Job, key: string): Promise<Job | undefined> {
+        const file = await this.#parts.files.load(key);
+        if (file?.state === "uploaded") return this.#reuse(job, file);
+        if (file?.leader === job.id) return job;
+        const leader = file && (await this.#leaderOf(file));
+        // It took the leader's place in its message: its own address is the file's now.
+        if (leader?.id === job.id) return this.#lead(job, key, undefined);
+        if (leader === undefined || !isAlive(leader)) return this.#lead(job, key, file);
+        await this.#change(job, { type: "follow", at: Date.now() });
+        return undefined;
+    }
+
+    /** Ends a job whose file is there already. */
+    async #reuse(job: Job, { contentUri, size }: SharedFile): Promise<undefined> {
+        await this.#change(job, { type: "reuse", contentUri, size, at: Date.now() });
+    }
+
+    async #lead(job: Job, key: string, file: SharedFile | undefined): Promise<Job> {
+        const { store, files } = this.#parts;
+        const { contentUri } = job;
+        // A server without /create gives the address with the upload.
+        if (contentUri === undefined) return job;
+        if (file === undefined || file.contentUri === contentUri) {
+            const own = file ?? pendingFile(key, job.uploader, { ...job, contentUri });
+            await store.commit(files.set(key, { ...own, leader: job.id }));
+            return job;
+        }
+        const after = transition(job, { type: "lead", address: addressOf(file), dueAt: job.dueAt ?? Date.now() });
+        if (after === undefined) return job;
+        await this.#commit(job, after, files.set(key, { ...file, leader: job.id }));
+        return after;
+    }
+
+    /** Lets a follower lead that has not tried yet; false where there is none. */
+    async #promote(
+        key: string,
+        file: SharedFile | undefined,
+        takeovers: 0 | 1,
+        alongside: readonly Write[],
+    ): Promise<boolean> {
+        const { files, followers, onTurn } = this.#parts;
+        const isPromoted = await followers.withUntried(key, async (job, dueAt) => {
+            const { contentUri = "" } = job;
+            const next = file ?? pendingFile(key, job.uploader, { contentUri });
+            const after = transition(job, { type: "lead", address: addressOf(next), dueAt });
+            if (after === undefined) return false;
+            const record = { ...next, leader: job.id, takeovers: next.takeovers + takeovers };
+            await this.#commit(job, after, [...alongside, ...files.set(key, record)]);
+            return true;
+        });
+        if (isPromoted) onTurn();
+        return isPromoted;
+    }
+
+    /** The job that leads now: one that was replaced has passed the lead on. */
+    async #leaderOf({ leader }: SharedFile): Promise<Job | undefined> {
+        return leader === undefined ? undefined : newestJob(this.#parts.store, leader);
+    }
+
+    async #load(id: string): Promise<Job | undefined> {
+        const record = await this.#parts.store.get(JOBS, id);
+        return record && jobFrom(record);
+    }
+
+    async #change(job: Job, event: Parameters<typeof transition>[1]): Promise<void> {
+        const after = transition(job, event);
+        if (after !== undefined) await this.#commit(job, after, []);
+    }
+
+    async #commit(before: Job, after: Job, writes: readonly Write[]): Promise<void> {
+        const { store, alongside, onJob } = this.#parts;
+        await store.commit([...jobWrites(before, after), ...alongside(before, after), ...writes]);
+        onJob(after);
+    }
+}
+
+function isAlive(job: Job): boolean {
+    return !isFinal(job.state) && job.follows !== true;
+}
+
+function isOfTheSource(code: ErrorCode): boolean {
+    return OF_THE_SOURCE.test(code);
+}
+
+function addressOf({ contentUri, expiresAt, presigned }: SharedFile): Address {
+    return { contentUri, expiresAt, presigned };
+}
+
+/** A leader that was replaced has a new address. */
+function movedTo(file: SharedFile, { id, contentUri = file.contentUri, expiresAt, presigned }: Job): SharedFile {
+    return { ...file, leader: id, contentUri, expiresAt, presigned };
+}

@@ -1,0 +1,104 @@
+import { expect } from "chai";
+import type { MediaError } from "../../src/index.ts";
+import { download } from "../support/download.ts";
+import { photoMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+
+describe("pictures", () => {
+    let { world, remote, alice, roomId } = {} as Scene;
+    beforeEach(async () => {
+        ({ world, remote, alice, roomId } = await openScene());
+    });
+    afterEach(() => closeScene({ world, remote }));
+
+    const requests = (part: string): number =>
+        world.homeserver.requests.filter(({ method, path }) => method === "PUT" && path.includes(part)).length;
+
+    it("of a user: set once the file is there, by one transfer and one request, however often it is asked for", async () => {
+        const media = world.component();
+        await media.start();
+        const bytes = someBytes(5000);
+        const source = { kind: "http", url: remote.file(bytes) } as const;
+        const uris = await Promise.all(Array.from({ length: 5 }, () => media.avatar(alice, source)));
+        const shown = await world.request(alice, "GET", `/profile/${encodeURIComponent(alice)}/avatar_url`);
+        expect(new Set(uris)).to.deep.equal(new Set([shown["avatar_url"]]));
+        const { status, body } = await download(world.homeserver, uris[0] ?? "", 0);
+        expect(status).to.equal(200);
+        expect(body.equals(bytes)).to.equal(true);
+        const [profile, upload] = ["/avatar_url", "/upload/"].map(requests);
+        expect([profile, upload]).to.deep.equal([1, 1]);
+        const order = world.homeserver.requests.filter(({ method }) => method === "PUT").map(({ path }) => path);
+        expect(order.at(-1)).to.contain("/avatar_url");
+    });
+
+    it("of a user: another one replaces it, the calls keep their order, and the first may come back", async () => {
+        const media = world.component();
+        await media.start();
+        const [one, two] = [someBytes(3000), someBytes(10)].map((data) => ({ kind: "buffer", data }) as const);
+        if (one === undefined || two === undefined) throw new Error("two files");
+        const uris = await Promise.all([media.avatar(alice, one), media.avatar(alice, two), media.avatar(alice, one)]);
+        expect(uris[0]).to.equal(uris[2]).and.not.equal(uris[1]);
+        const shown = await world.request(alice, "GET", `/profile/${encodeURIComponent(alice)}/avatar_url`);
+        expect(shown["avatar_url"]).to.equal(uris[2]);
+        expect(requests("/upload/")).to.equal(2);
+    });
+
+    it("of a ghost that the homeserver does not know yet", async () => {
+        const media = world.component();
+        await media.start();
+        const ghost = world.ghost("new");
+        const uri = await media.avatar(ghost, { kind: "buffer", data: someBytes(10) });
+        const shown = await world.request(alice, "GET", `/profile/${encodeURIComponent(ghost)}/avatar_url`);
+        expect(shown["avatar_url"]).to.equal(uri);
+    });
+
+    it("shares its file with messages by key", async () => {
+        const media = world.component();
+        await media.start();
+        const source = { kind: "http", url: remote.file(someBytes(100)) } as const;
+        const sent = await media.send(photoMessage(roomId, alice, source, {}, { dedupeKey: "user/7/v1" }));
+        const uri = await media.avatar(alice, source, { dedupeKey: "user/7/v1" });
+        expect(uri).to.equal((await sent.uploads[0]?.done)?.contentUri);
+        expect(requests("/upload/")).to.equal(1);
+    });
+
+    it("of a room: as its bot, or as a sender who may", async () => {
+        const media = world.component();
+        await media.start();
+        const data = someBytes(2000);
+        const uri = await media.roomAvatar(roomId, { kind: "buffer", data }, { mimetype: "image/png" });
+        await media.roomAvatar(roomId, { kind: "buffer", data }, { mimetype: "image/png" });
+        const path = `/rooms/${encodeURIComponent(roomId)}/state/m.room.avatar`;
+        expect(await world.request(world.bot, "GET", path)).to.deep.equal({
+            url: uri,
+            info: { mimetype: "image/png", size: data.length },
+        });
+        expect(requests("/state/m.room.avatar")).to.equal(1);
+        const refused = media.roomAvatar(roomId, { kind: "buffer", data: someBytes(5) }, { sender: alice });
+        expect(await refused.catch(({ code }: MediaError) => code)).to.equal("FORBIDDEN");
+    });
+
+    it("says what is wrong with a call, and fails with its file", async () => {
+        const media = world.component();
+        await media.start();
+        const source = { kind: "http", url: `${remote.url}/gone` } as const;
+        const wrong = [
+            media.avatar("alice", source),
+            media.avatar(alice, { kind: "http", url: "ftp://x" }),
+            media.avatar(alice, source, { userId: "x" } as never),
+            media.roomAvatar("room", source),
+            media.roomAvatar(roomId, source, { sender: "bot" }),
+            media.avatar(alice, source),
+        ].map((call) => call.catch(({ code, field }: MediaError) => `${code} ${field}`));
+        expect(await Promise.all(wrong)).to.deep.equal([
+            "INVALID_ARGUMENT userId",
+            "INVALID_ARGUMENT url",
+            "INVALID_ARGUMENT userId",
+            "INVALID_ARGUMENT roomId",
+            "INVALID_ARGUMENT sender",
+            "SOURCE_NOT_FOUND undefined",
+        ]);
+        expect(requests("/avatar_url")).to.equal(0);
+    });
+});
