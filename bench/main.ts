@@ -14,6 +14,7 @@ import { memoryOverTime } from "./measurements/memory-over-time.ts";
 import { presigned } from "./measurements/presigned.ts";
 import { sendLatency } from "./measurements/send-latency.ts";
 import { sendUnderLoad } from "./measurements/send-under-load.ts";
+import { stickers } from "./measurements/stickers.ts";
 import { throughput } from "./measurements/throughput.ts";
 import { build } from "./support/build.ts";
 import { Context } from "./support/context.ts";
@@ -31,6 +32,7 @@ const MEASUREMENTS: readonly Measurement[] = [
     backlog,
     journalCost,
     addressGuard,
+    stickers,
 ];
 const NAMES = MEASUREMENTS.map(({ name }) => name);
 

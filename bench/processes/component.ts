@@ -86,6 +86,17 @@ function photo(roomId: string, sender: string, url: string): RemoteMessage {
     };
 }
 
+function sticker(roomId: string, sender: string, url: string): RemoteMessage {
+    return {
+        id: `sticker/${process.pid}/${ids++}`,
+        roomId,
+        sender,
+        eventType: "m.sticker",
+        content: { body: "a cat", info: { mimetype: "image/webp", size: 48_000, w: 256, h: 256 } },
+        media: [{ at: ["url"], source: { kind: "http", url }, dedupeKey: "sticker/cat" }],
+    };
+}
+
 interface Sends extends SendRound {
     readonly roomId: string;
     readonly sender: string;
@@ -145,7 +156,29 @@ async function fill({ count, rooms, url, accepted }: Fill): Promise<void> {
     if (!accepted) await until(() => journaledJobs >= count);
 }
 
+interface Flood {
+    readonly kind: "text" | "sticker";
+    readonly count: number;
+    readonly rooms: number;
+    readonly url: string;
+}
+
+/** As many sends as come through, two under way in each room; resolves with how many there were a second. */
+async function flood({ kind, count, rooms, url }: Flood): Promise<number> {
+    let next = 0;
+    const began = performance.now();
+    const lane = async () => {
+        for (let i = next++; i < count; i = next++) {
+            const roomId = `!room${i % rooms}:x`;
+            await media().send(kind === "text" ? text(roomId, SENDER) : sticker(roomId, SENDER, url));
+        }
+    };
+    await Promise.all(Array.from({ length: 2 * rooms }, lane));
+    return count / ((performance.now() - began) / 1000);
+}
+
 const handlers = {
+    flood,
     /** Resolves with the time just before `start()`, and how long it took. */
     start: async (given: Start) => {
         const built = await loadBuilt();

@@ -8,6 +8,7 @@ import { serve, usage } from "./serve.ts";
  */
 let created = 0;
 let sent = 0;
+let uploads = 0;
 let uploadedBytes = 0;
 let storedFiles = 0;
 let completed = 0;
@@ -44,6 +45,7 @@ function reply(method: string, url: string): object {
 
 function swallow(request: IncomingMessage, response: ServerResponse): void {
     if (request.url?.startsWith("/storage/") === true) storedFiles++;
+    uploads++;
     request.on("data", (chunk: Buffer) => {
         firstUploadByteAt ??= Date.now();
         uploadedBytes += chunk.length;
@@ -70,7 +72,7 @@ function address(): string {
 await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
 const handlers = {
     url: async () => address(),
-    counts: async () => ({ created, sent, uploadedBytes, storedFiles, completed, firstUploadByteAt }),
+    counts: async () => ({ created, sent, uploads, uploadedBytes, storedFiles, completed, firstUploadByteAt }),
     presigned: async (value: boolean) => {
         isPresigned = value;
     },

@@ -3,7 +3,7 @@ import { cpus, loadavg } from "node:os";
 /** One line of the table. */
 export interface Row {
     readonly what: string;
-    readonly unit: "×" | "ms" | "s" | "MB" | "MB/s" | "%";
+    readonly unit: "×" | "ms" | "s" | "MB" | "MB/s" | "%" | "/s" | "transfers";
     /** One value for each run. */
     readonly values: readonly number[];
     /** What the median should keep to; absent where the row only explains another. */
