@@ -127,15 +127,16 @@ export class Delivery {
             const { id, uploader } = job;
             if (!needsAddress(job)) continue;
             for (let done = false; !done; ) {
+                if (await this.#share(job)) break;
                 // The others with the same file wait for this one's address, but not for the uploads of what it waits for.
-                const obtained = await this.#parts.addresses.alone(job, () => this.#shareOrObtain(job, stop));
+                const obtained = await this.#parts.addresses.alone(job, () => this.#obtainAddress(job, stop));
                 if (obtained === "unsupported") {
                     const [now] = await loadJobs(this.#parts.store, [id]);
                     if (now !== undefined) await this.#upload(now);
                     done = true;
                 } else if (obtained === "assigned") {
                     done = true;
-                } else {
+                } else if (obtained !== "shared") {
                     // The places this very message holds would never be freed if its uploads waited for its event.
                     await this.#releaseEarly(message);
                     await this.#parts.reservations.waitForPlace(uploader, obtained.blockedForMs, stop);
@@ -144,9 +145,10 @@ export class Delivery {
         }
     }
 
-    /** Gives a job the address of its file, or one of its own. */
-    async #shareOrObtain({ id, uploader }: Job, stop: AbortSignal) {
-        if (await this.#share(id)) return "assigned" as const;
+    /** Gives a job an address of its own, unless its file has got one meanwhile. */
+    async #obtainAddress(job: Job, stop: AbortSignal) {
+        const { id, uploader } = job;
+        if (await this.#parts.addresses.hasShared(job)) return "shared" as const;
         const obtained = await this.#obtain(uploader, stop);
         if (obtained === "unsupported" || !("reservation" in obtained)) return obtained;
         await this.#assign(id, obtained.reservation);
@@ -168,8 +170,9 @@ export class Delivery {
     }
 
     /** Gives a job the address of a file that it has in common with others; false where there is none yet. */
-    async #share(jobId: string): Promise<boolean> {
+    async #share({ id: jobId, dedupe }: Job): Promise<boolean> {
         const { store, addresses, queue, onJob } = this.#parts;
+        if (dedupe === undefined) return false;
         return queue.locks.hold([jobId], async () => {
             const [before] = await loadJobs(store, [jobId]);
             const after = before && (await addresses.share(before));

@@ -24,23 +24,35 @@ function endAtCommit(number: number) {
         "commit",
     );
     let count = 0;
-    let isOver = false;
+    const dead = new Set<LevelStore>();
+    let isBuried = false;
     let ended: () => void = () => {};
     const hasEnded = new Promise<void>((resolve) => (ended = resolve));
     const letGo = new Set<() => void>();
+    const writing = new Set<Promise<void>>();
     LevelStore.prototype.commit = function (this: LevelStore, writes) {
-        if (!isOver && count++ < number) return commit.call(this, writes);
-        isOver = true;
-        ended();
+        if (dead.size === 0 && count++ >= number) {
+            dead.add(this);
+            // What it was still writing is on the disk before the next process looks.
+            void Promise.allSettled(writing).then(ended);
+        }
+        if (!dead.has(this)) {
+            const written = commit.call(this, writes);
+            writing.add(written);
+            return written.finally(() => writing.delete(written));
+        }
+        if (isBuried) return Promise.reject(new MediaError("CLOSED"));
         return new Promise((_, reject) => letGo.add(() => reject(new MediaError("CLOSED"))));
     };
     return {
         hasEnded,
+        /** Lets what is left of the process come to its end. */
+        bury(): void {
+            isBuried = true;
+            for (const reject of letGo) reject();
+        },
         restore(): void {
             LevelStore.prototype.commit = commit;
-        },
-        bury(): void {
-            for (const reject of letGo) reject();
         },
     };
 }
@@ -72,7 +84,6 @@ describe("a file in common, when the process ends at any of its steps", function
         });
         through.catch(() => {});
         const came = await Promise.race([end.hasEnded, through]);
-        end.restore();
         if (came !== "through") {
             await cp(world.dataDir, nextDir, { recursive: true });
             const second = new BridgeMedia(world.bridge, { dataDir: nextDir, allowPrivateAddresses: true });
@@ -102,6 +113,7 @@ describe("a file in common, when the process ends at any of its steps", function
         }
         end.bury();
         await closeScene({ world, remote });
+        end.restore();
         await rm(nextDir, { recursive: true, force: true });
         return came !== "through";
     }

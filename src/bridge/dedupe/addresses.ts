@@ -49,6 +49,13 @@ export class Addresses {
         return reservation && this.#own(job, reservation);
     }
 
+    /** Whether a job's file has an address that it could share. */
+    async hasShared({ dedupe }: Job): Promise<boolean> {
+        if (dedupe === undefined) return false;
+        await this.#loadWritten(dedupe);
+        return this.#common(dedupe) !== undefined;
+    }
+
     /**
      * Gives a job the address of its file; undefined where that has none. The job's lock must be held.
      * @param onwards What the job becomes in the same step.
