@@ -71,6 +71,39 @@ describe("in an encrypted room", () => {
         return JSON.stringify(found);
     }
 
+    it("shares no file with a plain room, also where crypto comes only after the message was journaled", async () => {
+        let isThere = false;
+        const media = await started({}, () => (isThere ? crypto : undefined));
+        const plainRoom = await world.room(alice);
+        const bytes = someBytes(5000);
+        const sticker = (room: string, dedupeKey: string, encrypted?: boolean) =>
+            media.send(
+                photoMessage(room, alice, http(remote.file(bytes)), {
+                    media: [{ at: ["url"], source: http(remote.file(bytes)), dedupeKey }],
+                    ...(encrypted !== undefined && { encrypted }),
+                }),
+            );
+        const plain = async (dedupeKey: string) => {
+            const sent = await sticker(plainRoom, dedupeKey, false);
+            await sent.uploads[0]?.done;
+            const { contentUri = "" } = sent.uploads[0] ?? {};
+            expect((await download(world.homeserver, contentUri)).body.equals(bytes)).to.equal(true);
+            return contentUri;
+        };
+        // Its job takes part in sharing before anybody can know that it has to be encrypted.
+        media.on("job", () => (isThere = true));
+        const late = await sticker(roomId, "late");
+        expect((await fileOf(late.eventId)).equals(bytes)).to.equal(true);
+        expect(await plain("late")).not.to.equal(late.uploads[0]?.contentUri);
+
+        const shared = await plain("early");
+        expect(await plain("early")).to.equal(shared);
+        const early = await sticker(roomId, "early");
+        expect(early.uploads[0]?.contentUri).not.to.equal(shared);
+        expect((await fileOf(early.eventId)).equals(bytes)).to.equal(true);
+        nothingInTheClear();
+    });
+
     for (const encryption of STRATEGIES) {
         describe(encryption, () => {
             it("files of all lengths decrypt to what they were, and the homeserver knows nothing of them", async () => {
