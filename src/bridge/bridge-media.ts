@@ -4,14 +4,12 @@ import type { Logger } from "../logger.ts";
 import type { BridgeLike } from "../matrix/client.ts";
 import { jobOfSpoolName } from "../uploads/encryption/job-encryption.ts";
 import { isFinal, JOBS, type Job, type JobState, jobFrom } from "../uploads/job.ts";
-import type { Admitted } from "./admission.ts";
 import { assemble, mustRevise, type Parts } from "./assembly.ts";
 import { Avatars } from "./avatars.ts";
 import { uploadAlone } from "./bare-upload.ts";
 import { uploadAtHand, withShared } from "./dedupe/handles.ts";
 import { sharedKeyOf } from "./dedupe/shared-file.ts";
 import { jobInfo } from "./job-info.ts";
-import { type Editable, editableMessage } from "./edits.ts";
 import type {
     CancelOptions,
     JobInfo,
@@ -37,7 +35,8 @@ import {
 import type { BridgeMetricsLike, RegistryLike } from "./metrics.ts";
 import type { BridgeMediaOptions } from "./options.ts";
 import { checkOptions } from "./options-check.ts";
-import { fingerprintOf, loadJobs, type MessageRecord } from "./records.ts";
+import { loadJobs, type MessageRecord } from "./records.ts";
+import { Sendings } from "./sendings.ts";
 import { openSequence } from "./sequence.ts";
 import { newestJob } from "./successor.ts";
 
@@ -53,7 +52,7 @@ export class BridgeMedia {
     readonly #logger: Logger;
     readonly #parts: Parts;
     readonly #events = new EventEmitter();
-    readonly #sending = new Map<string, Sending>();
+    readonly #sendings: Sendings;
     readonly #closing = new AbortController();
     readonly #avatars: Avatars;
     #nextSequence: () => string = () => "";
@@ -75,6 +74,11 @@ export class BridgeMedia {
             onJob: (job, bytes) => this.#jobChanged(job, bytes),
             onReplaced: (old, successor) => this.#jobReplaced(old, successor),
             onOutcome: (message, error) => this.#messageEnded(message, error),
+        });
+        this.#sendings = new Sendings({
+            ...this.#parts,
+            assertOpen: () => this.#assertStarted(),
+            onJob: (job) => this.#tell(job, 0),
         });
         this.#avatars = new Avatars({
             users: this.#parts.users,
@@ -130,7 +134,7 @@ export class BridgeMedia {
         } catch (error) {
             return Promise.reject(asMediaError(error));
         }
-        return this.#join(checked).then((record) => this.#sent(record));
+        return this.#sendings.send(checked).then((record) => this.#sent(record));
     }
 
     /**
@@ -143,29 +147,15 @@ export class BridgeMedia {
     async edit(messageId: string, edit: MessageEdit): Promise<SentEdit> {
         this.#assertStarted();
         const { id, content, timestamp } = checkEdit(edit);
-        // One that is just being sent has its place in the line already, so an edit now stands behind it.
-        const underWay = this.#sending.get(messageId);
-        const original = underWay?.original ?? (await editableMessage(this.#parts.store, messageId));
-        this.#assertStarted();
-        const { roomId, sender, encrypted } = original;
-        const given = { ...(timestamp !== undefined && { timestamp }), ...(encrypted === true && { encrypted }) };
-        const message = { id, roomId, sender, content, ...given };
-        const { eventId = "" } = await this.#join(message, original);
+        const { roomId, eventId = "" } = await this.#sendings.edit(messageId, ({ roomId, sender, encrypted }) => ({
+            id,
+            roomId,
+            sender,
+            content,
+            ...(timestamp !== undefined && { timestamp }),
+            ...(encrypted === true && { encrypted }),
+        }));
         return { id, roomId, eventId };
-    }
-
-    /** Sends a message, or joins the call that is sending it. */
-    #join(message: RemoteMessage, original?: Editable): Promise<MessageRecord> {
-        const underWay = this.#sending.get(message.id);
-        if (underWay !== undefined) {
-            this.#parts.admission.compare(fingerprintOf(underWay.message), message);
-            return underWay.sending;
-        }
-        const began = performance.now();
-        const admitting = this.#admit(message, original?.id);
-        const sending = this.#send(admitting, began).finally(() => this.#sending.delete(message.id));
-        this.#sending.set(message.id, { sending, admitting, message, original: original ?? message });
-        return sending;
     }
 
     /**
@@ -261,7 +251,7 @@ export class BridgeMedia {
     async cancelMessage(messageId: string, options: CancelOptions = {}): Promise<void> {
         this.#assertStarted();
         const { redact = false } = checkCancelOptions(options);
-        await this.#sending.get(messageId)?.admitting.catch(() => {});
+        await this.#sendings.admitted(messageId);
         await this.#parts.cancellation.message(messageId, redact);
     }
 
@@ -301,43 +291,9 @@ export class BridgeMedia {
         await this.#parts.forgetting.close();
         this.#parts.outcomes.close();
         this.#parts.ends.close();
-        await Promise.allSettled([...this.#sending.values()].map(({ sending }) => sending));
+        await this.#sendings.quiet();
         this.#parts.engine.close();
         await this.#parts.store.close();
-    }
-
-    async #send(admitting: Promise<Admitted>, began: number): Promise<MessageRecord> {
-        const { message: record, isNew } = await admitting;
-        const outcome = record.state === "queued" ? await this.#outcomeOf(record) : record;
-        if (outcome.state === "refused") throw refusal(outcome);
-        if (isNew) this.#parts.metrics.sendTook(performance.now() - began, hasFiles(record) ? "media" : "text");
-        return outcome;
-    }
-
-    async #admit(message: RemoteMessage, edits: string | undefined): Promise<Admitted> {
-        const files = message.media?.length ?? 0;
-        let entered = false;
-        try {
-            const stillRoom = (): void => {
-                this.#parts.backlog.enter(1, files);
-                entered = true;
-            };
-            const admitted = await this.#parts.admission.admit(message, stillRoom, edits);
-            // Files that are there already need no job.
-            if (entered) this.#parts.backlog.add(0, admitted.jobs.length - files);
-            for (const job of admitted.jobs) this.#tell(job, 0);
-            return admitted;
-        } catch (error) {
-            if (entered) this.#parts.backlog.add(-1, -files);
-            throw error;
-        }
-    }
-
-    #outcomeOf({ id, roomId }: MessageRecord): Promise<MessageRecord> {
-        // Listening before the lane is woken: the outcome may come at once.
-        const outcome = this.#parts.outcomes.of(id);
-        this.#parts.outbox.notify(roomId);
-        return outcome;
     }
 
     async #sent(message: MessageRecord): Promise<SentMessage> {
@@ -434,21 +390,4 @@ export class BridgeMedia {
         if (this.#state === "new") throw new MediaError("NOT_STARTED");
         if (this.#state === "closed") throw new MediaError("CLOSED");
     }
-}
-
-/** A call of `send()` or `edit()` that has not come to its end. */
-interface Sending {
-    readonly sending: Promise<MessageRecord>;
-    readonly admitting: Promise<Admitted>;
-    readonly message: RemoteMessage;
-    /** What an edit of it edits. */
-    readonly original: Editable;
-}
-
-function hasFiles({ jobs, shared }: MessageRecord): boolean {
-    return jobs.length > 0 || shared !== undefined;
-}
-
-function refusal({ error }: MessageRecord): MediaError {
-    return new MediaError(error?.code ?? "EVENT_REFUSED", error === undefined ? {} : { cause: error });
 }

@@ -211,6 +211,24 @@ describe("a message that is taken back or edited", () => {
         expect(messages(world.homeserver, roomId)).to.have.length(4);
     });
 
+    it("calls that were not awaited keep their order, edits of sent messages among them", async () => {
+        await open();
+        await media.send(textMessage(roomId, alice, "one", { id: "one" }));
+        await media.send(textMessage(roomId, alice, "two", { id: "two" }));
+        const say = (body: string) => ({ msgtype: "m.text", body });
+        const calls = [
+            media.edit("one", { id: "edit 1", content: say("1") }),
+            media.send(textMessage(roomId, alice, "three", { id: "three" })),
+            media.edit("three", { id: "edit 3", content: say("3") }),
+            media.edit("unknown", { id: "edit of nothing", content: say("?") }).catch(() => {}),
+            media.edit("two", { id: "edit 2", content: say("2") }),
+            media.send(textMessage(roomId, alice, "four")),
+        ];
+        await Promise.all(calls);
+        const bodies = messages(world.homeserver, roomId).map(({ content }) => content["body"]);
+        expect(bodies).to.deep.equal(["one", "two", "* 1", "three", "* 3", "* 2", "four"]);
+    });
+
     it("an edit survives a restart, and what is said later of the file starts from it", async () => {
         await open();
         const sent = await media.send(
