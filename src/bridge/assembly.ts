@@ -20,6 +20,7 @@ import { KnownFiles } from "./dedupe/known-files.ts";
 import { Lookup } from "./dedupe/lookup.ts";
 import { Tending } from "./dedupe/tending.ts";
 import { Turns } from "./dedupe/turns.ts";
+import { HomeserverRequests } from "./homeserver-requests.ts";
 import { Delivery } from "./delivery.ts";
 import type { FailurePolicy } from "./event-content.ts";
 import { ExpiryWatch } from "./expiry-watch.ts";
@@ -149,6 +150,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         encryption: new RoomEncryption({ users, logger, maxAttempts: options.maxAttempts, signal: closing.signal }),
         strategy: options.encryption,
         closing,
+        requests: new HomeserverRequests({ closing, logger }),
         messageLocks,
         withdrawals,
         onOutcome: hooks.onOutcome,

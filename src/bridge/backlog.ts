@@ -1,6 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { FOLLOWING, HELD, SCHEDULE, WAITING } from "../uploads/job.ts";
+import { FOLLOWING, HELD, SCHEDULE, WAITING } from "../uploads/job-records.ts";
 import { OUTBOX } from "./records.ts";
 
 /** How much work is pending, and the bound on it. */

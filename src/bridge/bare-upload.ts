@@ -1,6 +1,7 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { type Job, jobWrites } from "../uploads/job.ts";
+import type { Job } from "../uploads/job.ts";
+import { jobWrites } from "../uploads/job-records.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import type { Reservations } from "./reservations.ts";

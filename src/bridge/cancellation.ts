@@ -1,6 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { JOBS, jobFrom } from "../uploads/job.ts";
+import { JOBS, jobFrom } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import type { Delivery } from "./delivery.ts";

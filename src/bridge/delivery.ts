@@ -1,19 +1,18 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import PQueue from "p-queue";
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Access, ActingUsers } from "../matrix/client.ts";
 import { findSentEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.ts";
 import type { Store, Write } from "../store/store.ts";
-import { isFinal, type Job, jobWrites, transition } from "../uploads/job.ts";
-import { runsOut } from "../uploads/expiry.ts";
+import { isFinal, type Job, transition } from "../uploads/job.ts";
+import { jobWrites } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
-import { retryDelay } from "../uploads/retry.ts";
+import { Addressing } from "./addressing.ts";
 import type { Closing } from "./closing.ts";
 import { type PreparationParts, prepareFiles } from "./encrypted-files.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import type { FailurePolicy } from "./event-content.ts";
+import type { HomeserverRequests } from "./homeserver-requests.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import { type Outgoing, outgoing } from "./outgoing.ts";
 import {
@@ -24,7 +23,6 @@ import {
     messageWrite,
     OUTBOX,
     outboxKey,
-    outboxWrite,
     REVISE,
 } from "./records.ts";
 import type { Reservation, Reservations } from "./reservations.ts";
@@ -49,6 +47,7 @@ export interface DeliveryParts {
     readonly encryption: RoomEncryption;
     readonly strategy: PreparationParts["strategy"];
     readonly closing: Closing;
+    readonly requests: HomeserverRequests;
     /** Held by whoever changes a message's record, from reading it until the change is journaled. */
     readonly messageLocks: KeyedLocks;
     readonly withdrawals: Withdrawals;
@@ -58,15 +57,13 @@ export interface DeliveryParts {
     readonly onJob: (job: Job) => void;
 }
 
-/** Requests at once, over all rooms. */
-const MAX_SENDS = 32;
-
 export class Delivery {
     readonly #parts: DeliveryParts;
-    readonly #sends = new PQueue({ concurrency: MAX_SENDS });
+    readonly #addressing: Addressing;
 
     constructor(parts: DeliveryParts) {
         this.#parts = parts;
+        this.#addressing = new Addressing(parts);
     }
 
     /** Brings one message to its end. Rejects, with the message still in line, for what passes. */
@@ -81,7 +78,7 @@ export class Delivery {
             let eventId = mayBeSent ? await this.#lookFor(message) : undefined;
             if (eventId === undefined) {
                 message = await this.#encrypted(message, stop);
-                await this.#reserve(message, stop);
+                await this.#addressing.reserve(message, stop);
             }
             const { store, onFailure } = this.#parts;
             // Its files may have been given other addresses while it waited for one.
@@ -121,122 +118,6 @@ export class Delivery {
         });
     }
 
-    /** Gets an MXC for each of the message's files that has none, and journals each as soon as it is there. */
-    async #reserve(message: MessageRecord, stop: AbortSignal): Promise<void> {
-        for (const job of await this.#jobs(message)) {
-            const { id, uploader } = job;
-            if (!needsAddress(job)) continue;
-            for (let done = false; !done; ) {
-                if (await this.#share(job)) break;
-                // The others with the same file wait for this one's address, but not for the uploads of what it waits for.
-                const obtained = await this.#parts.addresses.alone(job, () => this.#obtainAddress(job, stop));
-                if (obtained === "unsupported") {
-                    const [now] = await loadJobs(this.#parts.store, [id]);
-                    if (now !== undefined) await this.#upload(now);
-                    done = true;
-                } else if (obtained === "assigned") {
-                    done = true;
-                } else if (obtained !== "shared") {
-                    // The places this very message holds would never be freed if its uploads waited for its event.
-                    await this.#releaseEarly(message);
-                    await this.#parts.reservations.waitForPlace(uploader, obtained.blockedForMs, stop);
-                }
-            }
-        }
-    }
-
-    /** Gives a job an address of its own, unless its file has got one meanwhile. */
-    async #obtainAddress(job: Job, stop: AbortSignal) {
-        const { id, uploader } = job;
-        if (await this.#parts.addresses.hasShared(job)) return "shared" as const;
-        const obtained = await this.#obtain(uploader, stop);
-        if (obtained === "unsupported" || !("reservation" in obtained)) return obtained;
-        await this.#assign(id, obtained.reservation);
-        return "assigned" as const;
-    }
-
-    async #assign(jobId: string, reservation: Reservation): Promise<void> {
-        const { store, reservations, addresses, queue, onJob } = this.#parts;
-        await queue.locks.hold([jobId], async () => {
-            const [before] = await loadJobs(store, [jobId]);
-            const after = before && (await addresses.assign(before, reservation));
-            if (after === undefined) {
-                // Cancelled meanwhile: the address is for somebody else.
-                await store.commit([reservations.keptWrite(reservation)]);
-                return reservations.giveBack(reservation);
-            }
-            onJob(after);
-        });
-    }
-
-    /** Gives a job the address of a file that it has in common with others; false where there is none yet. */
-    async #share({ id: jobId, dedupe }: Job): Promise<boolean> {
-        const { store, addresses, queue, onJob } = this.#parts;
-        if (dedupe === undefined) return false;
-        return queue.locks.hold([jobId], async () => {
-            const [before] = await loadJobs(store, [jobId]);
-            const after = before && (await addresses.share(before));
-            if (after !== undefined) onJob(after);
-            return after !== undefined;
-        });
-    }
-
-    #upload(job: Job): Promise<Job> {
-        const { queue, addresses, closing } = this.#parts;
-        return addresses.alone(job, () => queue.runNow(job, closing.signal));
-    }
-
-    async #releaseEarly(message: MessageRecord): Promise<void> {
-        const { store, queue } = this.#parts;
-        await queue.locks.hold(message.jobs, async () => {
-            const jobs = await this.#jobs(message);
-            const held = jobs.filter(({ state }) => state === "reserved");
-            const waiting = jobs.filter(({ state }) => state === "unreserved").length;
-            const released = held.flatMap((job) => queue.releaseWrites(job).writes);
-            await store.commit([...released, outboxWrite(message, waiting)]);
-        });
-        queue.poke();
-    }
-
-    async #obtain(uploader: string, stop: AbortSignal) {
-        const obtain = () => this.#parts.reservations.obtain(uploader, this.#parts.closing.signal);
-        const attempt = async () => {
-            stop.throwIfAborted();
-            try {
-                return await this.#sends.add(obtain);
-            } catch (error) {
-                if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return "unsupported" as const;
-                throw error;
-            }
-        };
-        return this.#retrying(uploader, attempt, stop);
-    }
-
-    /** Repeats `action` while it fails with something that passes. */
-    async #retrying<T>(what: string, action: () => Promise<T>, stop?: AbortSignal): Promise<T> {
-        for (let attempt = 0; ; attempt++) {
-            try {
-                return await action();
-            } catch (thrown) {
-                const error = asMediaError(thrown);
-                this.#parts.closing.signal.throwIfAborted();
-                if (!error.retryable) throw error;
-                const delay = retryDelay(error, attempt);
-                this.#parts.logger.warn("A request to the homeserver failed and will be repeated", {
-                    what,
-                    attempt,
-                    code: error.code,
-                    delay,
-                });
-                const { signal } = this.#parts.closing;
-                // Woken once by a withdrawal; whether the event is out has to be found out all the same.
-                const woken = stop !== undefined && !stop.aborted ? stop : signal;
-                await sleep(delay, undefined, { signal: woken }).catch(() => {});
-                signal.throwIfAborted();
-            }
-        }
-    }
-
     async #sendUntilAnswered(
         message: MessageRecord,
         content: MessageRecord["content"],
@@ -250,7 +131,7 @@ export class Delivery {
             while (true) {
                 const access = users.get(message.sender).access();
                 if (doubtful) {
-                    const eventId = await this.#sends.add(() => this.#find(access, message));
+                    const eventId = await this.#parts.requests.one(() => this.#find(access, message));
                     if (eventId !== undefined) return eventId;
                     doubtful = false;
                 }
@@ -259,7 +140,7 @@ export class Delivery {
                     if (isSealed(message)) sealed ??= await this.#parts.encryption.seal(message, content, stop);
                     const event = { ...message, content, ...sealed };
                     const send = () => this.#put(access, event);
-                    return await this.#sends.add(send);
+                    return await this.#parts.requests.one(send);
                 } catch (thrown) {
                     const error = asMediaError(thrown);
                     doubtful = error.ambiguous || error.code === "HOMESERVER_FAILING";
@@ -268,7 +149,7 @@ export class Delivery {
                 }
             }
         };
-        return this.#retrying(message.id, attempt, stop);
+        return this.#parts.requests.untilAnswered(message.id, attempt, stop);
     }
 
     #put(access: Access, event: MessageRecord): Promise<string> {
@@ -280,7 +161,7 @@ export class Delivery {
 
     #lookFor(message: MessageRecord): Promise<string | undefined> {
         const look = () => this.#find(this.#parts.users.get(message.sender).access(), message);
-        return this.#retrying(message.id, () => this.#sends.add(look));
+        return this.#parts.requests.untilAnswered(message.id, () => this.#parts.requests.one(look));
     }
 
     async #find(access: Access, message: MessageRecord): Promise<string | undefined> {
@@ -401,12 +282,6 @@ export class Delivery {
 /** What a former process sent may show an address that was replaced since; then it is looked at anew. */
 function foundAgain(now: Outgoing): Outgoing {
     return now.hasReplaced === true ? { ...now, shown: "" } : now;
-}
-
-/** Before its event is sent a file may have any address: one that has run out is replaced without an edit. */
-function needsAddress(job: Job): boolean {
-    if (isFinal(job.state)) return false;
-    return job.contentUri === undefined || (job.state === "reserved" && runsOut(job, Date.now()));
 }
 
 /** The address of a job that never began: nobody has seen it, so another message may have it. A shared one is its file's. */

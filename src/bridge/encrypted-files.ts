@@ -1,6 +1,7 @@
 import type { Store, Write } from "../store/store.ts";
 import { type EncryptionStrategy, mustPrepare } from "../uploads/encryption/job-encryption.ts";
-import { isFinal, type Job, jobWrites, transition } from "../uploads/job.ts";
+import { isFinal, type Job, transition } from "../uploads/job.ts";
+import { jobWrites } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { EDITED, loadJobs, loadMessage, type MessageRecord, messageWrite, OUTBOX } from "./records.ts";

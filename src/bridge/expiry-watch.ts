@@ -3,7 +3,8 @@ import type { Logger } from "../logger.ts";
 import type { Store } from "../store/store.ts";
 import { AHEAD_MS, renewAt } from "../uploads/expiry.ts";
 import { isHomeserverTrouble } from "../uploads/retry.ts";
-import { EXPIRING, fromOrderedKey, type Job, orderedKey } from "../uploads/job.ts";
+import type { Job } from "../uploads/job.ts";
+import { EXPIRING, fromOrderedKey, orderedKey } from "../uploads/job-records.ts";
 import { Closing } from "./closing.ts";
 
 /**

@@ -1,7 +1,8 @@
 import { EventEmitter } from "node:events";
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { isFinal, JOBS, type Job, jobFrom } from "../uploads/job.ts";
+import { isFinal, type Job } from "../uploads/job.ts";
+import { JOBS, jobFrom } from "../uploads/job-records.ts";
 import type { JobInfo } from "./message.ts";
 
 /** A job as it may be shown: its source, which may hold credentials, is left out. */

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store, StoredRecord, Write } from "../store/store.ts";
-import { JOBS, type Job, jobFrom, orderedKey, type StoredError } from "../uploads/job.ts";
+import type { Job, StoredError } from "../uploads/job.ts";
+import { JOBS, jobFrom, orderedKey } from "../uploads/job-records.ts";
 import type { MediaItem, RemoteMessage } from "./message.ts";
 
 /** What the component journals beside the upload jobs. */

@@ -56,7 +56,7 @@ export class Sendings {
         });
         const lookedUp = placed.then(ignore, ignore);
         this.#lookingUp = lookedUp;
-        void lookedUp.then(() => {
+        void lookedUp.finally(() => {
             if (this.#lookingUp === lookedUp) this.#lookingUp = undefined;
         });
         return placed.then(({ sending }) => sending);

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Store } from "../store/store.ts";
-import { JOBS, type Job, jobFrom } from "../uploads/job.ts";
+import type { Job } from "../uploads/job.ts";
+import { JOBS, jobFrom } from "../uploads/job-records.ts";
 import type { Reservation } from "./reservations.ts";
 
 /** What stands in a job's place after its address has ended, and how it is found. */

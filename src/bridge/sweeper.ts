@@ -1,6 +1,7 @@
 import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
-import { fromOrderedKey, isFinal, JOBS, jobFrom } from "../uploads/job.ts";
+import { isFinal } from "../uploads/job.ts";
+import { fromOrderedKey, JOBS, jobFrom } from "../uploads/job-records.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
 import { EDITED, FINISHED, finishedWrite, loadJobs, loadMessage, MESSAGES } from "./records.ts";
 import { predecessorsOf } from "./successor.ts";

@@ -1,5 +1,6 @@
 import type { Store } from "../store/store.ts";
-import { fromHeldKey, HELD, isFinal, JOBS, type Job, jobFrom, jobWrites, transition } from "./job.ts";
+import { isFinal, type Job, transition } from "./job.ts";
+import { fromHeldKey, HELD, JOBS, jobFrom, jobWrites } from "./job-records.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { asksItsSource, type SourceGate, sourceKeyOf } from "./source-gate.ts";
 

@@ -1,6 +1,4 @@
 import type { ErrorCode, MediaError } from "../errors.ts";
-import type { StoredRecord, Write } from "../store/store.ts";
-import { renewAt } from "./expiry.ts";
 import {
     afterPreparation,
     type EncryptionStrategy,
@@ -354,70 +352,4 @@ function withoutTheSecretsOf(job: Job): Job {
 
 function stored({ code, message, limit }: MediaError): StoredError {
     return { code, message, ...(limit !== undefined && { limit }) };
-}
-
-export const JOBS = "job";
-/** Ready jobs in the order in which they are to be worked: `<dueAt> <job id>`. */
-export const SCHEDULE = "schedule";
-/** Ready jobs that must wait for a time: `<notBefore> <job id>`. */
-export const WAITING = "waiting";
-/** Ready jobs whose event points to an address that ends: `<time to replace it> <job id>`. */
-export const EXPIRING = "expiring";
-/** Ready jobs whose source is closed: `<source> <dueAt> <job id>`. */
-export const HELD = "held";
-
-/** Jobs that follow another one: `<key of the file> <job id>`. */
-export const FOLLOWING = "following";
-
-/** The writes that take the journal from one state of a job to the next, its place in the queue included. */
-export function jobWrites(before: Job | undefined, after: Job): Write[] {
-    const old = before && place(before);
-    const now = place(after);
-    const writes: Write[] = [{ collection: JOBS, key: after.id, record: after as unknown as StoredRecord }];
-    if (old !== undefined && (old.collection !== now?.collection || old.key !== now.key)) writes.push(old);
-    if (now !== undefined) writes.push({ ...now, record: {} });
-    const oldEnd = before && expiringKey(before);
-    const end = expiringKey(after);
-    if (oldEnd !== undefined && oldEnd !== end) writes.push({ collection: EXPIRING, key: oldEnd });
-    if (end !== undefined && oldEnd !== end) writes.push({ collection: EXPIRING, key: end, record: {} });
-    return writes;
-}
-
-const SCHEDULED: ReadonlySet<JobState> = new Set(["ready", "transferring", "completing"]);
-
-function place(job: Job): { collection: string; key: string } | undefined {
-    // A job that is being transferred keeps its place, so that a restart finds it where it was.
-    if (!SCHEDULED.has(job.state) || job.dueAt === undefined) return undefined;
-    if (job.follows === true) return { collection: FOLLOWING, key: `${job.dedupe} ${job.id}` };
-    if (job.notBefore === undefined && job.heldFor !== undefined)
-        return { collection: HELD, key: `${job.heldFor} ${orderedKey(job.dueAt, job.id)}` };
-    return job.notBefore === undefined
-        ? { collection: SCHEDULE, key: orderedKey(job.dueAt, job.id) }
-        : { collection: WAITING, key: orderedKey(job.notBefore, job.id) };
-}
-
-/** Only what waits is replaced ahead of its turn, and only where an event can be edited. */
-function expiringKey(job: Job): string | undefined {
-    if (job.state !== "ready" || job.messageId === undefined || job.contentUri === undefined) return undefined;
-    const at = renewAt(job);
-    return at === undefined ? undefined : orderedKey(at, job.id);
-}
-
-/** A key that sorts by time first. Times are milliseconds since the epoch, 15 digits last beyond the year 30000. */
-export function orderedKey(time: number, id: string): string {
-    return `${Math.max(0, Math.round(time)).toString().padStart(15, "0")} ${id}`;
-}
-
-export function fromOrderedKey(key: string): { time: number; id: string } {
-    return { time: Number(key.slice(0, 15)), id: key.slice(16) };
-}
-
-export function fromHeldKey(key: string): { source: string; time: number; id: string } {
-    const blank = key.indexOf(" ");
-    return { source: key.slice(0, blank), ...fromOrderedKey(key.slice(blank + 1)) };
-}
-
-/** A job as the journal gave it back. Records prove themselves by checksum, so the shape is taken as written. */
-export function jobFrom(record: StoredRecord): Job {
-    return record as unknown as Job;
 }

@@ -4,24 +4,13 @@ import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
 import { mustPrepare, type Prepared } from "./encryption/job-encryption.ts";
-import {
-    fromOrderedKey,
-    isFinal,
-    JOBS,
-    type Job,
-    type JobEvent,
-    jobFrom,
-    jobWrites,
-    SCHEDULE,
-    transition,
-    WAITING,
-} from "./job.ts";
+import { isFinal, type Job, type JobEvent, transition } from "./job.ts";
+import { fromOrderedKey, JOBS, jobFrom, jobWrites, SCHEDULE, WAITING } from "./job-records.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import { KeyedLocks } from "./keyed-locks.ts";
 import { dueTime, isThumbnail } from "./priority.ts";
-import { presignedFallback } from "./targets/presigned-fallback.ts";
-import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
 import type { SourceGate } from "./source-gate.ts";
+import { Verdicts } from "./verdicts.ts";
 import type { Transferred, TransferWatch } from "./transfer.ts";
 
 /**
@@ -84,16 +73,14 @@ export class UploadQueue {
     #filling: Promise<void> | undefined;
     #fillAgain = false;
     #timer: NodeJS.Timeout | undefined;
-    #pausedUntil = 0;
-    /** Failures of the homeserver in a row, over all jobs. */
-    #troubles = 0;
-    #lastSuccessAt: number | undefined;
+    readonly #verdicts: Verdicts;
     #open = false;
     readonly #held: HeldJobs;
     #scanAhead = 0;
 
     constructor(parts: UploadQueueParts) {
         this.#parts = parts;
+        this.#verdicts = new Verdicts(parts);
         this.#held = new HeldJobs(parts.store, parts.gate, this.locks);
         this.#places = new PQueue({ concurrency: parts.concurrency });
     }
@@ -192,7 +179,7 @@ export class UploadQueue {
 
     /** Starts jobs while there are places; returns when to look again at the latest. */
     async #takePlaces(): Promise<number> {
-        if (this.#pausedUntil > Date.now()) return this.#pausedUntil;
+        if (this.#verdicts.pausedUntil > Date.now()) return this.#verdicts.pausedUntil;
         const limit = this.#parts.concurrency + this.#running.size + this.#scanAhead;
         if (this.#isFull()) return Number.POSITIVE_INFINITY;
         const blocked: string[] = [];
@@ -313,8 +300,7 @@ export class UploadQueue {
     }
 
     #finish(job: Job, size: number, contentUri: string): Promise<Job | undefined> {
-        this.#troubles = 0;
-        this.#lastSuccessAt = Date.now();
+        this.#verdicts.succeeded();
         return this.#settle(job, { type: "finish", size, contentUri, at: Date.now() });
     }
 
@@ -342,49 +328,10 @@ export class UploadQueue {
                 reason = asMediaError(thrown);
             }
         }
-        const event = this.#afterError(job, reason);
+        const event = this.#verdicts.after(job, reason);
         if (event.type === "fail" && (await this.#parts.handOver(job, event.error)))
             return this.#putAside(job.id, signal);
         return this.#settle(job, event);
-    }
-
-    #afterError(job: Job, error: MediaError): JobEvent {
-        if (error.code === "CLOSED") return { type: "park" };
-        if (error.code === "CANCELLED") return { type: "cancel", at: Date.now() };
-        const tries = {
-            attempts: job.attempts,
-            maxAttempts: this.#parts.maxAttempts,
-            failedAt: job.failedAt,
-            lastSuccessAt: this.#lastSuccessAt,
-        };
-        const verdict = afterFailure(error, tries);
-        const closedUntil = this.#parts.gate.failed(job, error);
-        const at = Date.now();
-        const fallback = presignedFallback(job, error, verdict);
-        if (fallback !== undefined) {
-            const { presigned, delayMs } = fallback;
-            const next = presigned === undefined ? "the homeserver takes the file instead" : "it will be tried again";
-            const { code, message } = error;
-            this.#parts.logger.warn(`A presigned upload failed: ${next}`, { jobId: job.id, code, error: message });
-            return { type: "postpone", error, at, notBefore: at + delayMs, ownFault: false, presigned };
-        }
-        this.#parts.logger.warn(
-            verdict.action === "retry" ? "An upload failed and will be tried again" : "An upload failed",
-            {
-                jobId: job.id,
-                attempts: job.attempts + 1,
-                code: error.code,
-                error: error.message,
-            },
-        );
-        if (verdict.action === "give-up") return { type: "fail", error, at };
-        let notBefore = Math.max(at + verdict.delayMs, closedUntil);
-        if (isHomeserverTrouble(error.code)) {
-            // One outage, however many transfers it cuts off.
-            if (this.#pausedUntil <= at) this.#pausedUntil = at + retryDelay(error, this.#troubles++);
-            notBefore = Math.max(notBefore, this.#pausedUntil);
-        }
-        return { type: "postpone", error, at, notBefore, ownFault: isOwnFault(error.code, tries) };
     }
 
     /** Journals how a try ended, for as long as the disk may refuse: the outcome must not be forgotten. */

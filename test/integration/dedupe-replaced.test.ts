@@ -4,7 +4,8 @@ import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 import { download, edits, messages } from "../support/download.ts";
-import { JOBS, type Job, jobFrom, jobWrites, transition } from "../../src/uploads/job.ts";
+import { type Job, transition } from "../../src/uploads/job.ts";
+import { JOBS, jobFrom, jobWrites } from "../../src/uploads/job-records.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import { join } from "node:path";
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect } from "chai";
 import { LevelStore } from "../../src/store/level.ts";
-import { JOBS, jobFrom } from "../../src/uploads/job.ts";
+import { JOBS, jobFrom } from "../../src/uploads/job-records.ts";
 import type { CanaryPlan } from "../support/canary-driver.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";

@@ -2,17 +2,8 @@ import { expect } from "chai";
 import fc from "fast-check";
 import { MediaError } from "../../src/errors.ts";
 import type { StoredRecord } from "../../src/store/store.ts";
-import {
-    EXPIRING,
-    HELD,
-    isFinal,
-    type Job,
-    type JobEvent,
-    jobWrites,
-    SCHEDULE,
-    transition,
-    WAITING,
-} from "../../src/uploads/job.ts";
+import { isFinal, type Job, type JobEvent, transition } from "../../src/uploads/job.ts";
+import { EXPIRING, HELD, jobWrites, SCHEDULE, WAITING } from "../../src/uploads/job-records.ts";
 
 const time = fc.integer({ min: 0, max: 4e12 });
 const error = fc.constantFrom(new MediaError("SOURCE_UNAVAILABLE"), new MediaError("SOURCE_NOT_FOUND"));

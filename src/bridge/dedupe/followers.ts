@@ -1,15 +1,7 @@
 import { MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
-import {
-    FOLLOWING,
-    JOBS,
-    type Job,
-    type JobEvent,
-    jobFrom,
-    jobWrites,
-    type StoredError,
-    transition,
-} from "../../uploads/job.ts";
+import { type Job, type JobEvent, type StoredError, transition } from "../../uploads/job.ts";
+import { FOLLOWING, JOBS, jobFrom, jobWrites } from "../../uploads/job-records.ts";
 import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { dueFromNow } from "../../uploads/queue.ts";
 

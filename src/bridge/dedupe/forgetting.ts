@@ -1,6 +1,6 @@
 import type { Logger } from "../../logger.ts";
 import type { Store, Write } from "../../store/store.ts";
-import { fromOrderedKey } from "../../uploads/job.ts";
+import { fromOrderedKey } from "../../uploads/job-records.ts";
 import type { KnownFiles } from "./known-files.ts";
 import { SHARED, USED, usedKey } from "./shared-file.ts";
 

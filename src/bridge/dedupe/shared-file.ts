@@ -1,5 +1,6 @@
 import type { Store, StoredRecord, Write } from "../../store/store.ts";
-import { type Address, type Job, orderedKey } from "../../uploads/job.ts";
+import type { Address, Job } from "../../uploads/job.ts";
+import { orderedKey } from "../../uploads/job-records.ts";
 import { hashOf } from "../records.ts";
 
 /**

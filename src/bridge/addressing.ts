@@ -1,0 +1,130 @@
+import { MediaError } from "../errors.ts";
+import type { Store } from "../store/store.ts";
+import { runsOut } from "../uploads/expiry.ts";
+import { isFinal, type Job } from "../uploads/job.ts";
+import type { UploadQueue } from "../uploads/queue.ts";
+import type { Closing } from "./closing.ts";
+import type { Addresses } from "./dedupe/addresses.ts";
+import type { HomeserverRequests } from "./homeserver-requests.ts";
+import { loadJobs, type MessageRecord, outboxWrite } from "./records.ts";
+import type { Reservation, Reservations } from "./reservations.ts";
+
+/**
+ * How the files of a message whose turn in its room has come get the MXC URIs they still lack: one of their own, that of
+ * a file they share, or, on a server without `/create`, the one that the upload itself gives.
+ */
+export interface AddressingParts {
+    readonly store: Store;
+    readonly reservations: Reservations;
+    readonly addresses: Addresses;
+    readonly queue: UploadQueue;
+    readonly requests: HomeserverRequests;
+    readonly closing: Closing;
+    /** Told about each job that was changed, after it is journaled. */
+    readonly onJob: (job: Job) => void;
+}
+
+export class Addressing {
+    readonly #parts: AddressingParts;
+
+    constructor(parts: AddressingParts) {
+        this.#parts = parts;
+    }
+
+    /** Gets an MXC for each of the message's files that has none, and journals each as soon as it is there. */
+    async reserve(message: MessageRecord, stop: AbortSignal): Promise<void> {
+        for (const job of await loadJobs(this.#parts.store, message.jobs)) {
+            const { id, uploader } = job;
+            if (!needsAddress(job)) continue;
+            for (let done = false; !done; ) {
+                if (await this.#share(job)) break;
+                // The others with the same file wait for this one's address, but not for the uploads of what it waits for.
+                const obtained = await this.#parts.addresses.alone(job, () => this.#obtainAddress(job, stop));
+                if (obtained === "unsupported") {
+                    const [now] = await loadJobs(this.#parts.store, [id]);
+                    if (now !== undefined) await this.#upload(now);
+                    done = true;
+                } else if (obtained === "assigned") {
+                    done = true;
+                } else if (obtained !== "shared") {
+                    // The places this very message holds would never be freed if its uploads waited for its event.
+                    await this.#releaseEarly(message);
+                    await this.#parts.reservations.waitForPlace(uploader, obtained.blockedForMs, stop);
+                }
+            }
+        }
+    }
+
+    /** Gives a job an address of its own, unless its file has got one meanwhile. */
+    async #obtainAddress(job: Job, stop: AbortSignal) {
+        const { id, uploader } = job;
+        if (await this.#parts.addresses.hasShared(job)) return "shared" as const;
+        const obtained = await this.#obtain(uploader, stop);
+        if (obtained === "unsupported" || !("reservation" in obtained)) return obtained;
+        await this.#assign(id, obtained.reservation);
+        return "assigned" as const;
+    }
+
+    async #assign(jobId: string, reservation: Reservation): Promise<void> {
+        const { store, reservations, addresses, queue, onJob } = this.#parts;
+        await queue.locks.hold([jobId], async () => {
+            const [before] = await loadJobs(store, [jobId]);
+            const after = before && (await addresses.assign(before, reservation));
+            if (after === undefined) {
+                // Cancelled meanwhile: the address is for somebody else.
+                await store.commit([reservations.keptWrite(reservation)]);
+                return reservations.giveBack(reservation);
+            }
+            onJob(after);
+        });
+    }
+
+    /** Gives a job the address of a file that it has in common with others; false where there is none yet. */
+    async #share({ id: jobId, dedupe }: Job): Promise<boolean> {
+        const { store, addresses, queue, onJob } = this.#parts;
+        if (dedupe === undefined) return false;
+        return queue.locks.hold([jobId], async () => {
+            const [before] = await loadJobs(store, [jobId]);
+            const after = before && (await addresses.share(before));
+            if (after !== undefined) onJob(after);
+            return after !== undefined;
+        });
+    }
+
+    #upload(job: Job): Promise<Job> {
+        const { queue, addresses, closing } = this.#parts;
+        return addresses.alone(job, () => queue.runNow(job, closing.signal));
+    }
+
+    async #releaseEarly(message: MessageRecord): Promise<void> {
+        const { store, queue } = this.#parts;
+        await queue.locks.hold(message.jobs, async () => {
+            const jobs = await loadJobs(this.#parts.store, message.jobs);
+            const held = jobs.filter(({ state }) => state === "reserved");
+            const waiting = jobs.filter(({ state }) => state === "unreserved").length;
+            const released = held.flatMap((job) => queue.releaseWrites(job).writes);
+            await store.commit([...released, outboxWrite(message, waiting)]);
+        });
+        queue.poke();
+    }
+
+    async #obtain(uploader: string, stop: AbortSignal) {
+        const obtain = () => this.#parts.reservations.obtain(uploader, this.#parts.closing.signal);
+        const attempt = async () => {
+            stop.throwIfAborted();
+            try {
+                return await this.#parts.requests.one(obtain);
+            } catch (error) {
+                if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return "unsupported" as const;
+                throw error;
+            }
+        };
+        return this.#parts.requests.untilAnswered(uploader, attempt, stop);
+    }
+}
+
+/** Before its event is sent a file may have any address: one that has run out is replaced without an edit. */
+function needsAddress(job: Job): boolean {
+    if (isFinal(job.state)) return false;
+    return job.contentUri === undefined || (job.state === "reserved" && runsOut(job, Date.now()));
+}

@@ -1,0 +1,77 @@
+import type { MediaError } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import type { Job, JobEvent } from "./job.ts";
+import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
+import type { SourceGate } from "./source-gate.ts";
+import { presignedFallback } from "./targets/presigned-fallback.ts";
+
+/**
+ * What a failed try means: for its job (retry.ts), for its presigned target, for its source, and, when the homeserver
+ * itself is in trouble, for all jobs.
+ */
+export class Verdicts {
+    readonly #logger: Logger;
+    readonly #gate: SourceGate;
+    readonly #maxAttempts: number;
+    #pausedUntil = 0;
+    /** Failures of the homeserver in a row, over all jobs. */
+    #troubles = 0;
+    #lastSuccessAt: number | undefined;
+
+    constructor(parts: { readonly logger: Logger; readonly gate: SourceGate; readonly maxAttempts: number }) {
+        this.#logger = parts.logger;
+        this.#gate = parts.gate;
+        this.#maxAttempts = parts.maxAttempts;
+    }
+
+    /** Before this time no job is to begin. */
+    get pausedUntil(): number {
+        return this.#pausedUntil;
+    }
+
+    /** The homeserver took a file. */
+    succeeded(): void {
+        this.#troubles = 0;
+        this.#lastSuccessAt = Date.now();
+    }
+
+    /** What becomes of a job after a try that came to nothing. Logs it. */
+    after(job: Job, error: MediaError): JobEvent {
+        if (error.code === "CLOSED") return { type: "park" };
+        if (error.code === "CANCELLED") return { type: "cancel", at: Date.now() };
+        const tries = {
+            attempts: job.attempts,
+            maxAttempts: this.#maxAttempts,
+            failedAt: job.failedAt,
+            lastSuccessAt: this.#lastSuccessAt,
+        };
+        const verdict = afterFailure(error, tries);
+        const closedUntil = this.#gate.failed(job, error);
+        const at = Date.now();
+        const fallback = presignedFallback(job, error, verdict);
+        if (fallback !== undefined) {
+            const { presigned, delayMs } = fallback;
+            const next = presigned === undefined ? "the homeserver takes the file instead" : "it will be tried again";
+            const { code, message } = error;
+            this.#logger.warn(`A presigned upload failed: ${next}`, { jobId: job.id, code, error: message });
+            return { type: "postpone", error, at, notBefore: at + delayMs, ownFault: false, presigned };
+        }
+        this.#logger.warn(
+            verdict.action === "retry" ? "An upload failed and will be tried again" : "An upload failed",
+            {
+                jobId: job.id,
+                attempts: job.attempts + 1,
+                code: error.code,
+                error: error.message,
+            },
+        );
+        if (verdict.action === "give-up") return { type: "fail", error, at };
+        let notBefore = Math.max(at + verdict.delayMs, closedUntil);
+        if (isHomeserverTrouble(error.code)) {
+            // One outage, however many transfers it cuts off.
+            if (this.#pausedUntil <= at) this.#pausedUntil = at + retryDelay(error, this.#troubles++);
+            notBefore = Math.max(notBefore, this.#pausedUntil);
+        }
+        return { type: "postpone", error, at, notBefore, ownFault: isOwnFault(error.code, tries) };
+    }
+}
