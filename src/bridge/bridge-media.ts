@@ -252,7 +252,7 @@ export class BridgeMedia {
     async cancelMessage(messageId: string, options: CancelOptions = {}): Promise<void> {
         this.#assertStarted();
         const { redact = false } = checkCancelOptions(options);
-        await this.#sendings.admitted(messageId);
+        await this.#sendings.admitting(messageId);
         await this.#parts.cancellation.message(messageId, redact);
     }
 

@@ -62,10 +62,10 @@ export class Sendings {
         return placed.then(({ sending }) => sending);
     }
 
-    /** Resolves when a message that was given before is journaled, or has failed to be. */
-    async admitted(messageId: string): Promise<void> {
-        await this.#lookingUp;
-        await this.#underWay.get(messageId)?.admitting.catch(ignore);
+    /** Resolves when a message that was given before is journaled, or has failed to be; undefined where none is on its way. */
+    admitting(messageId: string): Promise<unknown> | undefined {
+        const underWay = (): Promise<unknown> | undefined => this.#underWay.get(messageId)?.admitting.catch(ignore);
+        return this.#lookingUp === undefined ? underWay() : this.#lookingUp.then(underWay);
     }
 
     /** Resolves when every call has come to its end. */
