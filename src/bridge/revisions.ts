@@ -43,6 +43,8 @@ export class Revisions {
     readonly #parts: RevisionsParts;
     #working: Promise<void> | undefined;
     #again = false;
+    /** Messages whose mark was journaled since they were last looked at; no more than jobs end in the meantime. */
+    readonly #told = new Set<string>();
     #closed = false;
     #retry: NodeJS.Timeout | undefined;
 
@@ -50,9 +52,13 @@ export class Revisions {
         this.#parts = parts;
     }
 
-    /** Works off the marks; to be called at the start, when a mark was journaled, and when a marked message was sent. */
-    poke(): void {
+    /**
+     * Works off the marks; to be called at the start, when a mark was journaled, and when a marked message was sent.
+     * @param id Whose mark it was: another file's look at the message may have begun before and taken the mark away.
+     */
+    poke(id?: string): void {
         if (this.#closed) return;
+        if (id !== undefined) this.#told.add(id);
         this.#again = true;
         this.#working ??= this.#work()
             .catch((error: unknown) => {
@@ -80,10 +86,25 @@ export class Revisions {
                 const range = { collection: REVISE, limit: BATCH, ...(after !== undefined && { after }) };
                 after = undefined;
                 for await (const id of this.#parts.store.keys(range)) {
-                    await this.#parts.messageLocks.hold([id], () => this.#revise(id));
+                    this.#told.delete(id);
+                    await this.#look(id);
                     after = id;
                 }
             } while (after !== undefined);
+            for (const id of this.#told) {
+                // Before the look, not after: what is told meanwhile is another one.
+                this.#told.delete(id);
+                await this.#look(id);
+            }
+        }
+    }
+
+    async #look(id: string): Promise<void> {
+        try {
+            await this.#parts.messageLocks.hold([id], () => this.#revise(id));
+        } catch (error) {
+            this.#told.add(id);
+            throw error;
         }
     }
 

@@ -77,6 +77,18 @@ describe("several files in one event", () => {
         await until(() => edits(world.homeserver, roomId).get(none.eventId)?.["msgtype"] === "m.notice");
     });
 
+    it("shows the notice also when its files fail at the same moment", async () => {
+        const media = world.component({ concurrency: 16 });
+        await media.start();
+        const galleries = Array.from({ length: 12 }, (_, number) =>
+            gallery(Array.from({ length: 6 }, (__, index) => `${remote.url}/${number}/${index}`)),
+        );
+        const sends = await Promise.all(galleries.map((message) => media.send(message)));
+        for (const { eventId } of sends) {
+            await until(() => edits(world.homeserver, roomId).get(eventId)?.["msgtype"] === "m.notice");
+        }
+    }).timeout(30_000);
+
     it("refuses a place that no array of the content has", async () => {
         const media = world.component();
         await media.start();
