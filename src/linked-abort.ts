@@ -10,14 +10,14 @@ export class LinkedAbort {
     readonly #timer: NodeJS.Timeout | undefined;
     readonly #follow = ({ target }: Event): void => this.abort((target as AbortSignal).reason);
 
-    /** @param limit After `ms` milliseconds it aborts with `reason`. */
-    constructor(parents: readonly AbortSignal[], limit?: { readonly ms: number; readonly reason: unknown }) {
+    /** @param limit After `ms` milliseconds it aborts with what `reason` makes: an error costs its stack, and is hardly ever wanted. */
+    constructor(parents: readonly AbortSignal[], limit?: { readonly ms: number; readonly reason: () => unknown }) {
         this.#parents = parents;
         for (const parent of parents) {
             if (parent.aborted) this.abort(parent.reason);
             else parent.addEventListener("abort", this.#follow);
         }
-        if (limit !== undefined) this.#timer = setTimeout(() => this.abort(limit.reason), limit.ms);
+        if (limit !== undefined) this.#timer = setTimeout(() => this.abort(limit.reason()), limit.ms);
     }
 
     get signal(): AbortSignal {

@@ -67,7 +67,7 @@ export class Probe {
 
     async #probe(source: MediaSource): Promise<Probed | undefined> {
         if (source.kind === "buffer" || source.kind === "stream" || !this.#parts.mayAsk(source)) return undefined;
-        const reason = new MediaError("SOURCE_TIMEOUT", { detail: "the probe was too late" });
+        const reason = () => new MediaError("SOURCE_TIMEOUT", { detail: "the probe was too late" });
         const limit = new LinkedAbort([this.#parts.closing], { ms: this.#parts.probeMs, reason });
         // Ends the stream, which lives on after the limit.
         const life = new AbortController();

@@ -122,7 +122,7 @@ export class RoomEncryption {
 
     /** A crypto that never answers must not hold its room up for ever. */
     async #bounded<T>(answer: Promise<T>): Promise<T> {
-        const late = new MediaError("ENCRYPTION_FAILED", { detail: "no answer in time" });
+        const late = () => new MediaError("ENCRYPTION_FAILED", { detail: "no answer in time" });
         const limit = new LinkedAbort([this.#parts.signal], { ms: CRYPTO_TIMEOUT_MS, reason: late });
         try {
             const over = new Promise<never>((_resolve, reject) => {

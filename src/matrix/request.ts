@@ -79,7 +79,6 @@ export async function answerOf(
     url: URL,
     { method, body, signal, timeoutMs = DEFAULT_TIMEOUT_MS, readsSuccess = true }: RawRequest,
 ): Promise<RawAnswer> {
-    const tooLate = new MediaError("HOMESERVER_UNREACHABLE", { detail: "no answer in time", ambiguous: true });
     const abort = new LinkedAbort(signal === undefined ? [] : [signal], { ms: timeoutMs, reason: tooLate });
     try {
         const isTls = url.protocol === "https:";
@@ -110,6 +109,10 @@ export async function answerOf(
     } finally {
         abort.release();
     }
+}
+
+function tooLate(): MediaError {
+    return new MediaError("HOMESERVER_UNREACHABLE", { detail: "no answer in time", ambiguous: true });
 }
 
 async function textOf(response: IncomingMessage): Promise<string> {

@@ -80,7 +80,10 @@ export async function reading<T>(
     watch: TransferWatch,
     use: (body: AsyncIterable<Uint8Array>, opened: OpenedSource, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-    const abort = new LinkedAbort([signal], { ms: parts.limits.totalMs, reason: new MediaError("TRANSFER_TIMEOUT") });
+    const abort = new LinkedAbort([signal], {
+        ms: parts.limits.totalMs,
+        reason: () => new MediaError("TRANSFER_TIMEOUT"),
+    });
     try {
         return await opening(job, parts, abort.signal, watch, use);
     } catch (error) {

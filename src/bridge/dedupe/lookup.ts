@@ -81,7 +81,10 @@ export class Lookup {
     }
 
     async #probe({ uploader, contentUri }: SharedFile): Promise<"there" | "lost" | "unknown"> {
-        const abort = new LinkedAbort([this.#parts.closing], { ms: PROBE_MS, reason: new Error("no answer in time") });
+        const abort = new LinkedAbort([this.#parts.closing], {
+            ms: PROBE_MS,
+            reason: () => new Error("no answer in time"),
+        });
         try {
             const access = this.#parts.users.get(uploader).access();
             // 504, not uploaded yet: no upload of ours is pending, or its record would say so.

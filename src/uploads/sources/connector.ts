@@ -67,7 +67,7 @@ export class ConnectorSource implements Source<ConnectorDescription> {
     /** What a connector gives after the limit or the abort is let go. */
     async #inTime<T>(ask: () => Promise<T>, signal: AbortSignal, letGo: (late: T) => unknown = () => {}): Promise<T> {
         signal.throwIfAborted();
-        const reason = new MediaError("SOURCE_TIMEOUT", { detail: "the connector did not answer" });
+        const reason = () => new MediaError("SOURCE_TIMEOUT", { detail: "the connector did not answer" });
         const abort = new LinkedAbort([signal], { ms: this.#limits.headersMs, reason });
         const answer = Promise.resolve().then(ask);
         try {
