@@ -31,7 +31,7 @@ import type { CheckedOptions } from "./options-check.ts";
 import { Outbox } from "./outbox.ts";
 import { Outcomes } from "./outcomes.ts";
 import { MAX_PROBED, Probe } from "./probe.ts";
-import { finishedWrite, type MessageRecord, REVISE } from "./records.ts";
+import { finishedWrite, type MessageRecord, reviseMark } from "./records.ts";
 import { Replacement } from "./replacement.ts";
 import { Reservations } from "./reservations.ts";
 import { Revisions } from "./revisions.ts";
@@ -253,7 +253,7 @@ function alongside(before: Job, after: Job): Write[] {
 }
 
 function reviseWrite({ messageId }: { readonly messageId: string }): Write {
-    return { collection: REVISE, key: messageId, record: {} };
+    return reviseMark(messageId);
 }
 
 /** Whether its file was encrypted anew: its event shows a key that is of no use any more. */

@@ -340,7 +340,7 @@ export class BridgeMedia {
                 this.#logger.warn("A spooled file could not be removed", { jobId: job.id, error });
             });
         }
-        if (mustRevise(job)) this.#parts.revisions.poke(job.messageId);
+        if (mustRevise(job)) this.#parts.revisions.poke();
     }
 
     /** The work stays as much as it was, and so do spooled bytes: the successor needs them. */
@@ -350,7 +350,7 @@ export class BridgeMedia {
         this.#parts.ends.ended(old);
         this.#parts.tending.ended(old);
         this.#parts.expiryWatch.look(successor);
-        this.#parts.revisions.poke(old.messageId);
+        this.#parts.revisions.poke();
         this.#parts.queue.poke();
     }
 

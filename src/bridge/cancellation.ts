@@ -5,7 +5,7 @@ import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import type { Delivery } from "./delivery.ts";
 import type { Outcomes } from "./outcomes.ts";
-import { loadMessage, type MessageRecord, messageWrite, OUTBOX, outboxKey, REVISE } from "./records.ts";
+import { loadMessage, type MessageRecord, messageWrite, OUTBOX, outboxKey, reviseMark } from "./records.ts";
 import type { Revisions } from "./revisions.ts";
 import { newestJob } from "./successor.ts";
 import type { Withdrawals } from "./withdrawals.ts";
@@ -81,10 +81,7 @@ export class Cancellation {
 
     async #note(message: MessageRecord, redact: boolean): Promise<void> {
         if (!redact || message.state === "refused" || message.redacted === true) return;
-        await this.#parts.store.commit([
-            messageWrite({ ...message, redact: true }),
-            { collection: REVISE, key: message.id, record: {} },
-        ]);
+        await this.#parts.store.commit([messageWrite({ ...message, redact: true }), reviseMark(message.id)]);
     }
 
     async #end(id: string): Promise<void> {

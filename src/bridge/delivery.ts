@@ -23,7 +23,7 @@ import {
     messageWrite,
     OUTBOX,
     outboxKey,
-    REVISE,
+    reviseMark,
 } from "./records.ts";
 import type { Reservation, Reservations } from "./reservations.ts";
 import { isSealed, type RoomEncryption, type SealedEvent } from "./room-encryption.ts";
@@ -186,7 +186,7 @@ export class Delivery {
             const isNewest = original !== undefined && original.revisions === now.revisions;
             const also: Write[] = isNewest ? [messageWrite({ ...original, shown: now.shown })] : [];
             // Its files' keys were kept for this edit.
-            if (original?.encrypted === true) also.push({ collection: REVISE, key: original.id, record: {} });
+            if (original?.encrypted === true) also.push(reviseMark(original.id));
             await this.#sent({ ...message, encrypted }, eventId, now.shown, also);
         });
     }
@@ -207,7 +207,7 @@ export class Delivery {
                 { collection: OUTBOX, key: outboxKey(message) },
                 finishedWrite(finishedAt, "message", message.id),
                 ...released.flatMap(({ writes }) => writes),
-                ...(message.redact === true ? [{ collection: REVISE, key: message.id, record: {} }] : []),
+                ...(message.redact === true ? [reviseMark(message.id)] : []),
                 ...also,
             ]);
             for (const { job } of released) this.#parts.onJob(job);
@@ -263,7 +263,7 @@ export class Delivery {
                 { collection: OUTBOX, key: outboxKey(message) },
                 finishedWrite(finishedAt, "message", message.id),
                 // Its files' keys are to be forgotten.
-                ...(message.encrypted === true ? [{ collection: REVISE, key: message.id, record: {} }] : []),
+                ...(message.encrypted === true ? [reviseMark(message.id)] : []),
                 ...writes,
                 ...unused.map((reservation) => reservations.keptWrite(reservation)),
             ]);

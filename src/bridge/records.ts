@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store, StoredRecord, Write } from "../store/store.ts";
 import type { Job, StoredError } from "../uploads/job.ts";
@@ -11,8 +11,10 @@ import type { MediaItem, RemoteMessage } from "./message.ts";
 export const MESSAGES = "message";
 /** The rooms' ordered lines: `<room id> <sequence>` → the message's id. */
 export const OUTBOX = "outbox";
-/** Messages whose event may no longer show how its files stand: by message id. */
+/** Messages whose event may no longer show how its files stand: see `reviseMark`. */
 export const REVISE = "revise";
+/** No id of a caller's holds a control character. */
+const MARK = "\u0002";
 /** What has ended, by when: `<time> <job|message> <id>`. */
 export const FINISHED = "finished";
 
@@ -88,6 +90,20 @@ export function messageWrite(message: MessageRecord): Write {
 /** @param files Jobs of the message that are in no schedule yet: what a start has to count, without reading them. */
 export function outboxWrite(message: MessageRecord, files = message.jobs.length): Write {
     return { collection: OUTBOX, key: outboxKey(message), record: { id: message.id, files } };
+}
+
+/**
+ * Marks a message whose event is to be looked at. Each mark has a key of its own: one that is written while somebody
+ * looks at the message is not taken away with those that the look was for.
+ */
+export function reviseMark(messageId: string): Write {
+    return { collection: REVISE, key: `${messageId}${MARK}${randomUUID()}`, record: {} };
+}
+
+/** The message that a mark's key marks. */
+export function markedMessage(key: string): string {
+    const end = key.lastIndexOf(MARK);
+    return end < 0 ? key : key.slice(0, end);
 }
 
 export function outboxKey({ roomId, sequence }: { roomId: string; sequence: string }): string {

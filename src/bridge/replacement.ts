@@ -5,7 +5,7 @@ import { runsOut } from "../uploads/expiry.ts";
 import { type Job, transition } from "../uploads/job.ts";
 import { jobFrom, JOBS, jobWrites } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
-import { loadMessage, messageWrite, REVISE } from "./records.ts";
+import { loadMessage, messageWrite, reviseMark } from "./records.ts";
 import { type Reservation, type Reservations, takenWrite } from "./reservations.ts";
 import { successorOf } from "./successor.ts";
 
@@ -110,7 +110,7 @@ export class Replacement {
                     ...jobWrites(job, after),
                     ...jobWrites(undefined, successor),
                     messageWrite({ ...message, jobs: message.jobs.with(place, successor.id) }),
-                    { collection: REVISE, key: messageId, record: {} },
+                    reviseMark(messageId),
                 ]);
             } catch (error) {
                 this.#parts.reservations.giveBack(reservation);

@@ -14,6 +14,7 @@ import {
     messageWrite,
     newestContent,
     outboxWrite,
+    markedMessage,
     REVISE,
     transactionIdOf,
 } from "./records.ts";
@@ -43,8 +44,6 @@ export class Revisions {
     readonly #parts: RevisionsParts;
     #working: Promise<void> | undefined;
     #again = false;
-    /** Messages whose mark was journaled since they were last looked at; no more than jobs end in the meantime. */
-    readonly #told = new Set<string>();
     #closed = false;
     #retry: NodeJS.Timeout | undefined;
 
@@ -52,13 +51,9 @@ export class Revisions {
         this.#parts = parts;
     }
 
-    /**
-     * Works off the marks; to be called at the start, when a mark was journaled, and when a marked message was sent.
-     * @param id Whose mark it was: another file's look at the message may have begun before and taken the mark away.
-     */
-    poke(id?: string): void {
+    /** Works off the marks; to be called at the start, when a mark was journaled, and when a marked message was sent. */
+    poke(): void {
         if (this.#closed) return;
-        if (id !== undefined) this.#told.add(id);
         this.#again = true;
         this.#working ??= this.#work()
             .catch((error: unknown) => {
@@ -85,39 +80,27 @@ export class Revisions {
             do {
                 const range = { collection: REVISE, limit: BATCH, ...(after !== undefined && { after }) };
                 after = undefined;
-                for await (const id of this.#parts.store.keys(range)) {
-                    this.#told.delete(id);
-                    await this.#look(id);
-                    after = id;
+                const marks = new Map<string, Write[]>();
+                for await (const key of this.#parts.store.keys(range)) {
+                    const id = markedMessage(key);
+                    marks.set(id, [...(marks.get(id) ?? []), { collection: REVISE, key }]);
+                    after = key;
                 }
+                for (const [id, own] of marks) await this.#parts.messageLocks.hold([id], () => this.#revise(id, own));
             } while (after !== undefined);
-            for (const id of this.#told) {
-                // Before the look, not after: what is told meanwhile is another one.
-                this.#told.delete(id);
-                await this.#look(id);
-            }
         }
     }
 
-    async #look(id: string): Promise<void> {
-        try {
-            await this.#parts.messageLocks.hold([id], () => this.#revise(id));
-        } catch (error) {
-            this.#told.add(id);
-            throw error;
-        }
-    }
-
-    async #revise(id: string): Promise<void> {
+    /** @param marks Those that were there before the look. */
+    async #revise(id: string, marks: readonly Write[]): Promise<void> {
         const { store, onFailure, questions } = this.#parts;
-        const done = { collection: REVISE, key: id };
         const message = await loadMessage(store, id);
         // A message still in line is sent as it then stands; its mark stays until that has happened.
         if (message?.state === "queued") return;
-        if (message === undefined) return store.commit([done]);
+        if (message === undefined) return store.commit(marks);
         const jobs = await loadJobs(store, message.jobs);
         const isOver = message.eventId === undefined || message.redacted === true;
-        const over = [done, ...(await forgetKeys(store, message, jobs, isOver))];
+        const over = [...marks, ...(await forgetKeys(store, message, jobs, isOver))];
         // A redaction is the last word on an event: what would still be said of it has no place any more.
         if (message.redacted === true) this.#parts.logger.info("A redacted event is left as it is", { id });
         if (isOver || areKeysForgotten(jobs) || jobs.some(isUnprepared)) return store.commit(over);
@@ -125,7 +108,7 @@ export class Revisions {
         if (message.redact === true || (main !== undefined && onFailure.mode === "redact")) {
             const redaction = { redacts: message.eventId ?? "", content: {} };
             const forgotten = await forgetKeys(store, message, jobs, true);
-            return this.#queue(message, redaction, { redacted: true }, [done, ...forgotten]);
+            return this.#queue(message, redaction, { redacted: true }, [...marks, ...forgotten]);
         }
         const text = withUris(await newestContent(store, message), message.shared);
         if (main !== undefined && onFailure.mode === "callback") {

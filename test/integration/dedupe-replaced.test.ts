@@ -4,6 +4,7 @@ import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 import { download, edits, messages } from "../support/download.ts";
+import { reviseMark } from "../../src/bridge/records.ts";
 import { type Job, transition } from "../../src/uploads/job.ts";
 import { JOBS, jobFrom, jobWrites } from "../../src/uploads/job-records.ts";
 import { LevelStore } from "../../src/store/level.ts";
@@ -22,7 +23,7 @@ async function replaceLeader(dataDir: string, leader: string, contentUri: string
         ...jobWrites(old, replaced),
         ...jobWrites(undefined, next),
         { collection: "message", key: old.messageId ?? "", record: { ...message, jobs: [next.id] } },
-        { collection: "revise", key: old.messageId ?? "", record: {} },
+        reviseMark(old.messageId ?? ""),
     ]);
     await store.close();
 }
