@@ -24,6 +24,16 @@ export class LinkedAbort {
         return this.#controller.signal;
     }
 
+    /** Rejects with the reason when it aborts, for a race with something that knows no signals. */
+    aborted(): Promise<never> {
+        const { signal } = this;
+        return new Promise((_resolve, reject) => {
+            const rejectNow = (): void => reject(signal.reason as Error);
+            if (signal.aborted) rejectNow();
+            else signal.addEventListener("abort", rejectNow, { once: true });
+        });
+    }
+
     abort(reason?: unknown): void {
         this.#controller.abort(reason);
     }

@@ -102,6 +102,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     const backlog = new Backlog(options.maxPendingJobs);
     const reservations = new Reservations({ store, users, logger, ahead: options.reserveAhead });
     const messageLocks = new KeyedLocks();
+    const jobLocks = new KeyedLocks();
     const withdrawals = new Withdrawals();
     const outcomes = new Outcomes();
     const policy = failurePolicy(options);
@@ -110,14 +111,13 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         reservations,
         logger,
         messageLocks,
-        jobLocks: () => queue.locks,
+        jobLocks,
         onReplaced: hooks.onReplaced,
     });
     const files = new KnownFiles(store);
     const addresses = new Addresses({ store, files, reservations });
     const onJob = (job: Job): void => hooks.onJob(job, 0);
-    const jobLocks = (): KeyedLocks => queue.locks;
-    const followers = new Followers({ store, locks: jobLocks, alongside, onJob });
+    const followers = new Followers({ store, jobLocks, alongside, onJob });
     const onTurn = (): void => queue.poke();
     const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn });
     const checkMs = options.dedupeCheckMs;
@@ -129,6 +129,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         concurrency: options.concurrency,
         maxAttempts: options.maxAttempts,
         gate,
+        locks: jobLocks,
         transfer: (job, signal, watch) => engine.transfer(job, signal, watch),
         complete: (job, signal) => engine.complete(job, signal),
         renew: (job, lost, signal) => replacement.renew(job, lost, signal),
@@ -246,14 +247,10 @@ function failurePolicy({ onFailure, failureTexts }: CheckedOptions): FailurePoli
 
 /** What has to be journaled in the same step as a job's change: its end, and that its event is to be looked at. */
 function alongside(before: Job, after: Job): Write[] {
-    if (!isFinal(after.state)) return isRenewed(before, after) ? [reviseWrite(after)] : [];
+    if (!isFinal(after.state)) return isRenewed(before, after) ? [reviseMark(after.messageId)] : [];
     const writes = [finishedWrite(after.finishedAt ?? Date.now(), "job", after.id)];
-    if (mustRevise(after)) writes.push(reviseWrite(after));
+    if (mustRevise(after)) writes.push(reviseMark(after.messageId));
     return writes;
-}
-
-function reviseWrite({ messageId }: { readonly messageId: string }): Write {
-    return reviseMark(messageId);
 }
 
 /** Whether its file was encrypted anew: its event shows a key that is of no use any more. */

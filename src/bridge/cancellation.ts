@@ -1,6 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { JOBS, jobFrom } from "../uploads/job-records.ts";
+import { loadJob } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import type { Delivery } from "./delivery.ts";
@@ -88,8 +88,7 @@ export class Cancellation {
         for (let current: string | undefined = id; current !== undefined; ) {
             await this.#parts.queue.cancel(current);
             // Its address may just have been replaced.
-            const record = await this.#parts.store.get(JOBS, current);
-            current = record && jobFrom(record).replacedBy;
+            current = (await loadJob(this.#parts.store, current))?.replacedBy;
         }
     }
 }

@@ -1,5 +1,4 @@
 import { setMaxListeners } from "node:events";
-import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { ERRORS, type ErrorCode } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
@@ -122,14 +121,12 @@ export class FailureQuestions {
         const { store, logger, onFailure } = this.#parts;
         const message = await loadMessage(store, info.messageId);
         if (onFailure === undefined || message === undefined) return undefined;
-        const wait = new LinkedAbort([this.#closing.signal]);
+        const late = () => new Error("no answer in time");
+        const limit = new LinkedAbort([this.#closing.signal], { ms: TIMEOUT_MS, reason: late });
         try {
             const { sender, roomId } = message;
-            const late = sleep(TIMEOUT_MS, undefined, { signal: wait.signal }).then(() => {
-                throw new Error("no answer in time");
-            });
-            late.catch(() => {});
-            const content: unknown = await Promise.race([(async () => onFailure({ ...info, sender, roomId }))(), late]);
+            const answer = (async () => onFailure({ ...info, sender, roomId }))();
+            const content: unknown = await Promise.race([answer, limit.aborted()]);
             if (content === undefined) return {};
             if (isEventContent(content)) return { content };
             throw new Error("the answer is not the content of an event");
@@ -138,8 +135,7 @@ export class FailureQuestions {
             logger.error("onFailure gave no answer; the notice is shown", { id: info.messageId, error });
             return undefined;
         } finally {
-            wait.abort();
-            wait.release();
+            limit.release();
         }
     }
 

@@ -2,7 +2,7 @@ import { EventEmitter } from "node:events";
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
-import { JOBS, jobFrom } from "../uploads/job-records.ts";
+import { loadJob } from "../uploads/job-records.ts";
 import type { JobInfo } from "./message.ts";
 
 /** A job as it may be shown: its source, which may hold credentials, is left out. */
@@ -65,8 +65,7 @@ export class JobEnds {
             this.#ends.once(id, listener);
         });
         // Only after listening, or an end in between would be missed.
-        const record = await this.#store.get(JOBS, id);
-        const job = record && jobFrom(record);
+        const job = await loadJob(this.#store, id);
         if (job !== undefined && !isFinal(job.state)) return told;
         this.#ends.removeListener(id, listener);
         if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });

@@ -72,13 +72,10 @@ export class Probe {
         // Ends the stream, which lives on after the limit.
         const life = new AbortController();
         let isOpen = false;
-        const probing = this.#places.add(() => this.#look(source, life, limit.signal, () => (isOpen = true)));
+        const probing = this.#places.add(() => this.#look(source, life, limit, () => (isOpen = true)));
         try {
             // From the opening on, it ends by itself soon after the limit, with what it has found by then.
-            return await Promise.race([
-                probing,
-                aborted(limit.signal).catch((late) => (isOpen ? probing : fail(late))),
-            ]);
+            return await Promise.race([probing, limit.aborted().catch((late) => (isOpen ? probing : fail(late)))]);
         } catch (error) {
             life.abort(error);
             // What comes after all is let go.
@@ -93,10 +90,10 @@ export class Probe {
     async #look(
         source: SourceDescription,
         life: AbortController,
-        limit: AbortSignal,
+        limit: LinkedAbort,
         onOpen: () => void,
     ): Promise<Probed> {
-        limit.throwIfAborted();
+        limit.signal.throwIfAborted();
         const opened = await this.#parts.open(source, life.signal);
         onOpen();
         const { mimetype, size, filename, refreshed } = opened;
@@ -110,7 +107,7 @@ export class Probe {
         if (describe !== undefined) {
             const peeked = new PeekedStream(stream);
             stream = peeked;
-            const head = await peeked.head(HEAD_BYTES, limit);
+            const head = await peeked.head(HEAD_BYTES, limit.signal);
             info = await this.#describe(() => describe(head, { mimetype, size, filename }), limit);
         }
         return {
@@ -122,9 +119,9 @@ export class Probe {
     }
 
     /** The embedder's code: it may fail, and may be late, without costing what else was found. */
-    async #describe(ask: () => Promise<unknown>, limit: AbortSignal): Promise<DescribedMedia> {
+    async #describe(ask: () => Promise<unknown>, limit: LinkedAbort): Promise<DescribedMedia> {
         try {
-            return describedInfo(await Promise.race([Promise.resolve().then(ask), aborted(limit)]));
+            return describedInfo(await Promise.race([Promise.resolve().then(ask), limit.aborted()]));
         } catch (error) {
             this.#parts.logger.warn("describe() failed; the message goes out without what it would have said", {
                 error,
@@ -132,14 +129,6 @@ export class Probe {
             return {};
         }
     }
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-    return new Promise((_resolve, reject) => {
-        const rejectNow = (): void => reject(signal.reason as Error);
-        if (signal.aborted) rejectNow();
-        else signal.addEventListener("abort", rejectNow, { once: true });
-    });
 }
 
 function fail(error: unknown): never {

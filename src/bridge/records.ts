@@ -2,7 +2,7 @@ import { createHash, randomUUID } from "node:crypto";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store, StoredRecord, Write } from "../store/store.ts";
 import type { Job, StoredError } from "../uploads/job.ts";
-import { JOBS, jobFrom, orderedKey } from "../uploads/job-records.ts";
+import { loadJob, orderedKey } from "../uploads/job-records.ts";
 import type { MediaItem, RemoteMessage } from "./message.ts";
 
 /** What the component journals beside the upload jobs. */
@@ -126,8 +126,8 @@ export async function newestContent(store: Store, message: MessageRecord): Promi
 
 /** The jobs of a message; one whose record was lost to damage is left out. */
 export async function loadJobs(store: Store, ids: readonly string[]): Promise<Job[]> {
-    const records = await Promise.all(ids.map((id) => store.get(JOBS, id)));
-    return records.filter((record) => record !== undefined).map(jobFrom);
+    const jobs = await Promise.all(ids.map((id) => loadJob(store, id)));
+    return jobs.filter((job) => job !== undefined);
 }
 
 /**

@@ -3,7 +3,7 @@ import type { Logger } from "../logger.ts";
 import type { Store } from "../store/store.ts";
 import { runsOut } from "../uploads/expiry.ts";
 import { type Job, transition } from "../uploads/job.ts";
-import { jobFrom, JOBS, jobWrites } from "../uploads/job-records.ts";
+import { jobWrites, loadJob } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { loadMessage, messageWrite, reviseMark } from "./records.ts";
 import { type Reservation, type Reservations, takenWrite } from "./reservations.ts";
@@ -24,7 +24,7 @@ export interface ReplacementParts {
     /** Held by whoever changes a message's record, from reading it until the change is journaled. */
     readonly messageLocks: KeyedLocks;
     /** Held by whoever changes a job that is not under way. */
-    readonly jobLocks: () => KeyedLocks;
+    readonly jobLocks: KeyedLocks;
     /** Told after it is journaled. */
     readonly onReplaced: (old: Job, successor: Job) => void;
 }
@@ -59,14 +59,14 @@ export class Replacement {
     /** The same for a job that still waits for its turn. Where that cannot be now, its turn will see to it. */
     async renewAhead(id: string, signal: AbortSignal): Promise<void> {
         const { reservations } = this.#parts;
-        const job = await this.#load(id);
+        const job = await loadJob(this.#parts.store, id);
         // One whose address has ended already waits for its turn: a backlog after a downtime is no storm.
         if (job?.state !== "ready" || (job.expiresAt ?? 0) <= Date.now()) return;
         if (reservations.blockedFor(job.uploader) > 0) return;
         const reservation = await this.#obtain(job.uploader, signal);
         if (reservation === undefined) return;
-        await this.#parts.jobLocks().hold([id], async () => {
-            const now = await this.#load(id);
+        await this.#parts.jobLocks.hold([id], async () => {
+            const now = await loadJob(this.#parts.store, id);
             if (now?.state === "ready" && now.contentUri === job.contentUri)
                 await this.#replace(now, reservation, false, signal);
             else await this.#putBack(reservation);
@@ -138,10 +138,5 @@ export class Replacement {
         } finally {
             reservations.giveBack(reservation);
         }
-    }
-
-    async #load(id: string): Promise<Job | undefined> {
-        const record = await this.#parts.store.get(JOBS, id);
-        return record && jobFrom(record);
     }
 }

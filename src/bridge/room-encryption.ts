@@ -125,10 +125,7 @@ export class RoomEncryption {
         const late = () => new MediaError("ENCRYPTION_FAILED", { detail: "no answer in time" });
         const limit = new LinkedAbort([this.#parts.signal], { ms: CRYPTO_TIMEOUT_MS, reason: late });
         try {
-            const over = new Promise<never>((_resolve, reject) => {
-                limit.signal.addEventListener("abort", () => reject(limit.signal.reason as Error), { once: true });
-            });
-            return await Promise.race([answer, over]);
+            return await Promise.race([answer, limit.aborted()]);
         } finally {
             limit.release();
         }

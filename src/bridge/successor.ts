@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
-import { JOBS, jobFrom } from "../uploads/job-records.ts";
+import { loadJob } from "../uploads/job-records.ts";
 import type { Reservation } from "./reservations.ts";
 
 /** What stands in a job's place after its address has ended, and how it is found. */
@@ -37,8 +37,7 @@ export function successorOf(job: Job, reservation: Reservation, lost: boolean, n
 export async function newestJob(store: Store, id: string): Promise<Job | undefined> {
     let current = id;
     for (let step = 0; step < LONGEST_CHAIN; step++) {
-        const record = await store.get(JOBS, current);
-        const job = record && jobFrom(record);
+        const job = await loadJob(store, current);
         if (job?.state !== "replaced" || job.replacedBy === undefined) return job;
         current = job.replacedBy;
     }
@@ -49,9 +48,8 @@ export async function newestJob(store: Store, id: string): Promise<Job | undefin
 export async function predecessorsOf(store: Store, job: Job): Promise<Job[]> {
     const found: Job[] = [];
     for (let id = job.replaces; id !== undefined && found.length < LONGEST_CHAIN; ) {
-        const record = await store.get(JOBS, id);
-        if (record === undefined) break;
-        const before = jobFrom(record);
+        const before = await loadJob(store, id);
+        if (before === undefined) break;
         found.push(before);
         id = before.replaces;
     }

@@ -1,7 +1,7 @@
 import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
 import { isFinal } from "../uploads/job.ts";
-import { fromOrderedKey, JOBS, jobFrom } from "../uploads/job-records.ts";
+import { fromOrderedKey, JOBS, loadJob } from "../uploads/job-records.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
 import { EDITED, FINISHED, finishedWrite, loadJobs, loadMessage, MESSAGES } from "./records.ts";
 import { predecessorsOf } from "./successor.ts";
@@ -67,9 +67,8 @@ export class Sweeper {
                 { collection: EDITED, key: id },
             ];
         }
-        const record = await store.get(JOBS, id);
-        if (record === undefined) return [];
-        const job = jobFrom(record);
+        const job = await loadJob(store, id);
+        if (job === undefined) return [];
         // Tried again since it ended: its new end has an entry of its own.
         if (!isFinal(job.state) || (job.finishedAt ?? 0) >= cutoff) return [];
         if (job.source.kind === "spool") await spool.remove(job.source.name);

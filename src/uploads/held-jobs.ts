@@ -1,6 +1,6 @@
 import type { Store } from "../store/store.ts";
 import { isFinal, type Job, transition } from "./job.ts";
-import { fromHeldKey, HELD, JOBS, jobFrom, jobWrites } from "./job-records.ts";
+import { fromHeldKey, HELD, jobWrites, loadJob } from "./job-records.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { asksItsSource, type SourceGate, sourceKeyOf } from "./source-gate.ts";
 
@@ -48,7 +48,7 @@ export class HeldJobs {
     /** Moves jobs out of the schedule, in one step. What was cancelled meanwhile stays where it is. */
     async put(ids: readonly string[]): Promise<void> {
         await this.#locks.hold(ids, async () => {
-            const jobs = await Promise.all(ids.map((id) => this.#load(id)));
+            const jobs = await Promise.all(ids.map((id) => loadJob(this.#store, id)));
             const writes = jobs.flatMap((job) => {
                 const source = job && sourceKeyOf(job);
                 const held = source === undefined ? undefined : transition(job as Job, { type: "hold", source });
@@ -72,7 +72,7 @@ export class HeldJobs {
             }
             this.#earliest.set(source, head.time);
             if (head.time >= before) continue;
-            const job = await this.#load(head.id);
+            const job = await loadJob(this.#store, head.id);
             if (job !== undefined && !isFinal(job.state) && job.heldFor === source && job.notBefore === undefined)
                 return job;
             // Its record was lost to damage, or its place was changed between the two looks.
@@ -108,10 +108,5 @@ export class HeldJobs {
             if (!isRunning(id)) return { key, time, id };
         }
         return undefined;
-    }
-
-    async #load(id: string): Promise<Job | undefined> {
-        const record = await this.#store.get(JOBS, id);
-        return record && jobFrom(record);
     }
 }

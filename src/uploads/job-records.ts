@@ -1,4 +1,4 @@
-import type { StoredRecord, Write } from "../store/store.ts";
+import type { Store, StoredRecord, Write } from "../store/store.ts";
 import { renewAt } from "./expiry.ts";
 import type { Job, JobState } from "./job.ts";
 
@@ -68,4 +68,10 @@ export function fromHeldKey(key: string): { source: string; time: number; id: st
 /** A job as the journal gave it back. Records prove themselves by checksum, so the shape is taken as written. */
 export function jobFrom(record: StoredRecord): Job {
     return record as unknown as Job;
+}
+
+/** Undefined where there is none, or its record was lost to damage. */
+export async function loadJob(store: Store, id: string): Promise<Job | undefined> {
+    const record = await store.get(JOBS, id);
+    return record && jobFrom(record);
 }

@@ -5,9 +5,9 @@ import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
 import { mustPrepare, type Prepared } from "./encryption/job-encryption.ts";
 import { isFinal, type Job, type JobEvent, transition } from "./job.ts";
-import { fromOrderedKey, JOBS, jobFrom, jobWrites, SCHEDULE, WAITING } from "./job-records.ts";
+import { fromOrderedKey, jobWrites, loadJob, SCHEDULE, WAITING } from "./job-records.ts";
 import { HeldJobs } from "./held-jobs.ts";
-import { KeyedLocks } from "./keyed-locks.ts";
+import type { KeyedLocks } from "./keyed-locks.ts";
 import { dueTime, isThumbnail } from "./priority.ts";
 import type { SourceGate } from "./source-gate.ts";
 import { Verdicts } from "./verdicts.ts";
@@ -31,6 +31,8 @@ export interface UploadQueueParts {
     readonly concurrency: number;
     readonly maxAttempts: number;
     readonly gate: SourceGate;
+    /** Held by whoever changes a job that is not under way, from reading it until the change is journaled. */
+    readonly locks: KeyedLocks;
     /** One try. Rejects with a MediaError. */
     readonly transfer: (job: Job, signal: AbortSignal, watch: TransferWatch) => Promise<Transferred>;
     /** Ends a transfer that left its bytes in a storage; returns the MXC URI. Rejects with a MediaError. */
@@ -66,8 +68,6 @@ const HOLD_BATCH = 256;
 
 export class UploadQueue {
     readonly #parts: UploadQueueParts;
-    /** Held by whoever changes a job that is not under way, from reading it until the change is journaled. */
-    readonly locks = new KeyedLocks();
     readonly #places: PQueue;
     readonly #running = new Map<string, Run>();
     #filling: Promise<void> | undefined;
@@ -81,8 +81,12 @@ export class UploadQueue {
     constructor(parts: UploadQueueParts) {
         this.#parts = parts;
         this.#verdicts = new Verdicts(parts);
-        this.#held = new HeldJobs(parts.store, parts.gate, this.locks);
+        this.#held = new HeldJobs(parts.store, parts.gate, parts.locks);
         this.#places = new PQueue({ concurrency: parts.concurrency });
+    }
+
+    get locks(): KeyedLocks {
+        return this.#parts.locks;
     }
 
     /** Jobs under way. */
@@ -125,7 +129,7 @@ export class UploadQueue {
             if (delay > 0) await sleep(delay, undefined, { signal });
             await this.#begin(current);
             // As journaled: it may have been cancelled between two tries.
-            current = (await this.#load(job.id)) ?? current;
+            current = (await loadJob(this.#parts.store, job.id)) ?? current;
         }
         return current;
     }
@@ -133,8 +137,8 @@ export class UploadQueue {
     /** Ends a job for good. Rejects with JOB_UNKNOWN. Does nothing to a job that has ended. */
     async cancel(id: string): Promise<void> {
         if (!this.#running.has(id)) {
-            await this.locks.hold([id], async () => {
-                const job = await this.#load(id);
+            await this.#parts.locks.hold([id], async () => {
+                const job = await loadJob(this.#parts.store, id);
                 if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
                 await this.#advance(job, { type: "cancel", at: Date.now() });
             });
@@ -147,7 +151,7 @@ export class UploadQueue {
 
     /** Gives a failed job another full set of tries. Rejects with JOB_UNKNOWN or JOB_NOT_RETRYABLE. */
     async retry(id: string): Promise<void> {
-        const job = await this.#load(id);
+        const job = await loadJob(this.#parts.store, id);
         if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
         const after = await this.#advance(job, { type: "retry", dueAt: dueFromNow(job) });
         if (after === undefined) throw new MediaError("JOB_NOT_RETRYABLE", { detail: `it is ${job.state}` });
@@ -188,7 +192,7 @@ export class UploadQueue {
             await this.#takeHeld(time);
             if (this.#isFull() || blocked.length >= HOLD_BATCH) break;
             if (this.#running.has(id)) continue;
-            const job = await this.#load(id);
+            const job = await loadJob(this.#parts.store, id);
             if (job === undefined || isFinal(job.state)) {
                 // The job's record was lost to damage: its place in the schedule means nothing any more.
                 await this.#parts.store.commit([{ collection: SCHEDULE, key }]);
@@ -228,7 +232,7 @@ export class UploadQueue {
         for await (const key of this.#parts.store.keys({ collection: WAITING, limit: 64 })) {
             const { time, id } = fromOrderedKey(key);
             if (time > Date.now()) return time;
-            const job = await this.#load(id);
+            const job = await loadJob(this.#parts.store, id);
             const after = job && (await this.#advance(job, { type: "promote" }));
             if (after === undefined) await this.#parts.store.commit([{ collection: WAITING, key }]);
             this.#fillAgain = true;
@@ -306,15 +310,15 @@ export class UploadQueue {
 
     /** A job whose turn went to another one; it may have been cancelled at that very moment. */
     async #putAside(id: string, { aborted, reason }: AbortSignal): Promise<Job | undefined> {
-        const job = await this.#load(id);
+        const job = await loadJob(this.#parts.store, id);
         const isCancelled = aborted && asMediaError(reason).code === "CANCELLED";
         return job !== undefined && isCancelled ? this.#settle(job, { type: "cancel", at: Date.now() }) : job;
     }
 
     /** Begins the job as it stands now: since the schedule was read it may have been cancelled or replaced. */
     #takeUp(job: Job): Promise<Job | undefined> {
-        return this.locks.hold([job.id], async () =>
-            this.#advance((await this.#load(job.id)) ?? job, { type: "begin" }),
+        return this.#parts.locks.hold([job.id], async () =>
+            this.#advance((await loadJob(this.#parts.store, job.id)) ?? job, { type: "begin" }),
         );
     }
 
@@ -363,11 +367,6 @@ export class UploadQueue {
             next = now + PROGRESS_MS;
             this.#parts.onChange(job, total);
         };
-    }
-
-    async #load(id: string): Promise<Job | undefined> {
-        const record = await this.#parts.store.get(JOBS, id);
-        return record && jobFrom(record);
     }
 }
 

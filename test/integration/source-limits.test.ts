@@ -10,6 +10,7 @@ import type { Store } from "../../src/store/store.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { HELD, jobWrites } from "../../src/uploads/job-records.ts";
 import { UploadQueue } from "../../src/uploads/queue.ts";
+import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { SourceGate } from "../../src/uploads/source-gate.ts";
 import { photoMessage } from "../support/messages.ts";
 import { type Remote, someBytes, startRemote } from "../support/remote.ts";
@@ -245,6 +246,7 @@ describe("a large backlog of a blocked source", () => {
                 concurrency: 1,
                 maxAttempts: 3,
                 gate: new SourceGate({}),
+                locks: new KeyedLocks(),
                 transfer: async ({ id, source }) => {
                     began.push(id);
                     if (blocked && source.kind === "http" && source.url.includes("blocked"))

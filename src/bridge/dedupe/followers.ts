@@ -1,7 +1,7 @@
 import { MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
 import { type Job, type JobEvent, type StoredError, transition } from "../../uploads/job.ts";
-import { FOLLOWING, JOBS, jobFrom, jobWrites } from "../../uploads/job-records.ts";
+import { FOLLOWING, jobWrites, loadJob } from "../../uploads/job-records.ts";
 import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { dueFromNow } from "../../uploads/queue.ts";
 
@@ -9,7 +9,7 @@ import { dueFromNow } from "../../uploads/queue.ts";
 export interface FollowersParts {
     readonly store: Store;
     /** Those that the queue's jobs are changed under. */
-    readonly locks: () => KeyedLocks;
+    readonly jobLocks: KeyedLocks;
     readonly alongside: (before: Job, after: Job) => readonly Write[];
     readonly onJob: (job: Job) => void;
 }
@@ -51,8 +51,8 @@ export class Followers {
     /** Gives the first follower that has not tried its own source to `use`, until that takes one. */
     async withUntried(key: string, use: (job: Job, dueAt: number) => Promise<boolean>): Promise<boolean> {
         for (const row of await this.#rows(key)) {
-            const taken = await this.#parts.locks().hold([idOf(row)], async () => {
-                const job = await this.#load(row);
+            const taken = await this.#parts.jobLocks.hold([idOf(row)], async () => {
+                const job = await loadJob(this.#parts.store, idOf(row));
                 return job?.follows === true && job.error === undefined && use(job, dueFromNow(job));
             });
             if (taken) return true;
@@ -63,16 +63,16 @@ export class Followers {
     /** Why one of the followers failed when it tried itself. */
     async anyError(key: string): Promise<StoredError | undefined> {
         for (const row of await this.#rows(key)) {
-            const job = await this.#load(row);
+            const job = await loadJob(this.#parts.store, idOf(row));
             if (job?.error !== undefined) return job.error;
         }
         return undefined;
     }
 
     async #end(row: string, event: JobEvent): Promise<void> {
-        const { store, locks, alongside, onJob } = this.#parts;
-        await locks().hold([idOf(row)], async () => {
-            const before = await this.#load(row);
+        const { store, jobLocks, alongside, onJob } = this.#parts;
+        await jobLocks.hold([idOf(row)], async () => {
+            const before = await loadJob(this.#parts.store, idOf(row));
             const after = before?.follows === true ? transition(before, event) : undefined;
             if (before === undefined || after === undefined) {
                 // Its record was lost to damage, or another commit has just ended it.
@@ -88,11 +88,6 @@ export class Followers {
         const range = { collection: FOLLOWING, prefix: `${key} `, limit: BATCH };
         for await (const row of this.#parts.store.keys(range)) rows.push(row);
         return rows;
-    }
-
-    async #load(row: string): Promise<Job | undefined> {
-        const record = await this.#parts.store.get(JOBS, idOf(row));
-        return record && jobFrom(record);
     }
 }
 

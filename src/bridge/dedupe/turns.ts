@@ -1,7 +1,7 @@
 import type { ErrorCode, MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
 import { type Address, isFinal, type Job, transition } from "../../uploads/job.ts";
-import { JOBS, jobFrom, jobWrites } from "../../uploads/job-records.ts";
+import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { newestJob } from "../successor.ts";
 import type { Followers } from "./followers.ts";
@@ -22,7 +22,7 @@ export interface TurnsParts {
     readonly files: KnownFiles;
     readonly followers: Followers;
     /** Those that the queue's jobs are changed under. */
-    readonly jobLocks: () => KeyedLocks;
+    readonly jobLocks: KeyedLocks;
     /** What has to be journaled in the same step as a job's change. */
     readonly alongside: (before: Job, after: Job) => readonly Write[];
     /** Told after each journaled change. */
@@ -50,8 +50,8 @@ export class Turns {
         const { dedupe: key } = job;
         if (key === undefined) return job;
         const ask = (action: (now: Job) => Promise<Job | undefined>) =>
-            this.#parts.jobLocks().hold([job.id], async () => {
-                const now = await this.#load(job.id);
+            this.#parts.jobLocks.hold([job.id], async () => {
+                const now = await loadJob(this.#parts.store, job.id);
                 return now === undefined || !isAlive(now) ? undefined : action(now);
             });
         // Without the file's lock first: many may come at once when it has just arrived.
@@ -174,11 +174,6 @@ export class Turns {
     /** The job that leads now: one that was replaced has passed the lead on. */
     async #leaderOf({ leader }: SharedFile): Promise<Job | undefined> {
         return leader === undefined ? undefined : newestJob(this.#parts.store, leader);
-    }
-
-    async #load(id: string): Promise<Job | undefined> {
-        const record = await this.#parts.store.get(JOBS, id);
-        return record && jobFrom(record);
     }
 
     async #change(job: Job, event: Parameters<typeof transition>[1]): Promise<void> {

@@ -71,7 +71,7 @@ export class ConnectorSource implements Source<ConnectorDescription> {
         const abort = new LinkedAbort([signal], { ms: this.#limits.headersMs, reason });
         const answer = Promise.resolve().then(ask);
         try {
-            return await Promise.race([answer, aborted(abort.signal)]);
+            return await Promise.race([answer, abort.aborted()]);
         } catch (error) {
             if (abort.signal.aborted) answer.then(letGo, () => {});
             throw connectorError(error);
@@ -89,14 +89,6 @@ export class RefreshedButFailed extends Error {
         super(cause.message, { cause });
         this.refreshed = refreshed;
     }
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-    return new Promise((_resolve, reject) => {
-        const rejectNow = (): void => reject(signal.reason as Error);
-        if (signal.aborted) rejectNow();
-        else signal.addEventListener("abort", rejectNow, { once: true });
-    });
 }
 
 /** The reference as the journal will give it back, or SOURCE_UNAVAILABLE. */
