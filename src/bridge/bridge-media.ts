@@ -1,11 +1,11 @@
-import { EventEmitter, setMaxListeners } from "node:events";
+import { setMaxListeners } from "node:events";
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { BridgeLike } from "../matrix/client.ts";
 import { jobOfSpoolName } from "../uploads/encryption/job-encryption.ts";
-import { isFinal, type Job, type JobState } from "../uploads/job.ts";
+import type { Job, JobState } from "../uploads/job.ts";
 import { JOBS, jobFrom } from "../uploads/job-records.ts";
-import { assemble, mustRevise, type Parts } from "./assembly.ts";
+import { assemble, type Parts } from "./assembly.ts";
 import { Avatars } from "./avatars.ts";
 import { uploadAlone } from "./bare-upload.ts";
 import { uploadAtHand, withShared } from "./dedupe/handles.ts";
@@ -37,6 +37,7 @@ import type { BridgeMetricsLike, RegistryLike } from "./metrics.ts";
 import type { BridgeMediaOptions } from "./options.ts";
 import { checkOptions } from "./options-check.ts";
 import { loadJobs, type MessageRecord } from "./records.ts";
+import { Reactions } from "./reactions.ts";
 import { Sendings } from "./sendings.ts";
 import { openSequence } from "./sequence.ts";
 import { newestJob } from "./successor.ts";
@@ -52,7 +53,7 @@ import { newestJob } from "./successor.ts";
 export class BridgeMedia {
     readonly #logger: Logger;
     readonly #parts: Parts;
-    readonly #events = new EventEmitter();
+    readonly #reactions: Reactions;
     readonly #sendings: Sendings;
     readonly #closing = new AbortController();
     readonly #avatars: Avatars;
@@ -72,14 +73,15 @@ export class BridgeMedia {
         this.#parts = assemble(bridge, checked, {
             closing: this.#closing.signal,
             nextSequence: () => this.#nextSequence(),
-            onJob: (job, bytes) => this.#jobChanged(job, bytes),
-            onReplaced: (old, successor) => this.#jobReplaced(old, successor),
-            onOutcome: (message, error) => this.#messageEnded(message, error),
+            onJob: (job, bytes) => this.#reactions.jobChanged(job, bytes),
+            onReplaced: (old, successor) => this.#reactions.jobReplaced(old, successor),
+            onOutcome: (message, error) => this.#reactions.messageEnded(message, error),
         });
+        this.#reactions = new Reactions(this.#parts, this.#logger);
         this.#sendings = new Sendings({
             ...this.#parts,
             assertOpen: () => this.#assertStarted(),
-            onJob: (job) => this.#tell(job, 0),
+            onJob: (job) => this.#reactions.tell(job, 0),
         });
         this.#avatars = new Avatars({
             users: this.#parts.users,
@@ -184,7 +186,7 @@ export class BridgeMedia {
                 reservations: this.#parts.reservations,
                 addresses: this.#parts.addresses,
                 closing: this.#closing.signal,
-                onJob: (changed) => this.#jobChanged(changed, 0),
+                onJob: (changed) => this.#reactions.jobChanged(changed, 0),
             });
             return this.#handle(job.id, contentUri);
         } catch (error) {
@@ -258,12 +260,12 @@ export class BridgeMedia {
 
     /** Calls `listener` whenever a job has changed, and now and then while its bytes flow. */
     on(event: "job", listener: (job: JobInfo) => void): this {
-        this.#events.on(event, listener);
+        this.#reactions.on(event, listener);
         return this;
     }
 
     off(event: "job", listener: (job: JobInfo) => void): this {
-        this.#events.off(event, listener);
+        this.#reactions.off(event, listener);
         return this;
     }
 
@@ -323,58 +325,6 @@ export class BridgeMedia {
                 return done;
             },
         };
-    }
-
-    #jobChanged(job: Job, transferredBytes: number): void {
-        this.#tell(job, transferredBytes);
-        this.#parts.expiryWatch.look(job);
-        if (job.revived === true && transferredBytes === 0) this.#parts.revisions.poke();
-        if (!isFinal(job.state)) return;
-        this.#parts.backlog.add(0, -1);
-        this.#parts.metrics.jobEnded(job.state, transferredBytes);
-        this.#parts.ends.ended(job);
-        this.#parts.tending.ended(job);
-        this.#parts.reservations.placeFreed(job.uploader);
-        if (job.state !== "failed" && job.source.kind === "spool") {
-            this.#parts.spool.remove(job.source.name).catch((error: unknown) => {
-                this.#logger.warn("A spooled file could not be removed", { jobId: job.id, error });
-            });
-        }
-        if (mustRevise(job)) this.#parts.revisions.poke();
-    }
-
-    /** The work stays as much as it was, and so do spooled bytes: the successor needs them. */
-    #jobReplaced(old: Job, successor: Job): void {
-        for (const job of [old, successor]) this.#tell(job, 0);
-        this.#parts.metrics.jobEnded(old.state, 0);
-        this.#parts.ends.ended(old);
-        this.#parts.tending.ended(old);
-        this.#parts.expiryWatch.look(successor);
-        this.#parts.revisions.poke();
-        this.#parts.queue.poke();
-    }
-
-    /** A listener that throws must not take a transfer with it. */
-    #tell(job: Job, transferredBytes: number): void {
-        try {
-            this.#events.emit("job", jobInfo(job, transferredBytes));
-        } catch (error) {
-            this.#logger.error("A listener of job events threw", { jobId: job.id, error });
-        }
-    }
-
-    #messageEnded(message: MessageRecord, error: MediaError | undefined): void {
-        this.#parts.backlog.add(-1, 0);
-        this.#parts.metrics.messageEnded(error === undefined ? "sent" : "refused");
-        this.#parts.outcomes.ended(message);
-        if (error !== undefined) {
-            this.#logger.warn("A message was refused", {
-                id: message.id,
-                roomId: message.roomId,
-                code: error.code,
-            });
-        }
-        if (message.jobs.length > 0 || message.edits !== undefined) this.#parts.revisions.poke();
     }
 
     async #isSpoolNeeded(name: string): Promise<boolean> {
