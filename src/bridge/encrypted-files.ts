@@ -1,6 +1,7 @@
 import type { Store, Write } from "../store/store.ts";
 import { type EncryptionStrategy, mustPrepare } from "../uploads/encryption/job-encryption.ts";
-import { isFinal, type Job, transition } from "../uploads/job.ts";
+import { isFinal, type Job } from "../uploads/job.ts";
+import { transition } from "../uploads/transition.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";

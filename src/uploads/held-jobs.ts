@@ -1,5 +1,6 @@
 import type { Store } from "../store/store.ts";
-import { isFinal, type Job, transition } from "./job.ts";
+import { isFinal, type Job } from "./job.ts";
+import { transition } from "./transition.ts";
 import { fromHeldKey, HELD, jobWrites, loadJob } from "./job-records.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { asksItsSource, type SourceGate, sourceKeyOf } from "./source-gate.ts";

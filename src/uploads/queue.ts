@@ -1,17 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
-import { asMediaError, MediaError } from "../errors.ts";
-import type { Logger } from "../logger.ts";
-import type { Store, Write } from "../store/store.ts";
-import { mustPrepare, type Prepared } from "./encryption/job-encryption.ts";
-import { isFinal, type Job, type JobEvent, transition } from "./job.ts";
+import { MediaError } from "../errors.ts";
+import type { Write } from "../store/store.ts";
+import { isFinal, type Job } from "./job.ts";
+import { transition } from "./transition.ts";
 import { fromOrderedKey, jobWrites, loadJob, SCHEDULE, WAITING } from "./job-records.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { dueTime, isThumbnail } from "./priority.ts";
-import type { SourceGate } from "./source-gate.ts";
-import { Verdicts } from "./verdicts.ts";
-import type { Transferred, TransferWatch } from "./transfer.ts";
+import { STORE_RETRY_MS, Tries, type TryParts } from "./tries.ts";
 
 /**
  * The bounded queue of upload jobs.
@@ -22,36 +19,11 @@ import type { Transferred, TransferWatch } from "./transfer.ts";
  *
  * Every step is committed before the next is taken, and a job under way keeps its place in the schedule: whenever the
  * process dies, the next one finds the work where it was. A job whose source must not be asked now (source-gate.ts) is
- * moved to that source's own list (held-jobs.ts), and the next one gets its place. While the homeserver itself is failing, no new job begins:
- * one after the other would fail for a reason that is none of its own.
+ * moved to that source's own list (held-jobs.ts), and the next one gets its place. While the homeserver itself is
+ * failing, no new job begins: one after the other would fail for a reason that is none of its own.
  */
-export interface UploadQueueParts {
-    readonly store: Store;
-    readonly logger: Logger;
+export interface UploadQueueParts extends TryParts {
     readonly concurrency: number;
-    readonly maxAttempts: number;
-    readonly gate: SourceGate;
-    /** Held by whoever changes a job that is not under way, from reading it until the change is journaled. */
-    readonly locks: KeyedLocks;
-    /** One try. Rejects with a MediaError. */
-    readonly transfer: (job: Job, signal: AbortSignal, watch: TransferWatch) => Promise<Transferred>;
-    /** Ends a transfer that left its bytes in a storage; returns the MXC URI. Rejects with a MediaError. */
-    readonly complete: (job: Job, signal: AbortSignal) => Promise<string>;
-    /**
-     * Asked when a job has its place, and with `lost` when the homeserver no longer knows its address. Resolves with
-     * the job as journaled when another one has taken its place, and with undefined when it is to go on.
-     */
-    readonly renew: (job: Job, lost: boolean, signal: AbortSignal) => Promise<Job | undefined>;
-    /** Encrypts a file of an encrypted room, so that its event can be sent. Rejects with a MediaError. */
-    readonly prepare: (job: Job, signal: AbortSignal, watch: TransferWatch) => Promise<Prepared>;
-    /** What has to be journaled in the same step as a job's change. */
-    readonly alongside: (before: Job, after: Job) => readonly Write[];
-    /** What becomes of a job whose turn has come: as it then stands, or undefined when it is not to be worked now. */
-    readonly beforeBegin: (job: Job) => Promise<Job | undefined>;
-    /** Whether another job goes on in place of one that would fail. */
-    readonly handOver: (job: Job, error: MediaError) => Promise<boolean>;
-    /** Told after each journaled change, and now and then while bytes flow. */
-    readonly onChange: (job: Job, transferredBytes: number) => void;
 }
 
 interface Run {
@@ -59,10 +31,6 @@ interface Run {
     readonly ended: Promise<Job | undefined>;
 }
 
-/** How often progress is told, at most. */
-const PROGRESS_MS = 250;
-/** A journal that cannot be written is tried again so often. */
-const STORE_RETRY_MS = 1000;
 /** Jobs that are moved out of the schedule in one step when their source is closed. */
 const HOLD_BATCH = 256;
 
@@ -73,14 +41,14 @@ export class UploadQueue {
     #filling: Promise<void> | undefined;
     #fillAgain = false;
     #timer: NodeJS.Timeout | undefined;
-    readonly #verdicts: Verdicts;
+    readonly #tries: Tries;
     #open = false;
     readonly #held: HeldJobs;
     #scanAhead = 0;
 
     constructor(parts: UploadQueueParts) {
         this.#parts = parts;
-        this.#verdicts = new Verdicts(parts);
+        this.#tries = new Tries(parts, () => this.#open);
         this.#held = new HeldJobs(parts.store, parts.gate, parts.locks);
         this.#places = new PQueue({ concurrency: parts.concurrency });
     }
@@ -140,7 +108,7 @@ export class UploadQueue {
             await this.#parts.locks.hold([id], async () => {
                 const job = await loadJob(this.#parts.store, id);
                 if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
-                await this.#advance(job, { type: "cancel", at: Date.now() });
+                await this.#tries.advance(job, { type: "cancel", at: Date.now() });
             });
         }
         // Also one that was given its place meanwhile. The run journals its own end, so nothing races with it.
@@ -153,7 +121,7 @@ export class UploadQueue {
     async retry(id: string): Promise<void> {
         const job = await loadJob(this.#parts.store, id);
         if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
-        const after = await this.#advance(job, { type: "retry", dueAt: dueFromNow(job) });
+        const after = await this.#tries.advance(job, { type: "retry", dueAt: dueFromNow(job) });
         if (after === undefined) throw new MediaError("JOB_NOT_RETRYABLE", { detail: `it is ${job.state}` });
         this.poke();
     }
@@ -183,7 +151,7 @@ export class UploadQueue {
 
     /** Starts jobs while there are places; returns when to look again at the latest. */
     async #takePlaces(): Promise<number> {
-        if (this.#verdicts.pausedUntil > Date.now()) return this.#verdicts.pausedUntil;
+        if (this.#tries.pausedUntil > Date.now()) return this.#tries.pausedUntil;
         const limit = this.#parts.concurrency + this.#running.size + this.#scanAhead;
         if (this.#isFull()) return Number.POSITIVE_INFINITY;
         const blocked: string[] = [];
@@ -233,7 +201,7 @@ export class UploadQueue {
             const { time, id } = fromOrderedKey(key);
             if (time > Date.now()) return time;
             const job = await loadJob(this.#parts.store, id);
-            const after = job && (await this.#advance(job, { type: "promote" }));
+            const after = job && (await this.#tries.advance(job, { type: "promote" }));
             if (after === undefined) await this.#parts.store.commit([{ collection: WAITING, key }]);
             this.#fillAgain = true;
         }
@@ -253,120 +221,13 @@ export class UploadQueue {
         if (!this.#open) controller.abort(new MediaError("CLOSED"));
         const leave = this.#parts.gate.enter(job);
         const ended = this.#places
-            .add(() => this.#run(job, controller.signal))
+            .add(() => this.#tries.run(job, controller.signal))
             .finally(() => {
                 leave();
                 this.#running.delete(job.id);
             });
         this.#running.set(job.id, { controller, ended });
         return ended;
-    }
-
-    async #run(job: Job, signal: AbortSignal): Promise<Job | undefined> {
-        let current = job;
-        try {
-            signal.throwIfAborted();
-            const chosen = await this.#parts.beforeBegin(current);
-            if (chosen === undefined) return await this.#putAside(job.id, signal);
-            const begun = await this.#takeUp(chosen);
-            if (begun === undefined) return undefined;
-            current = begun;
-            const watch: TransferWatch = {
-                onBytes: this.#progressOf(current),
-                onRefreshed: async (source) => {
-                    current = (await this.#advance(current, { type: "refresh", source })) ?? current;
-                },
-            };
-            if (mustPrepare(current)) {
-                const prepared = await this.#parts.prepare(current, signal, watch);
-                this.#parts.gate.succeeded(current);
-                current = (await this.#settle(current, { type: "prepare", prepared })) ?? current;
-                signal.throwIfAborted();
-                // Not in the queue yet: its event comes first.
-                if (current.state !== "transferring") return current;
-            }
-            const replaced = await this.#parts.renew(current, false, signal);
-            if (replaced !== undefined) return replaced;
-            if (current.state !== "completing") {
-                const { size, contentUri, isStored } = await this.#parts.transfer(current, signal, watch);
-                this.#parts.gate.succeeded(current);
-                if (isStored !== true) return await this.#finish(current, size, contentUri);
-                // Journaled before the homeserver hears of it: from here on the bytes need not go out again.
-                const stored = await this.#settle(current, { type: "stored", size });
-                if (stored === undefined) return undefined;
-                current = stored;
-            }
-            const contentUri = await this.#parts.complete(current, signal);
-            return await this.#finish(current, current.size ?? 0, contentUri);
-        } catch (thrown) {
-            return await this.#afterThrown(current, asMediaError(thrown), signal);
-        }
-    }
-
-    #finish(job: Job, size: number, contentUri: string): Promise<Job | undefined> {
-        this.#verdicts.succeeded();
-        return this.#settle(job, { type: "finish", size, contentUri, at: Date.now() });
-    }
-
-    /** A job whose turn went to another one; it may have been cancelled at that very moment. */
-    async #putAside(id: string, { aborted, reason }: AbortSignal): Promise<Job | undefined> {
-        const job = await loadJob(this.#parts.store, id);
-        const isCancelled = aborted && asMediaError(reason).code === "CANCELLED";
-        return job !== undefined && isCancelled ? this.#settle(job, { type: "cancel", at: Date.now() }) : job;
-    }
-
-    /** Begins the job as it stands now: since the schedule was read it may have been cancelled or replaced. */
-    #takeUp(job: Job): Promise<Job | undefined> {
-        return this.#parts.locks.hold([job.id], async () =>
-            this.#advance((await loadJob(this.#parts.store, job.id)) ?? job, { type: "begin" }),
-        );
-    }
-
-    async #afterThrown(job: Job, error: MediaError, signal: AbortSignal): Promise<Job | undefined> {
-        let reason = error;
-        if (error.code === "RESERVATION_GONE") {
-            try {
-                const replaced = await this.#parts.renew(job, true, signal);
-                if (replaced !== undefined) return replaced;
-            } catch (thrown) {
-                reason = asMediaError(thrown);
-            }
-        }
-        const event = this.#verdicts.after(job, reason);
-        if (event.type === "fail" && (await this.#parts.handOver(job, event.error)))
-            return this.#putAside(job.id, signal);
-        return this.#settle(job, event);
-    }
-
-    /** Journals how a try ended, for as long as the disk may refuse: the outcome must not be forgotten. */
-    async #settle(job: Job, event: JobEvent): Promise<Job | undefined> {
-        while (true) {
-            try {
-                return await this.#advance(job, event);
-            } catch (error) {
-                this.#parts.logger.error("The end of an upload could not be journaled", { jobId: job.id, error });
-                if (!this.#open) return undefined;
-                await sleep(STORE_RETRY_MS);
-            }
-        }
-    }
-
-    async #advance(before: Job, event: JobEvent): Promise<Job | undefined> {
-        const after = transition(before, event);
-        if (after === undefined) return undefined;
-        await this.#parts.store.commit([...jobWrites(before, after), ...this.#parts.alongside(before, after)]);
-        this.#parts.onChange(after, after.state === "done" || after.state === "completing" ? (after.size ?? 0) : 0);
-        return after;
-    }
-
-    #progressOf(job: Job): (total: number) => void {
-        let next = 0;
-        return (total) => {
-            const now = Date.now();
-            if (now < next) return;
-            next = now + PROGRESS_MS;
-            this.#parts.onChange(job, total);
-        };
     }
 }
 

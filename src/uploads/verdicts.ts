@@ -1,6 +1,7 @@
 import type { MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import type { Job, JobEvent } from "./job.ts";
+import type { Job } from "./job.ts";
+import type { JobEvent } from "./transition.ts";
 import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
 import type { SourceGate } from "./source-gate.ts";
 import { presignedFallback } from "./targets/presigned-fallback.ts";

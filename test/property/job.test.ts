@@ -2,7 +2,8 @@ import { expect } from "chai";
 import fc from "fast-check";
 import { MediaError } from "../../src/errors.ts";
 import type { StoredRecord } from "../../src/store/store.ts";
-import { isFinal, type Job, type JobEvent, transition } from "../../src/uploads/job.ts";
+import { isFinal, type Job } from "../../src/uploads/job.ts";
+import { type JobEvent, transition } from "../../src/uploads/transition.ts";
 import { EXPIRING, HELD, jobWrites, SCHEDULE, WAITING } from "../../src/uploads/job-records.ts";
 
 const time = fc.integer({ min: 0, max: 4e12 });

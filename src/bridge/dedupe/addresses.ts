@@ -1,5 +1,6 @@
 import type { Store, Write } from "../../store/store.ts";
-import { type Address, isFinal, type Job, transition } from "../../uploads/job.ts";
+import { type Address, isFinal, type Job } from "../../uploads/job.ts";
+import { transition } from "../../uploads/transition.ts";
 import { jobWrites } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { deferred } from "../deferred.ts";

@@ -1,6 +1,7 @@
 import { MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
-import { type Job, type JobEvent, type StoredError, transition } from "../../uploads/job.ts";
+import type { Job, StoredError } from "../../uploads/job.ts";
+import { type JobEvent, transition } from "../../uploads/transition.ts";
 import { FOLLOWING, jobWrites, loadJob } from "../../uploads/job-records.ts";
 import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { dueFromNow } from "../../uploads/queue.ts";

@@ -1,6 +1,7 @@
 import type { ErrorCode, MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
-import { type Address, isFinal, type Job, transition } from "../../uploads/job.ts";
+import { type Address, isFinal, type Job } from "../../uploads/job.ts";
+import { transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { newestJob } from "../successor.ts";
