@@ -46,6 +46,8 @@ export interface AdmissionParts {
     /** Aborts when the component closes: a stream that is being spooled is then let go. */
     readonly closing: AbortSignal;
     readonly nextSequence: () => string;
+    /** Told when a message was handed to the store, in the order of the room's line. */
+    readonly onHandedOver: (message: MessageRecord, committed: Promise<void>) => void;
     readonly uploaderOf: (sender: string) => string;
     readonly hasCrypto: (sender: string) => boolean;
 }
@@ -122,6 +124,7 @@ export class Admission {
             await before;
             const { record, writes } = this.#prepare(message, sequence, files, claims, edits);
             const committed = this.#parts.store.commit(writes);
+            this.#parts.onHandedOver(record, committed);
             passOn();
             await committed;
             for (const claim of claims) claim.confirm();

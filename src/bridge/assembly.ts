@@ -158,6 +158,8 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         onJob,
     });
     const outbox = new Outbox({ store, logger, closing, deliver: delivery.deliver.bind(delivery) });
+    const onHandedOver = ({ roomId, id }: MessageRecord, committed: Promise<void>): void =>
+        outbox.append(roomId, id, committed);
     const questions = new FailureQuestions({
         store,
         logger,
@@ -173,6 +175,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         questions,
         messageLocks,
         nextSequence: hooks.nextSequence,
+        onHandedOver,
         onQueued: ({ roomId }) => {
             backlog.add(1, 0);
             outbox.notify(roomId);
@@ -211,6 +214,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             logger,
             closing: hooks.closing,
             nextSequence: hooks.nextSequence,
+            onHandedOver,
             uploaderOf,
             hasCrypto: (sender) => users.hasCrypto(sender),
         }),

@@ -68,7 +68,7 @@ export class Delivery {
     }
 
     /** Brings one message to its end. Rejects, with the message still in line, for what passes. */
-    async deliver({ id }: MessageRecord, mayBeSent: boolean): Promise<void> {
+    async deliver(id: string, mayBeSent: boolean): Promise<void> {
         const begun = await this.#begin(id);
         // Taken back after the lane had read it.
         if (begun === undefined) return;
@@ -214,6 +214,7 @@ export class Delivery {
             for (const { job } of released) this.#parts.onJob(job);
         });
         this.#parts.onOutcome(sent, undefined);
+        if (uploaders.size === 0) return;
         // Whoever waits for the event hears of it before its files and the next message's addresses are seen to.
         setImmediate(() => {
             queue.poke();

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "../logger.ts";
 import type { Store } from "../store/store.ts";
 import { Closing } from "./closing.ts";
-import { loadMessage, type MessageRecord, OUTBOX } from "./records.ts";
+import { Line } from "./line.ts";
+import { loadMessage, OUTBOX } from "./records.ts";
 
 /**
  * The rooms' ordered lines of events.
@@ -18,7 +19,7 @@ export interface OutboxParts {
      * Brings one message to its end. Rejects, with the message still in line, for what passes.
      * @param mayBeSent Whether an earlier try may have reached the homeserver.
      */
-    readonly deliver: (message: MessageRecord, mayBeSent: boolean) => Promise<void>;
+    readonly deliver: (messageId: string, mayBeSent: boolean) => Promise<void>;
     /** Aborts when the component closes, and a while after. */
     readonly closing: Closing;
 }
@@ -28,6 +29,9 @@ const LANE_RETRY_MS = 1000;
 export class Outbox {
     readonly #parts: OutboxParts;
     readonly #lanes = new Map<string, { again: boolean; readonly done: Promise<void> }>();
+    readonly #lines = new Map<string, Line>();
+    /** Rooms that were told of before it was known what an earlier run had left; undefined from then on. */
+    #early: Set<string> | undefined = new Set();
 
     constructor(parts: OutboxParts) {
         this.#parts = parts;
@@ -36,7 +40,19 @@ export class Outbox {
     /** Opens a lane for every room that an earlier run left something for. */
     async start(): Promise<void> {
         // All rooms first: lanes that work already would only slow down the looking.
-        for (const roomId of await this.#rooms()) this.#open(roomId, true);
+        const rooms = await this.#rooms();
+        const early = this.#early ?? [];
+        for (const roomId of rooms) this.#lineOf(roomId);
+        this.#early = undefined;
+        for (const roomId of rooms) this.#open(roomId, true);
+        for (const roomId of early) this.notify(roomId);
+    }
+
+    /** To be called whenever something is handed to the store for the room's line, and in that order; then `notify()`. */
+    append(roomId: string, messageId: string, committed: Promise<void>): void {
+        this.#lineOf(roomId).append(messageId, committed);
+        // Nobody calls `notify()` for what never came into the journal.
+        committed.catch(() => this.notify(roomId));
     }
 
     async #rooms(): Promise<string[]> {
@@ -58,6 +74,8 @@ export class Outbox {
 
     /** Tells that the room's line has grown. */
     notify(roomId: string): void {
+        this.#early?.add(roomId);
+        if (this.#early !== undefined) return;
         const lane = this.#lanes.get(roomId);
         if (lane === undefined) this.#open(roomId, false);
         else lane.again = true;
@@ -74,6 +92,7 @@ export class Outbox {
         this.#lanes.set(roomId, lane);
         lane.done = this.#run(roomId, lane, doubtful).finally(() => {
             this.#lanes.delete(roomId);
+            if (this.#lines.get(roomId)?.isOver === true) this.#lines.delete(roomId);
             // Told after the last look and before this line.
             if (lane.again) this.#open(roomId, false);
         });
@@ -84,12 +103,12 @@ export class Outbox {
         while (lane.again) {
             lane.again = false;
             try {
-                for (
-                    let message = await this.#first(roomId);
-                    message !== undefined;
-                    message = await this.#first(roomId)
-                ) {
-                    await this.#parts.deliver(message, mayBeSent);
+                const line = this.#lineOf(roomId);
+                const next = (): Promise<string | undefined> => line.first(() => this.#stored(roomId));
+                for (let id = await next(); id !== undefined; id = await next()) {
+                    this.#parts.closing.signal.throwIfAborted();
+                    await this.#parts.deliver(id, mayBeSent);
+                    line.shift();
                     mayBeSent = false;
                 }
             } catch (error) {
@@ -102,15 +121,24 @@ export class Outbox {
         }
     }
 
-    async #first(roomId: string): Promise<MessageRecord | undefined> {
+    #lineOf(roomId: string): Line {
+        const known = this.#lines.get(roomId);
+        if (known !== undefined) return known;
+        const line = new Line(this.#early === undefined);
+        this.#lines.set(roomId, line);
+        return line;
+    }
+
+    /** The first message of the room's line in the journal. */
+    async #stored(roomId: string): Promise<string | undefined> {
         const { store } = this.#parts;
         for await (const [key, record] of store.range({ collection: OUTBOX, prefix: `${roomId} `, limit: 1 })) {
             this.#parts.closing.signal.throwIfAborted();
             const message = await loadMessage(store, String(record["id"]));
-            if (message !== undefined && message.state === "queued") return message;
+            if (message !== undefined && message.state === "queued") return message.id;
             // Its record was lost to damage, which the store has reported.
             await store.commit([{ collection: OUTBOX, key }]);
-            return this.#first(roomId);
+            return this.#stored(roomId);
         }
         return undefined;
     }

@@ -33,6 +33,8 @@ export interface RevisionsParts {
     /** Held by whoever changes a message's record, from reading it until the change is journaled. */
     readonly messageLocks: KeyedLocks;
     readonly nextSequence: () => string;
+    /** Told when an edit was handed to the store. */
+    readonly onHandedOver: (edit: MessageRecord, committed: Promise<void>) => void;
     /** Told after an edit is journaled. */
     readonly onQueued: (edit: MessageRecord) => void;
 }
@@ -129,12 +131,14 @@ export class Revisions {
         over: readonly Write[],
     ): Promise<void> {
         const edit = this.#recordOf(message, what);
-        await this.#parts.store.commit([
+        const committed = this.#parts.store.commit([
             ...over,
             messageWrite({ ...message, ...noted, revisions: message.revisions + 1 }),
             messageWrite(edit),
             outboxWrite(edit),
         ]);
+        this.#parts.onHandedOver(edit, committed);
+        await committed;
         this.#parts.onQueued(edit);
     }
 
