@@ -101,7 +101,7 @@ function exchanged(
             },
         });
         const cutOff = (cause: unknown): void => {
-            reject(cause as Error);
+            reject(cause);
             request.destroy();
         };
         const onAbort = (): void => cutOff(signal?.reason);
