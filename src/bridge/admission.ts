@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { addAbortSignal, Readable } from "node:stream";
 import { asMediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import type { RightOfWay } from "../right-of-way.ts";
 import type { Store, Write } from "../store/store.ts";
 import { counted, type Promised } from "../uploads/counted.ts";
 import type { Job } from "../uploads/job.ts";
@@ -45,6 +46,7 @@ export interface AdmissionParts {
     readonly logger: Logger;
     /** Aborts when the component closes: a stream that is being spooled is then let go. */
     readonly closing: AbortSignal;
+    readonly way: RightOfWay;
     readonly nextSequence: () => string;
     /** Told when a message was handed to the store, in the order of the room's line. */
     readonly onHandedOver: (message: MessageRecord, committed: Promise<void>) => void;
@@ -126,7 +128,7 @@ export class Admission {
             const committed = this.#parts.store.commit(writes);
             this.#parts.onHandedOver(record, committed);
             passOn();
-            await committed;
+            await this.#parts.way.first(() => committed);
             for (const claim of claims) claim.confirm();
             return { message: record, isNew: true, jobs };
         } catch (error) {

@@ -3,6 +3,7 @@ import { MediaError } from "../errors.ts";
 import { ActingUsers, type BridgeLike } from "../matrix/client.ts";
 import { LevelStore } from "../store/level.ts";
 import type { Store, Write } from "../store/store.ts";
+import { RightOfWay } from "../right-of-way.ts";
 import { createEngine, type Engine } from "../uploads/engine.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
 import { KeyedLocks } from "../uploads/keyed-locks.ts";
@@ -90,6 +91,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     const users = new ActingUsers(bridge);
     const store = new LevelStore(join(dataDir, "journal"));
     const spool = new Spool(join(dataDir, "spool"), options.maxSpoolBytes);
+    const way = new RightOfWay();
     const engine = createEngine({
         ...options,
         users,
@@ -97,6 +99,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         connectors: options.connectors,
         maxFileBytes: options.maxFileBytes,
         maxOpened: MAX_PROBED,
+        way,
     });
     const gate = new SourceGate(options.sourceLimits);
     const backlog = new Backlog(options.maxPendingJobs);
@@ -151,9 +154,10 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         encryption: new RoomEncryption({ users, logger, maxAttempts: options.maxAttempts, signal: closing.signal }),
         strategy: options.encryption,
         closing,
-        requests: new HomeserverRequests({ closing, logger }),
+        requests: new HomeserverRequests({ closing, logger, way }),
         messageLocks,
         withdrawals,
+        way,
         onOutcome: hooks.onOutcome,
         onJob,
     });
@@ -213,6 +217,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             }),
             logger,
             closing: hooks.closing,
+            way,
             nextSequence: hooks.nextSequence,
             onHandedOver,
             uploaderOf,

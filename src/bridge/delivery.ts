@@ -2,6 +2,7 @@ import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Access, ActingUsers } from "../matrix/client.ts";
 import { findSentEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.ts";
+import type { RightOfWay } from "../right-of-way.ts";
 import type { Store, Write } from "../store/store.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
 import { transition } from "../uploads/transition.ts";
@@ -52,6 +53,7 @@ export interface DeliveryParts {
     /** Held by whoever changes a message's record, from reading it until the change is journaled. */
     readonly messageLocks: KeyedLocks;
     readonly withdrawals: Withdrawals;
+    readonly way: RightOfWay;
     /** Told after the outcome is journaled; `error` only for a refusal. */
     readonly onOutcome: (message: MessageRecord, error: MediaError | undefined) => void;
     /** Told about each job that was changed, after it is journaled. */
@@ -76,7 +78,7 @@ export class Delivery {
         let { message } = begun;
         try {
             // Before another address is looked for: an event that is in the room shows the one it was sent with.
-            let eventId = mayBeSent ? await this.#lookFor(message) : undefined;
+            const eventId = mayBeSent ? await this.#lookFor(message) : undefined;
             if (eventId === undefined) {
                 message = await this.#encrypted(message, stop);
                 await this.#addressing.reserve(message, stop);
@@ -86,8 +88,8 @@ export class Delivery {
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
             const now = await outgoing(store, current, onFailure);
             if (eventId !== undefined) return await this.#journalSent(message, eventId, foundAgain(now));
-            eventId = await this.#sendUntilAnswered(message, now.content, stop);
-            await this.#journalSent(message, eventId, now);
+            const sent = await this.#sendUntilAnswered(message, now.content, stop);
+            await this.#parts.way.first(() => this.#journalSent(message, sent, now));
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (this.#parts.closing.signal.aborted || error.retryable) throw error;

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { asMediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import type { RightOfWay } from "../right-of-way.ts";
 import { retryDelay } from "../uploads/retry.ts";
 import type { Closing } from "./closing.ts";
 
@@ -12,16 +13,18 @@ const MAX_REQUESTS = 32;
 export class HomeserverRequests {
     readonly #closing: Closing;
     readonly #logger: Logger;
+    readonly #way: RightOfWay;
     readonly #places = new PQueue({ concurrency: MAX_REQUESTS });
 
-    constructor({ closing, logger }: { closing: Closing; logger: Logger }) {
+    constructor({ closing, logger, way }: { closing: Closing; logger: Logger; way: RightOfWay }) {
+        this.#way = way;
         this.#closing = closing;
         this.#logger = logger;
     }
 
     /** Makes one request when there is room for it. */
     one<T>(request: () => Promise<T>): Promise<T> {
-        return this.#places.add(request);
+        return this.#places.add(() => this.#way.first(request));
     }
 
     /** Repeats `action` while it fails with something that passes. */

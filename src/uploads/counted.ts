@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { MediaError } from "../errors.ts";
 import { checkFirstBytes, HEAD_BYTES } from "./content-check.ts";
+import type { RightOfWay } from "../right-of-way.ts";
 import type { ByteLimits } from "./limits.ts";
 
 /** The target gets pieces of at least this size: each one costs it a turn of the event loop, whatever its length. */
@@ -16,6 +17,8 @@ export interface Promised {
 export interface Watching {
     /** Hears the bytes so far, at every chunk. */
     readonly onBytes?: (total: number) => void;
+    /** Waited for before each piece. */
+    readonly way?: RightOfWay;
     /** What an error of the body itself stands for. */
     readonly explain: (error: unknown) => MediaError;
 }
@@ -33,7 +36,7 @@ export async function* counted(
     body: AsyncIterable<Uint8Array>,
     { size, maxBytes }: ByteLimits,
     { mimetype, sha256 }: Promised,
-    { onBytes, explain }: Watching,
+    { onBytes, way, explain }: Watching,
 ): AsyncGenerator<Uint8Array> {
     const hash = sha256 === undefined ? undefined : createHash("sha256");
     let total = 0;
@@ -47,6 +50,8 @@ export async function* counted(
             if (total > maxBytes) throw tooLarge(maxBytes);
             if (size !== undefined && total > size) throw wrongLength(size, "more");
             if (heldBytes >= PIECE_BYTES) {
+                const free = way?.free();
+                if (free !== undefined) await free;
                 yield Buffer.concat(held);
                 held = [];
                 heldBytes = 0;

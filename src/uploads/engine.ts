@@ -4,6 +4,7 @@ import type { Prepared } from "./encryption/job-encryption.ts";
 import { prepare } from "./encryption/preparation.ts";
 import { unlessThere } from "./encryption/unless-there.ts";
 import type { Job } from "./job.ts";
+import type { RightOfWay } from "../right-of-way.ts";
 import type { StepLimits } from "./limits.ts";
 import { addressPolicy } from "./sources/address-guard.ts";
 import { ConnectorSource } from "./sources/connector.ts";
@@ -28,6 +29,7 @@ export interface EngineParts {
     readonly timeLimits: StepLimits;
     /** Streams that may be open ahead of their transfer. */
     readonly maxOpened: number;
+    readonly way: RightOfWay;
 }
 
 const KEEP_OPENED_MS = 30_000;
@@ -55,7 +57,7 @@ export function createEngine(parts: EngineParts): Engine {
     // A connection that waits counts as silent, so it may wait no longer than a silent one.
     const opened = new OpenedSources(parts.maxOpened, Math.min(KEEP_OPENED_MS, limits.idleMs / 2));
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
-    const transferParts = { sources, opened, target, spool, uploadLimits, limits, logger };
+    const transferParts = { sources, opened, target, spool, uploadLimits, limits, logger, way: parts.way };
     return {
         transfer: (job, signal, watch) =>
             transfer(job, transferParts, signal, watch).catch((error: unknown) =>

@@ -1,6 +1,7 @@
 import { asMediaError, MediaError } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
+import type { RightOfWay } from "../right-of-way.ts";
 import { checkAnnouncedType } from "./content-check.ts";
 import { counted, tooLarge } from "./counted.ts";
 import { encryptedUpload } from "./encryption/encrypted-body.ts";
@@ -33,6 +34,7 @@ export interface TransferParts {
     readonly uploadLimits: UploadLimits;
     readonly limits: StepLimits;
     readonly logger: Logger;
+    readonly way: RightOfWay;
 }
 
 export interface Transferred {
@@ -117,6 +119,7 @@ async function opening<T>(
         const promised = job.encryption?.spooled === true ? {} : job;
         const body = counted(opened.stream, { size: opened.size, maxBytes }, promised, {
             onBytes: watch.onBytes,
+            way: parts.way,
             explain,
         });
         return await use(body, opened, signal);
@@ -137,7 +140,7 @@ async function viaSpool(
     try {
         const copy = await parts.spool.open({ kind: "spool", name }, signal);
         const explain = (error: unknown) => asMediaError(error, "SPOOL_FAILED");
-        const body = counted(copy.stream, { size, maxBytes: size }, {}, { explain });
+        const body = counted(copy.stream, { size, maxBytes: size }, {}, { way: parts.way, explain });
         return await put(job, parts, { body, size }, opened, signal);
     } finally {
         await parts.spool.remove(name);

@@ -1,0 +1,71 @@
+import { setImmediate as turn } from "node:timers/promises";
+import { expect } from "chai";
+import { counted } from "../../src/uploads/counted.ts";
+import { asMediaError } from "../../src/errors.ts";
+import { RightOfWay } from "../../src/right-of-way.ts";
+
+describe("the right of way", () => {
+    /** A piece of work that ends when it is told to. */
+    function held() {
+        let end = (): void => {};
+        const ended = new Promise<void>((resolve) => {
+            end = resolve;
+        });
+        return { work: () => ended, end };
+    }
+
+    async function* pieces(count: number): AsyncGenerator<Uint8Array> {
+        for (let index = 0; index < count; index++) yield Buffer.alloc(256 * 1024, index);
+    }
+
+    it("is free where no message is under way", () => {
+        expect(new RightOfWay().free()).to.equal(undefined);
+    });
+
+    it("belongs to messages: a transfer's next piece comes when the last of them is through", async () => {
+        const way = new RightOfWay();
+        const [one, other] = [held(), held()];
+        const through = [way.first(one.work), way.first(other.work)];
+        const limits = { size: undefined, maxBytes: Number.POSITIVE_INFINITY };
+        const body = counted(pieces(3), limits, {}, { way, explain: asMediaError });
+        let came = false;
+        const began = performance.now();
+        const piece = body.next().then(() => {
+            came = true;
+            return performance.now() - began;
+        });
+        one.end();
+        await turn();
+        // A loaded machine may take longer over one turn than a piece waits at most.
+        if (performance.now() - began < 8) expect(came).to.equal(false);
+        other.end();
+        await Promise.all(through);
+        await piece;
+        expect(way.free()).to.equal(undefined);
+        await body.return(undefined);
+    });
+
+    it("is had in the end however long a message takes, also when it fails", async () => {
+        const way = new RightOfWay();
+        const endless = held();
+        const through = way.first(endless.work);
+        const began = performance.now();
+        await way.free();
+        expect(performance.now() - began).to.be.at.least(5);
+        endless.end();
+        await through;
+        await way.first(() => Promise.reject(new Error("refused"))).catch(() => {});
+        expect(way.free()).to.equal(undefined);
+    });
+
+    it("lets all transfers pass at once when the way is free", async () => {
+        const way = new RightOfWay();
+        const message = held();
+        const through = way.first(message.work);
+        const passed: Promise<void>[] = [];
+        for (let index = 0; index < 3; index++) passed.push(way.free() ?? Promise.reject(new Error("it is not free")));
+        message.end();
+        await through;
+        await Promise.all(passed);
+    });
+});
