@@ -11,6 +11,7 @@ import { journalCost } from "./measurements/journal-cost.ts";
 import type { Measurement } from "./measurements/measurement.ts";
 import { memory } from "./measurements/memory.ts";
 import { memoryOverTime } from "./measurements/memory-over-time.ts";
+import { messageRate } from "./measurements/message-rate.ts";
 import { presigned } from "./measurements/presigned.ts";
 import { sendLatency } from "./measurements/send-latency.ts";
 import { sendUnderLoad } from "./measurements/send-under-load.ts";
@@ -33,6 +34,7 @@ const MEASUREMENTS: readonly Measurement[] = [
     journalCost,
     addressGuard,
     stickers,
+    messageRate,
 ];
 const NAMES = MEASUREMENTS.map(({ name }) => name);
 
@@ -42,6 +44,7 @@ interface Options {
     readonly quick: boolean;
     readonly built?: string;
     readonly save: boolean;
+    readonly cpuProf?: string;
 }
 
 const {
@@ -50,12 +53,14 @@ const {
     quick,
     built,
     save,
+    cpuProf,
 } = new Command("bench")
     .description("Measures speed and memory; writes bench/results and the tables of bench/README.md.")
     .option("--only <names...>", `only these: ${NAMES.join(", ")}`, knownName)
     .option("--runs <n>", "how often each comparison is repeated", wholeNumber, 5)
     .option("--quick", "small sizes, to see that it works; nothing is written", false)
     .option("--built <dir>", "a built component to measure, instead of building this one; nothing is written")
+    .option("--cpu-prof <dir>", "keep a CPU profile of each process that ends by itself; nothing is written besides")
     .option("--no-save", "write nothing")
     .parse()
     .opts<Options>();
@@ -64,7 +69,7 @@ const folder = await build(built);
 for (const measurement of MEASUREMENTS.filter(({ name }) => only.includes(name))) {
     const result = await run(measurement);
     console.log(`\n${table(result)}`);
-    if (!save || quick || built !== undefined) continue;
+    if (!save || quick || built !== undefined || cpuProf !== undefined) continue;
     await saveResult(result);
     await writeTables(NAMES);
 }
@@ -72,7 +77,7 @@ for (const measurement of MEASUREMENTS.filter(({ name }) => only.includes(name))
 async function run(measurement: Measurement): Promise<Result> {
     const { name, about } = measurement;
     console.error(`${name}: ${about}`);
-    const context = new Context({ runs, quick, built: folder });
+    const context = new Context({ runs, quick, built: folder, profiles: cpuProf });
     const before = load();
     try {
         const rows = await measurement.measure(context);

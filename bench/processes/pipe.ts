@@ -68,6 +68,16 @@ const handlers = {
         for (let i = 0; i < count; i++) await latencies.time(() => put({ msgtype: "m.text", body: "hello" }, events++));
         return latencies.milliseconds;
     },
+    /** Resolves with the requests a second. */
+    flood: async ({ count, atOnce }: { count: number; atOnce: number }) => {
+        let left = count;
+        const began = performance.now();
+        const lane = async () => {
+            while (left-- > 0) await put({ msgtype: "m.text", body: "hello" }, events++);
+        };
+        await Promise.all(Array.from({ length: atOnce }, lane));
+        return count / ((performance.now() - began) / 1000);
+    },
     usage,
 };
 export type PipeHandlers = typeof handlers;

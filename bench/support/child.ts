@@ -17,9 +17,9 @@ export class Child<H extends Functions> {
     readonly #waiting = new Map<number, Waiting>();
     #calls = 0;
 
-    constructor(name: string, environment: NodeJS.ProcessEnv = {}) {
+    constructor(name: string, environment: NodeJS.ProcessEnv = {}, execArgv: string[] = []) {
         const script = join(COMPILED, "bench", "processes", `${name}.js`);
-        this.#process = fork(script, { execArgv: [], env: { ...process.env, ...environment } });
+        this.#process = fork(script, { execArgv, env: { ...process.env, ...environment } });
         this.#process.on("message", ({ id, value, error }: Answer) => {
             const waiting = this.#waiting.get(id);
             this.#waiting.delete(id);
@@ -46,11 +46,23 @@ export class Child<H extends Functions> {
         });
     }
 
+    /** Lets it end by itself, so that a profile of it is written. */
+    async stop(): Promise<void> {
+        if (this.#hasEnded) return;
+        const ended = once(this.#process, "exit");
+        this.#process.disconnect();
+        await ended;
+    }
+
     /** Ends it as a crash would. */
     async kill(): Promise<void> {
-        if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+        if (this.#hasEnded) return;
         const ended = once(this.#process, "exit");
         this.#process.kill("SIGKILL");
         await ended;
+    }
+
+    get #hasEnded(): boolean {
+        return this.#process.exitCode !== null || this.#process.signalCode !== null;
     }
 }

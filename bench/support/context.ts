@@ -1,5 +1,5 @@
 import { mkdtemp, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import type { ComponentHandlers } from "../processes/component.ts";
 import { BUILT_VARIABLE } from "../processes/built.ts";
 import { HOST_BRIDGE_VARIABLE } from "../processes/host-bridge.ts";
@@ -26,19 +26,33 @@ export class Context {
     /** Small sizes and counts, to see that the harness works. */
     readonly quick: boolean;
     readonly #built: string;
+    readonly #profiles: string | undefined;
     readonly #children: Child<never>[] = [];
     readonly #folders: string[] = [];
     readonly #others: { close(): Promise<void> }[] = [];
 
-    constructor({ runs, quick, built }: { runs: number; quick: boolean; built: string }) {
+    /** @param profiles The folder for CPU profiles of the processes, where they are wanted. */
+    constructor({
+        runs,
+        quick,
+        built,
+        profiles,
+    }: {
+        runs: number;
+        quick: boolean;
+        built: string;
+        profiles?: string | undefined;
+    }) {
         this.runs = runs;
         this.quick = quick;
         this.#built = built;
+        this.#profiles = profiles;
     }
 
     start<Name extends keyof Processes>(name: Name, { inBridge = false } = {}): Child<Processes[Name]> {
         const environment = { [BUILT_VARIABLE]: this.#built, ...(inBridge && { [HOST_BRIDGE_VARIABLE]: "1" }) };
-        const child = new Child<Processes[Name]>(name, environment);
+        const profile = this.#profiles === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${resolve(this.#profiles)}`];
+        const child = new Child<Processes[Name]>(name, environment, profile);
         this.#children.push(child);
         return child;
     }
