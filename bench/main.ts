@@ -11,6 +11,7 @@ import { journalCost } from "./measurements/journal-cost.ts";
 import type { Measurement } from "./measurements/measurement.ts";
 import { memory } from "./measurements/memory.ts";
 import { memoryOverTime } from "./measurements/memory-over-time.ts";
+import { thin } from "./measurements/race/thin.ts";
 import { messageRate } from "./measurements/message-rate.ts";
 import { presigned } from "./measurements/presigned.ts";
 import { sendLatency } from "./measurements/send-latency.ts";
@@ -35,6 +36,7 @@ const MEASUREMENTS: readonly Measurement[] = [
     addressGuard,
     stickers,
     messageRate,
+    thin,
 ];
 const NAMES = MEASUREMENTS.map(({ name }) => name);
 

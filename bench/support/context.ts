@@ -7,6 +7,7 @@ import type { EmbeddedHandlers } from "../processes/embedded-homeserver.ts";
 import type { EncryptionHandlers } from "../processes/encryption.ts";
 import type { HomeserverHandlers } from "../processes/homeserver.ts";
 import type { PipeHandlers } from "../processes/pipe.ts";
+import type { ContestantHandlers } from "../processes/race/contestant.ts";
 import type { RemoteHandlers } from "../processes/remote.ts";
 import { COMPILED } from "./build.ts";
 import { Child } from "./child.ts";
@@ -17,6 +18,11 @@ interface Processes {
     homeserver: HomeserverHandlers;
     "embedded-homeserver": EmbeddedHandlers;
     pipe: PipeHandlers;
+    "race/appservice-bridge": ContestantHandlers;
+    "race/bare-pipe": ContestantHandlers;
+    "race/bot-sdk": ContestantHandlers;
+    "race/component": ContestantHandlers;
+    "race/detached": ContestantHandlers;
     remote: RemoteHandlers;
 }
 
