@@ -1,10 +1,10 @@
 import type { Context } from "../support/context.ts";
-import type { Row } from "../support/result.ts";
+import type { Findings, Row } from "../support/result.ts";
 
 export interface Measurement {
     readonly name: string;
     readonly about: string;
-    measure(context: Context): Promise<Row[]>;
+    measure(context: Context): Promise<readonly Row[] | Findings>;
 }
 
 export const MEBIBYTE = 2 ** 20;

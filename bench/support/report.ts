@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import type { Result, Row } from "./result.ts";
+import type { Figure, Point, Result, Row } from "./result.ts";
 import { median } from "./statistics.ts";
 
 const RESULTS = resolve(import.meta.dirname, "..", "results");
@@ -38,7 +38,34 @@ export function table(result: Result): string {
         "| --- | --- | --- | --- | --- |",
         ...rows.map(line),
         "",
+        ...(result.figures ?? []).map(comparison),
     ].join("\n");
+}
+
+/** A column for each contestant, and the plot of the same figures. */
+function comparison({ name, title, over, unit, series }: Figure): string {
+    const xs = [...new Set(series.flatMap(({ points }) => points.map(({ x }) => x)))];
+    return [
+        `#### ${title}`,
+        "",
+        `Median and range, ${unit}.`,
+        "",
+        `| ${[over, ...series.map((one) => one.name)].join(" | ")} |`,
+        `| ${[over, ...series].map(() => "---").join(" | ")} |`,
+        ...xs.map(
+            (x) => `| ${[x, ...series.map(({ points }) => cell(points.find((point) => point.x === x)))].join(" | ")} |`,
+        ),
+        "",
+        `![${title}](plots/${name}.svg)`,
+        "",
+    ].join("\n");
+}
+
+function cell(point: Point | undefined): string {
+    if (point === undefined) return "";
+    const { values, note = "" } = point;
+    if (values.length === 0) return note;
+    return `${shown(median(values))} (${shown(Math.min(...values))} to ${shown(Math.max(...values))})`;
 }
 
 function line(row: Row): string {

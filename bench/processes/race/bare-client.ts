@@ -17,7 +17,9 @@ export class BareClient {
     }
 
     async create({ sender }: RaceMessage): Promise<string> {
-        const answer = await jsonOf(this.#request("POST", "/_matrix/media/v1/create", sender, "application/json", 2).end("{}"));
+        const answer = await jsonOf(
+            this.#request("POST", "/_matrix/media/v1/create", sender, "application/json", 2).end("{}"),
+        );
         return String(answer["content_uri"]);
     }
 

@@ -1,0 +1,134 @@
+import type { RaceMessage } from "../../processes/race/message.ts";
+import type { Context } from "../../support/context.ts";
+import { median } from "../../support/statistics.ts";
+import { GIBIBYTE, type Measurement, MEBIBYTE } from "../measurement.ts";
+import { Chart } from "./chart.ts";
+import type { Contestant } from "./contestants.ts";
+import { Runner } from "./runner.ts";
+import { bareTrack, inTurn, room } from "./track.ts";
+
+interface Size {
+    readonly name: string;
+    readonly bytes: number;
+    /** Files, one after the other. */
+    readonly count: number;
+}
+
+const SIZES: readonly Size[] = [
+    { name: "1 kB", bytes: 1000, count: 20 },
+    { name: "100 kB", bytes: 100_000, count: 20 },
+    { name: "1 MB", bytes: MEBIBYTE, count: 20 },
+    { name: "10 MB", bytes: 10 * MEBIBYTE, count: 10 },
+    { name: "100 MB", bytes: 100 * MEBIBYTE, count: 5 },
+    { name: "1 GiB", bytes: GIBIBYTE, count: 1 },
+    { name: "4 GiB", bytes: 4 * GIBIBYTE, count: 1 },
+];
+const STREAMING: readonly Contestant[] = ["component", "bare-pipe"];
+/** Files of 100 kB with which each is warmed up. */
+const WARM_UP = 20;
+
+type Charts = ReturnType<typeof charts>;
+
+/** One message at a time, nothing else going on; a process of its own for each size, because a peak never comes down. */
+export const raceSize: Measurement = {
+    name: "race-size",
+    about: "The race: one message with a file at a time, as files grow",
+    async measure(context) {
+        const track = await bareTrack(context);
+        const into = charts();
+        const sizes = context.quick ? SIZES.slice(0, 5) : SIZES;
+        for (let run = 0; run < context.runs; run++) {
+            for (const size of sizes) {
+                for (const contestant of inTurn(run)) await measured(context, track, { contestant, size, into });
+            }
+        }
+        const { toRoom } = into;
+        return {
+            rows: [
+                {
+                    what: "time to room, matrix-bot-sdk / this project, 100 MB",
+                    unit: "×",
+                    values: toRoom.ratios("bot-sdk", "component", "100 MB"),
+                    atLeast: 50,
+                },
+                {
+                    what: "time to room, growth with a tenfold file, of its mean",
+                    unit: "%",
+                    values: Array.from({ length: context.runs }, (_, run) => growth(toRoom, sizes, run)),
+                    atMost: 5,
+                },
+            ],
+            figures: Object.values(into).map((chart) => chart.figure()),
+        };
+    },
+};
+
+function charts() {
+    const over = "file";
+    return {
+        toRoom: new Chart({
+            name: "size-to-room",
+            title: "Time until the message is in its room",
+            over,
+            unit: "ms",
+            logarithmic: true,
+        }),
+        toFile: new Chart({
+            name: "size-to-file",
+            title: "Time until the file is downloadable",
+            over,
+            unit: "ms",
+            logarithmic: true,
+        }),
+        rss: new Chart({ name: "size-rss", title: "Peak memory", over, unit: "MB", logarithmic: true }),
+        speed: new Chart({
+            name: "size-speed",
+            title: "Throughput of one file",
+            over,
+            unit: "MB/s",
+            logarithmic: true,
+        }),
+        cpu: new Chart({ name: "size-cpu", title: "CPU time", over, unit: "s/GiB", logarithmic: true }),
+    };
+}
+
+async function measured(
+    context: Context,
+    track: Awaited<ReturnType<typeof bareTrack>>,
+    { contestant, size, into }: { contestant: Contestant; size: Size; into: Charts },
+): Promise<void> {
+    if (size.bytes > GIBIBYTE && !STREAMING.includes(contestant)) {
+        for (const chart of Object.values(into)) chart.without(contestant, size.name, "not tried");
+        return;
+    }
+    const runner = await Runner.start(context, contestant, track);
+    const message = (key: string, bytes: number): RaceMessage => {
+        return { ...room(0), key, atMs: 0, file: { url: track.urlOf(bytes), size: bytes } };
+    };
+    for (let i = 0; i < WARM_UP; i++) await runner.run([message(`warm-up ${i}`, 100_000)]);
+    const outcomes = [];
+    for (let i = 0; i < size.count; i++) outcomes.push(await runner.run([message(`file ${i}`, size.bytes)]));
+    await runner.stop();
+    const cpuSeconds = outcomes.reduce((sum, one) => sum + one.cpuSeconds, 0);
+    into.toRoom.add(contestant, size.name, median(outcomes.flatMap(({ toRoom }) => toRoom)));
+    into.toFile.add(contestant, size.name, median(outcomes.flatMap(({ toFile }) => toFile)));
+    into.rss.add(contestant, size.name, Math.max(...outcomes.map(({ peakRssMb }) => peakRssMb)));
+    // Of smaller files the CPU time is the message's.
+    if (size.bytes < MEBIBYTE) return;
+    into.speed.add(contestant, size.name, size.bytes / MEBIBYTE / median(outcomes.map(({ seconds }) => seconds)));
+    into.cpu.add(contestant, size.name, cpuSeconds / ((size.count * size.bytes) / GIBIBYTE));
+    context.log(`${size.name}, ${contestant}: ${median(outcomes.map(({ seconds }) => seconds)).toFixed(3)} s`);
+}
+
+/** The slope of the line that fits a run's times best, over the sizes' logarithms, in percent of their mean. */
+function growth(toRoom: Chart, sizes: readonly Size[], run: number): number {
+    const points = sizes.map(({ name, bytes }) => ({
+        x: Math.log10(bytes),
+        y: toRoom.values("component", name)[run] ?? Number.NaN,
+    }));
+    const mean = (of: (point: { x: number; y: number }) => number) =>
+        points.reduce((sum, point) => sum + of(point), 0) / points.length;
+    const [x, y] = [mean((point) => point.x), mean((point) => point.y)];
+    const slope = mean((point) => (point.x - x) * (point.y - y)) / mean((point) => (point.x - x) ** 2);
+    return (slope / y) * 100;
+}

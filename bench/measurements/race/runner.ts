@@ -1,0 +1,88 @@
+import type { ContestantHandlers, Heat } from "../../processes/race/contestant.ts";
+import type { RaceMessage } from "../../processes/race/message.ts";
+import type { Seen } from "../../processes/race/sightings.ts";
+import type { Child } from "../../support/child.ts";
+import type { Context } from "../../support/context.ts";
+import type { Contestant } from "./contestants.ts";
+import type { Track } from "./track.ts";
+
+/** What became of a heat's messages. */
+export interface Outcome {
+    /** For each message, in their order, milliseconds from when it came until its event was accepted. */
+    readonly toRoom: readonly number[];
+    /** For each message with a file, until its event and its file were both there. */
+    readonly toFile: readonly number[];
+    /** From the first message until the last event. */
+    readonly eventSeconds: number;
+    /** Until everything was there. */
+    readonly seconds: number;
+    readonly bytes: number;
+    readonly cpuSeconds: number;
+    readonly peakRssMb: number;
+}
+
+export class Runner {
+    readonly #child: Child<ContestantHandlers>;
+    readonly #track: Track;
+
+    private constructor(child: Child<ContestantHandlers>, track: Track) {
+        this.#child = child;
+        this.#track = track;
+    }
+
+    static async start(context: Context, name: Contestant, track: Track, { concurrency = 4 } = {}): Promise<Runner> {
+        const child = context.start(`race/${name}`, { inBridge: true });
+        const { homeserverUrl, accessToken, serverName } = track;
+        const dataDir = await context.folder();
+        await child.call("open", { homeserverUrl, accessToken, serverName, dataDir, concurrency });
+        return new Runner(child, track);
+    }
+
+    async run(messages: readonly RaceMessage[]): Promise<Outcome> {
+        await this.#track.seen();
+        const before = await this.#child.call("usage");
+        const heat = await this.#child.call("race", messages);
+        const after = await this.#child.call("usage");
+        return {
+            ...outcome(messages, heat, await this.#track.seen()),
+            cpuSeconds: after.cpuSeconds - before.cpuSeconds,
+            peakRssMb: after.peakRssMb,
+        };
+    }
+
+    async stop(): Promise<void> {
+        await this.#child.kill();
+    }
+}
+
+function outcome(messages: readonly RaceMessage[], { began, failures }: Heat, seen: Seen) {
+    if (failures.length > 0) throw new Error(`${failures.length} of ${messages.length} failed: ${failures[0]}`);
+    const events = new Map(seen.events.map((event) => [event.key, event]));
+    const files = new Map(seen.files.map((file) => [file.url, file]));
+    const toRoom: number[] = [];
+    const toFile: number[] = [];
+    let bytes = 0;
+    let lastEvent = began;
+    let last = began;
+    for (const { key, atMs, file } of messages) {
+        const event = events.get(key);
+        if (event === undefined) throw new Error(`the homeserver saw no event of ${key}`);
+        toRoom.push(event.at - began - atMs);
+        lastEvent = Math.max(lastEvent, event.at);
+        if (file === undefined) continue;
+        const there = files.get(event.url ?? "");
+        if (there?.bytes !== file.size)
+            throw new Error(`the file of ${key} has ${there?.bytes} bytes, not ${file.size}`);
+        const at = Math.max(event.at, there.at);
+        toFile.push(at - began - atMs);
+        last = Math.max(last, at);
+        bytes += file.size;
+    }
+    return {
+        toRoom,
+        toFile,
+        bytes,
+        eventSeconds: (lastEvent - began) / 1000,
+        seconds: (Math.max(last, lastEvent) - began) / 1000,
+    };
+}
