@@ -20,6 +20,7 @@ import { stickers } from "./measurements/stickers.ts";
 import { throughput } from "./measurements/throughput.ts";
 import { build } from "./support/build.ts";
 import { Context } from "./support/context.ts";
+import { writePlot } from "./support/plot.ts";
 import { saveResult, table, writeTables } from "./support/report.ts";
 import { load, machine, type Result } from "./support/result.ts";
 
@@ -75,6 +76,7 @@ for (const measurement of MEASUREMENTS.filter(({ name }) => only.includes(name))
     console.log(`\n${table(result)}`);
     if (!save || quick || built !== undefined || cpuProf !== undefined) continue;
     await saveResult(result);
+    for (const figure of result.figures ?? []) await writePlot(figure);
     await writeTables(NAMES);
 }
 

@@ -8,6 +8,7 @@ import type { EncryptionHandlers } from "../processes/encryption.ts";
 import type { HomeserverHandlers } from "../processes/homeserver.ts";
 import type { PipeHandlers } from "../processes/pipe.ts";
 import type { ContestantHandlers } from "../processes/race/contestant.ts";
+import type { TapHandlers } from "../processes/race/tap.ts";
 import type { RemoteHandlers } from "../processes/remote.ts";
 import { COMPILED } from "./build.ts";
 import { Child } from "./child.ts";
@@ -23,6 +24,7 @@ interface Processes {
     "race/bot-sdk": ContestantHandlers;
     "race/component": ContestantHandlers;
     "race/detached": ContestantHandlers;
+    "race/tap": TapHandlers;
     remote: RemoteHandlers;
 }
 

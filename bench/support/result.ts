@@ -22,6 +22,8 @@ export interface Figure {
     readonly over: string;
     readonly unit: Unit;
     readonly logarithmic: boolean;
+    /** Lines where something grows, bars where cases are only named. */
+    readonly shape: "lines" | "bars";
     readonly series: readonly Series[];
 }
 

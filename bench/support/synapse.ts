@@ -8,7 +8,9 @@ import type { HomeserverAccess } from "./rooms.ts";
 const INSTALLED = join(resolve(import.meta.dirname, "..", ".."), ".e2e", "synapse", "installed.txt");
 
 /** A Synapse as `npm run test:synapse` has installed it; undefined where it has not. */
-export async function openSynapse(context: Context): Promise<HomeserverAccess | undefined> {
+export async function openSynapse(
+    context: Context,
+): Promise<(HomeserverAccess & { ghostNamed(name: string): string }) | undefined> {
     const isInstalled = await access(INSTALLED).then(
         () => true,
         () => false,
@@ -19,6 +21,6 @@ export async function openSynapse(context: Context): Promise<HomeserverAccess | 
     }
     const synapse = await Synapse.open();
     context.closeLater(synapse);
-    const ghost = synapse.registration.ghost("bench");
-    return { homeserverUrl: synapse.url, accessToken: AS_TOKEN, ghost };
+    const ghostNamed = (name: string) => synapse.registration.ghost(name);
+    return { homeserverUrl: synapse.url, accessToken: AS_TOKEN, ghost: ghostNamed("bench"), ghostNamed };
 }

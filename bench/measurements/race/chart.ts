@@ -7,7 +7,10 @@ interface About {
     /** What grows. */
     readonly over: string;
     readonly unit: Unit;
+    /** @default true */
     readonly logarithmic?: boolean;
+    /** @default "lines" */
+    readonly shape?: Figure["shape"];
 }
 
 /** Collects one measure of all contestants, run after run. */
@@ -40,14 +43,14 @@ export class Chart {
     }
 
     figure(): Figure {
-        const { logarithmic = false, ...about } = this.#about;
+        const { logarithmic = true, shape = "lines", ...about } = this.#about;
         const series = ALL.filter((contestant) => this.#points.has(contestant)).map((contestant) => ({
             name: CONTESTANTS[contestant],
             points: [...(this.#points.get(contestant) ?? [])].map(([x, { values, note }]): Point => {
                 return { x, values, ...(note !== undefined && { note }) };
             }),
         }));
-        return { ...about, logarithmic, series };
+        return { ...about, logarithmic, shape, series };
     }
 
     #at(contestant: Contestant, x: string): { values: number[]; note?: string } {

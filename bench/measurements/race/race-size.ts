@@ -1,5 +1,6 @@
 import type { RaceMessage } from "../../processes/race/message.ts";
 import type { Context } from "../../support/context.ts";
+import type { Unit } from "../../support/result.ts";
 import { median } from "../../support/statistics.ts";
 import { GIBIBYTE, type Measurement, MEBIBYTE } from "../measurement.ts";
 import { Chart } from "./chart.ts";
@@ -64,31 +65,14 @@ export const raceSize: Measurement = {
 };
 
 function charts() {
-    const over = "file";
+    const over = "size of the file";
+    const chart = (name: string, title: string, unit: Unit) => new Chart({ name: `size-${name}`, title, over, unit });
     return {
-        toRoom: new Chart({
-            name: "size-to-room",
-            title: "Time until the message is in its room",
-            over,
-            unit: "ms",
-            logarithmic: true,
-        }),
-        toFile: new Chart({
-            name: "size-to-file",
-            title: "Time until the file is downloadable",
-            over,
-            unit: "ms",
-            logarithmic: true,
-        }),
-        rss: new Chart({ name: "size-rss", title: "Peak memory", over, unit: "MB", logarithmic: true }),
-        speed: new Chart({
-            name: "size-speed",
-            title: "Throughput of one file",
-            over,
-            unit: "MB/s",
-            logarithmic: true,
-        }),
-        cpu: new Chart({ name: "size-cpu", title: "CPU time", over, unit: "s/GiB", logarithmic: true }),
+        toRoom: chart("to-room", "Time until the message is in its room", "ms"),
+        toFile: chart("to-file", "Time until the file is downloadable", "ms"),
+        rss: chart("rss", "Peak memory", "MB"),
+        speed: chart("speed", "Throughput of one file", "MB/s"),
+        cpu: chart("cpu", "CPU time", "s/GiB"),
     };
 }
 

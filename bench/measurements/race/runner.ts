@@ -51,7 +51,7 @@ export class Runner {
     }
 
     async stop(): Promise<void> {
-        await this.#child.kill();
+        await this.#child.stop();
     }
 }
 
