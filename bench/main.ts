@@ -41,7 +41,7 @@ const MEASUREMENTS: readonly Measurement[] = [
 ];
 const NAMES = MEASUREMENTS.map(({ name }) => name);
 /** Names that stand for several. */
-const GROUPS = new Map([["race", RACE.map(({ name }) => name)]]);
+const GROUPS = new Map([["race", [...RACE, messageRate].map(({ name }) => name)]]);
 
 interface Options {
     readonly only?: readonly string[];
@@ -81,15 +81,16 @@ for (const measurement of MEASUREMENTS.filter(({ name }) => only.includes(name))
 }
 
 async function run(measurement: Measurement): Promise<Result> {
-    const { name, about } = measurement;
+    const { name, about, atMostRuns = Number.POSITIVE_INFINITY } = measurement;
     console.error(`${name}: ${about}`);
-    const context = new Context({ runs, quick, built: folder, profiles: cpuProf });
+    const times = Math.min(runs, atMostRuns);
+    const context = new Context({ runs: times, quick, built: folder, profiles: cpuProf });
     const before = load();
     try {
         const found = await measurement.measure(context);
         const findings = "rows" in found ? found : { rows: found };
         const measuredAt = new Date().toISOString();
-        return { name, about, measuredAt, ...machine(), load: [before, load()], runs, ...findings };
+        return { name, about, measuredAt, ...machine(), load: [before, load()], runs: times, ...findings };
     } finally {
         await context.close();
     }

@@ -4,6 +4,8 @@ import type { Findings, Row } from "../support/result.ts";
 export interface Measurement {
     readonly name: string;
     readonly about: string;
+    /** For what takes long. */
+    readonly atMostRuns?: number;
     measure(context: Context): Promise<readonly Row[] | Findings>;
 }
 

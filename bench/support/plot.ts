@@ -4,7 +4,7 @@ import { BarChart, CustomChart, LineChart } from "echarts/charts";
 import { GridComponent, LegendComponent, TitleComponent } from "echarts/components";
 import { init, use } from "echarts/core";
 import { SVGRenderer } from "echarts/renderers";
-import type { Figure, Series } from "./result.ts";
+import { type Figure, measured, type Point, type Series } from "./result.ts";
 import { median } from "./statistics.ts";
 
 /**
@@ -86,7 +86,6 @@ function optionOf({ title, over, unit, logarithmic, shape, series }: Figure) {
 }
 
 function curve({ name, points }: Series, index: number) {
-    const measured = points.filter(({ values }) => values.length > 0);
     return {
         type: "line" as const,
         name,
@@ -94,7 +93,7 @@ function curve({ name, points }: Series, index: number) {
         symbolSize: 8,
         itemStyle: { color: colour(index) },
         lineStyle: { color: colour(index), width: 2 },
-        data: measured.map(({ x, values }) => [x, median(values)]),
+        data: medians(points),
     };
 }
 
@@ -103,8 +102,15 @@ function bars({ name, points }: Series, index: number) {
         type: "bar" as const,
         name,
         itemStyle: { color: colour(index) },
-        data: points.filter(({ values }) => values.length > 0).map(({ x, values }) => [x, median(values)]),
+        data: medians(points),
     };
+}
+
+function medians(points: readonly Point[]) {
+    return points
+        .map((point) => ({ x: point.x, values: measured(point) }))
+        .filter(({ values }) => values.length > 0)
+        .map(({ x, values }) => [x, median(values)]);
 }
 
 function colour(index: number): string {
@@ -112,13 +118,15 @@ function colour(index: number): string {
 }
 
 function whiskers({ points }: Series, index: number, xs: readonly string[]) {
-    const ranges = points.filter(({ values }) => values.length > 1);
+    const ranges = points.map((point) => ({ x: point.x, values: measured(point) }));
     return {
         type: "custom" as const,
         // Not `name`: the legend has the curve's.
         id: `range ${index}`,
         silent: true,
-        data: ranges.map(({ x, values }) => [xs.indexOf(x), Math.min(...values), Math.max(...values)]),
+        data: ranges
+            .filter(({ values }) => values.length > 1)
+            .map(({ x, values }) => [xs.indexOf(x), Math.min(...values), Math.max(...values)]),
         renderItem: (_: unknown, api: { value(dimension: number): unknown; coord(point: number[]): number[] }) => {
             const place = Number(api.value(0));
             const [x = 0, low = 0] = api.coord([place, Number(api.value(1))]);

@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import type { Figure, Point, Result, Row } from "./result.ts";
+import { type Figure, measured, type Point, type Result, type Row } from "./result.ts";
 import { median } from "./statistics.ts";
 
 const RESULTS = resolve(import.meta.dirname, "..", "results");
@@ -63,7 +63,8 @@ function comparison({ name, title, over, unit, series }: Figure): string {
 
 function cell(point: Point | undefined): string {
     if (point === undefined) return "";
-    const { values, note = "" } = point;
+    const { note = "" } = point;
+    const values = measured(point);
     if (values.length === 0) return note;
     return `${shown(median(values))} (${shown(Math.min(...values))} to ${shown(Math.max(...values))})`;
 }

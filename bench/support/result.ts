@@ -40,6 +40,11 @@ export interface Point {
     readonly note?: string;
 }
 
+/** The values that there are: JSON keeps a run that failed as null. */
+export function measured({ values }: Point): number[] {
+    return values.filter((value) => Number.isFinite(value));
+}
+
 export interface Findings {
     readonly rows: readonly Row[];
     readonly figures: readonly Figure[];

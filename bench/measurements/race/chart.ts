@@ -26,6 +26,13 @@ export class Chart {
         this.#at(contestant, x).values.push(value);
     }
 
+    /** A run's value that is missing because the contestant failed. */
+    failed(contestant: Contestant, x: string, run: number): void {
+        const point = this.#at(contestant, x);
+        point.note = "failed";
+        while (point.values.length <= run) point.values.push(Number.NaN);
+    }
+
     /** Tells why there is no value. */
     without(contestant: Contestant, x: string, note: string): void {
         this.#at(contestant, x).note = note;

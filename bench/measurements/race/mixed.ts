@@ -4,7 +4,7 @@ import type { Row } from "../../support/result.ts";
 import { Chart } from "./chart.ts";
 import type { Contestant } from "./contestants.ts";
 import { type Mix, mixedLoad } from "./load.ts";
-import { Runner } from "./runner.ts";
+import { Runner, warmUpTrack } from "./runner.ts";
 import { inTurn, type Track } from "./track.ts";
 
 const PARTS = [
@@ -33,23 +33,29 @@ export async function mixed(context: Context, { name, track, urlOf, mixes }: Cou
         ] as const;
     });
     const rss = new Chart({ name: `${name}-rss`, title: "Peak memory", over, unit: "MB", logarithmic: false });
+    const [{ rooms } = { rooms: [] }] = mixes;
+    await warmUpTrack(context, track, { rooms, urlOf });
     for (let run = 0; run < context.runs; run++) {
         for (const mix of mixes) {
             for (const contestant of inTurn(run)) {
-                const runner = await Runner.start(context, contestant, track);
                 const prefix = `${run} ${mix.perSecond} ${contestant}`;
-                await runner.run(warmUp(mix, prefix, urlOf));
-                const outcome = await runner.run(mixedLoad(mix, { seed: run + 1, prefix, urlOf }));
-                for (const { share, of, chart } of charts) {
-                    chart.add(contestant, `${mix.perSecond}`, percentile(outcome[of], share));
+                const isThere = await Runner.during(context, { contestant, track }, async (runner) => {
+                    await runner.run(warmUp(mix, prefix, urlOf));
+                    const outcome = await runner.run(mixedLoad(mix, { seed: run + 1, prefix, urlOf }));
+                    for (const { share, of, chart } of charts) {
+                        chart.add(contestant, `${mix.perSecond}`, percentile(outcome[of], share));
+                    }
+                    rss.add(contestant, `${mix.perSecond}`, outcome.peakRssMb);
+                    context.log(
+                        `${mix.perSecond} /s, ${contestant}: to file p50 ${percentile(outcome.toFile, 0.5).toFixed(0)} ` +
+                            `p99 ${percentile(outcome.toFile, 0.99).toFixed(0)} ms, to room p99 ` +
+                            `${percentile(outcome.toRoom, 0.99).toFixed(0)} ms, ${outcome.peakRssMb.toFixed(0)} MB`,
+                    );
+                });
+                if (isThere) continue;
+                for (const chart of [...charts.map((one) => one.chart), rss]) {
+                    chart.failed(contestant, `${mix.perSecond}`, run);
                 }
-                rss.add(contestant, `${mix.perSecond}`, outcome.peakRssMb);
-                context.log(
-                    `${mix.perSecond} /s, ${contestant}: to file p50 ${percentile(outcome.toFile, 0.5).toFixed(0)} ` +
-                        `p99 ${percentile(outcome.toFile, 0.99).toFixed(0)} ms, to room p99 ` +
-                        `${percentile(outcome.toRoom, 0.99).toFixed(0)} ms, ${outcome.peakRssMb.toFixed(0)} MB`,
-                );
-                await runner.stop();
             }
         }
     }
@@ -59,7 +65,7 @@ export async function mixed(context: Context, { name, track, urlOf, mixes }: Cou
             .map(({ share, chart }): Row => {
                 const x = `${perSecond}`;
                 const fastest = (run: number) =>
-                    Math.min(...FIELD.map((one) => chart.values(one, x)[run] ?? Number.NaN));
+                    Math.min(...FIELD.map((one) => chart.values(one, x)[run] ?? Number.NaN).filter(Number.isFinite));
                 return {
                     what: `time to file, p${share * 100}, ${x} messages a second, this project / the field's fastest`,
                     unit: "×",

@@ -5,8 +5,8 @@ import { median } from "../../support/statistics.ts";
 import { GIBIBYTE, type Measurement, MEBIBYTE } from "../measurement.ts";
 import { Chart } from "./chart.ts";
 import type { Contestant } from "./contestants.ts";
-import { Runner } from "./runner.ts";
-import { bareTrack, inTurn, room } from "./track.ts";
+import { type Outcome, Runner, warmUpTrack } from "./runner.ts";
+import { bareTrack, inTurn, room, tenRooms } from "./track.ts";
 
 interface Size {
     readonly name: string;
@@ -34,13 +34,18 @@ type Charts = ReturnType<typeof charts>;
 export const raceSize: Measurement = {
     name: "race-size",
     about: "The race: one message with a file at a time, as files grow",
+    atMostRuns: 3,
     async measure(context) {
         const track = await bareTrack(context);
+        await warmUpTrack(context, track, { ...track, rooms: tenRooms() });
         const into = charts();
         const sizes = context.quick ? SIZES.slice(0, 5) : SIZES;
         for (let run = 0; run < context.runs; run++) {
             for (const size of sizes) {
-                for (const contestant of inTurn(run)) await measured(context, track, { contestant, size, into });
+                for (const contestant of inTurn(run)) {
+                    if (await raced(context, track, { contestant, size, into })) continue;
+                    for (const chart of Object.values(into)) chart.failed(contestant, size.name, run);
+                }
             }
         }
         const { toRoom } = into;
@@ -76,32 +81,34 @@ function charts() {
     };
 }
 
-async function measured(
+async function raced(
     context: Context,
     track: Awaited<ReturnType<typeof bareTrack>>,
     { contestant, size, into }: { contestant: Contestant; size: Size; into: Charts },
-): Promise<void> {
+): Promise<boolean> {
     if (size.bytes > GIBIBYTE && !STREAMING.includes(contestant)) {
         for (const chart of Object.values(into)) chart.without(contestant, size.name, "not tried");
-        return;
+        return true;
     }
-    const runner = await Runner.start(context, contestant, track);
     const message = (key: string, bytes: number): RaceMessage => {
         return { ...room(0), key, atMs: 0, file: { url: track.urlOf(bytes), size: bytes } };
     };
-    for (let i = 0; i < WARM_UP; i++) await runner.run([message(`warm-up ${i}`, 100_000)]);
-    const outcomes = [];
-    for (let i = 0; i < size.count; i++) outcomes.push(await runner.run([message(`file ${i}`, size.bytes)]));
-    await runner.stop();
+    const outcomes: Outcome[] = [];
+    const isThere = await Runner.during(context, { contestant, track }, async (runner) => {
+        for (let i = 0; i < WARM_UP; i++) await runner.run([message(`warm-up ${i}`, 100_000)]);
+        for (let i = 0; i < size.count; i++) outcomes.push(await runner.run([message(`file ${i}`, size.bytes)]));
+    });
+    if (!isThere) return false;
     const cpuSeconds = outcomes.reduce((sum, one) => sum + one.cpuSeconds, 0);
     into.toRoom.add(contestant, size.name, median(outcomes.flatMap(({ toRoom }) => toRoom)));
     into.toFile.add(contestant, size.name, median(outcomes.flatMap(({ toFile }) => toFile)));
     into.rss.add(contestant, size.name, Math.max(...outcomes.map(({ peakRssMb }) => peakRssMb)));
     // Of smaller files the CPU time is the message's.
-    if (size.bytes < MEBIBYTE) return;
+    if (size.bytes < MEBIBYTE) return true;
     into.speed.add(contestant, size.name, size.bytes / MEBIBYTE / median(outcomes.map(({ seconds }) => seconds)));
     into.cpu.add(contestant, size.name, cpuSeconds / ((size.count * size.bytes) / GIBIBYTE));
     context.log(`${size.name}, ${contestant}: ${median(outcomes.map(({ seconds }) => seconds)).toFixed(3)} s`);
+    return true;
 }
 
 /** The slope of the line that fits a run's times best, over the sizes' logarithms, in percent of their mean. */

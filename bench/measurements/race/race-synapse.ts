@@ -14,6 +14,7 @@ const KINDS = [
 export const raceSynapse: Measurement = {
     name: "race-synapse",
     about: "The race: mixed load over 10 rooms of a Synapse, files of 300 kB and 10 MB",
+    atMostRuns: 3,
     async measure(context) {
         const synapse = await openSynapse(context);
         if (synapse === undefined) return [];

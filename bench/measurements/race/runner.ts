@@ -6,6 +6,9 @@ import type { Context } from "../../support/context.ts";
 import type { Contestant } from "./contestants.ts";
 import type { Track } from "./track.ts";
 
+const WARM_UP_ROUNDS = 10;
+const WARM_UP_BYTES = 1_000_000;
+
 /** What became of a heat's messages. */
 export interface Outcome {
     /** For each message, in their order, milliseconds from when it came until its event was accepted. */
@@ -50,9 +53,45 @@ export class Runner {
         };
     }
 
+    /**
+     * Starts one, has it run, and stops it. That one of the field fails is a finding, and false; that this project
+     * does ends the race.
+     */
+    static async during(
+        context: Context,
+        { contestant, track, concurrency = 4 }: { contestant: Contestant; track: Track; concurrency?: number },
+        action: (runner: Runner) => Promise<void>,
+    ): Promise<boolean> {
+        const runner = await Runner.start(context, contestant, track, { concurrency });
+        try {
+            await action(runner);
+            return true;
+        } catch (error) {
+            if (contestant === "component") throw error;
+            context.log(`${contestant} failed: ${error instanceof Error ? error.message : String(error)}`);
+            return false;
+        } finally {
+            await runner.stop();
+        }
+    }
+
     async stop(): Promise<void> {
         await this.#child.stop();
     }
+}
+
+/** So that the first contestant meets a homeserver and a file server that are as warm as the last one's. */
+export async function warmUpTrack(
+    context: Context,
+    track: Track,
+    { rooms, urlOf }: { rooms: readonly Pick<RaceMessage, "roomId" | "sender">[]; urlOf: (size: number) => string },
+): Promise<void> {
+    const runner = await Runner.start(context, "bare-pipe", track);
+    const file = { url: urlOf(WARM_UP_BYTES), size: WARM_UP_BYTES };
+    for (let round = 0; round < WARM_UP_ROUNDS; round++) {
+        await runner.run(rooms.map((room, i) => ({ ...room, key: `track ${round} ${i}`, atMs: 0, file })));
+    }
+    await runner.stop();
 }
 
 function outcome(messages: readonly RaceMessage[], { began, failures }: Heat, seen: Seen) {

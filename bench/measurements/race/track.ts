@@ -32,3 +32,7 @@ export function inTurn(run: number): readonly Contestant[] {
 export function room(number: number): { roomId: string; sender: string } {
     return { roomId: `!room${number}:bench.example`, sender: `@ghost_${number}:bench.example` };
 }
+
+export function tenRooms(): readonly ReturnType<typeof room>[] {
+    return Array.from({ length: 10 }, (_, i) => room(i));
+}
