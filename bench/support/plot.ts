@@ -69,7 +69,7 @@ function optionOf({ title, over, unit, logarithmic, shape, series }: Figure) {
             axisLine: line,
         },
         yAxis: {
-            ...(logarithmic ? { type: "log" as const } : { type: "value" as const }),
+            ...(logarithmic ? { type: "log" as const, ...floor(series) } : { type: "value" as const }),
             name: unit,
             nameLocation: "middle" as const,
             nameGap: 52,
@@ -104,6 +104,13 @@ function bars({ name, points }: Series, index: number) {
         itemStyle: { color: colour(index) },
         data: medians(points),
     };
+}
+
+/** The power of ten below all values: bars stand on it, where they would hang from 1. */
+function floor(series: readonly Series[]) {
+    const least = Math.min(...series.flatMap(({ points }) => points.flatMap(measured)));
+    const power = Number.isFinite(least) && least > 0 ? 10 ** Math.floor(Math.log10(least)) : 1;
+    return { min: power, startValue: power };
 }
 
 function medians(points: readonly Point[]) {

@@ -24,15 +24,16 @@ interface Course {
 /** The same mixed load for everybody, contestant after contestant; another one in the next run. */
 export async function mixed(context: Context, { name, track, urlOf, mixes }: Course) {
     const over = "messages a second";
+    const shape = mixes.length > 1 ? "lines" : "bars";
     const charts = PARTS.flatMap(([part, share]) => {
         const chart = (what: string, title: string) =>
-            new Chart({ name: `${name}-${what}-${part}`, title: `${title}, ${part}`, over, unit: "ms" });
+            new Chart({ name: `${name}-${what}-${part}`, title: `${title}, ${part}`, over, unit: "ms", shape });
         return [
             { share, of: "toRoom", chart: chart("to-room", "Time until a message is in its room") },
             { share, of: "toFile", chart: chart("to-file", "Time until a file is downloadable") },
         ] as const;
     });
-    const rss = new Chart({ name: `${name}-rss`, title: "Peak memory", over, unit: "MB", logarithmic: false });
+    const rss = new Chart({ name: `${name}-rss`, title: "Peak memory", over, unit: "MB", logarithmic: false, shape });
     const [{ rooms } = { rooms: [] }] = mixes;
     await warmUpTrack(context, track, { rooms, urlOf });
     for (let run = 0; run < context.runs; run++) {
