@@ -19,9 +19,10 @@ export const raceSynapse: Measurement = {
         const synapse = await openSynapse(context);
         if (synapse === undefined) return [];
         const tap = context.start("race/tap");
-        const { accessToken, ghostNamed } = synapse;
+        const { accessToken } = synapse;
         const rooms = [];
-        for (let i = 0; i < 10; i++) rooms.push(await roomWithGhost({ ...synapse, ghost: ghostNamed(`race_${i}`) }));
+        for (let i = 0; i < 10; i++)
+            rooms.push(await roomWithGhost({ ...synapse, ghost: synapse.ghostNamed(`race_${i}`) }));
         const remoteUrl = await context.start("remote").call("url");
         const track = {
             homeserverUrl: await tap.call("start", synapse.homeserverUrl),

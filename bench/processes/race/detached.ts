@@ -17,7 +17,10 @@ serveContestant({
     async deliver(message) {
         const { roomId, file } = message;
         const detached = await lanes.run(roomId, async () => {
-            if (file === undefined) return void (await client?.send(message));
+            if (file === undefined) {
+                await client?.send(message);
+                return undefined;
+            }
             const bytes = await wholeFile(file.url);
             const url = (await client?.create(message)) ?? "";
             await client?.send(message, url);
