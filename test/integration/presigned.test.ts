@@ -7,7 +7,7 @@ import { presignedCases } from "../support/presigned-cases.ts";
 import { gets, openPresignedScene, type PresignedScene } from "../support/presigned-scene.ts";
 import { someBytes, startRemote } from "../support/remote.ts";
 import { startS3rver } from "../support/s3rver.ts";
-import type { StorageFault } from "../support/storage-gate.ts";
+import type { Spoil } from "../support/faults/gate.ts";
 import { until } from "../support/until.ts";
 
 const isComplete = ({ path }: { path: string }): boolean => path.endsWith("/complete");
@@ -37,7 +37,7 @@ describe("presigned uploads", () => {
         });
 
         /** Does `fault` to the first uploads. */
-        function failing(times: number, fault: StorageFault): void {
+        function failing(times: number, fault: Spoil): void {
             let left = times;
             scene.storage.gate.fault = (request, response, exchange) => {
                 if (request.method !== "PUT" || left === 0) return false;
@@ -46,7 +46,7 @@ describe("presigned uploads", () => {
             };
         }
         const answering =
-            (status: number, headers: Record<string, string> = {}): StorageFault =>
+            (status: number, headers: Record<string, string> = {}): Spoil =>
             (request, response) => {
                 request.resume();
                 response.writeHead(status, headers).end();

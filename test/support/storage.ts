@@ -8,7 +8,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
 import type { PresignedMedia } from "../../src/dev/homeserver/index.ts";
-import { StorageGate } from "./storage-gate.ts";
+import { FaultGate } from "./faults/gate.ts";
 
 /** A running S3 that verifies signatures and has the bucket. */
 export interface S3 {
@@ -25,11 +25,11 @@ process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
 
 /** An S3 behind a gate, and what a homeserver does with it: it signs addresses, and reads what was put there. */
 export class Storage {
-    readonly gate: StorageGate;
+    readonly gate: FaultGate;
     readonly #s3: S3;
     readonly #client: S3Client;
 
-    private constructor(s3: S3, gate: StorageGate) {
+    private constructor(s3: S3, gate: FaultGate) {
         this.#s3 = s3;
         this.gate = gate;
         const { accessKeyId, secretAccessKey } = s3;
@@ -46,7 +46,7 @@ export class Storage {
     }
 
     static async open(s3: S3): Promise<Storage> {
-        return new Storage(s3, await StorageGate.open(s3.url));
+        return new Storage(s3, await FaultGate.open(s3.url));
     }
 
     /** @param contentType Signed as well, so that no other will do. */

@@ -1,0 +1,38 @@
+import PQueue from "p-queue";
+import { type Cell, type Report, runCell } from "../support/faults/cell.ts";
+import { cells } from "../support/faults/table.ts";
+import { startS3rver } from "../support/s3rver.ts";
+import type { S3 } from "../support/storage.ts";
+
+/** Cells that mostly wait for a time limit, and cells that work. */
+const SIDE_BY_SIDE = { silent: 60, busy: 6 };
+/** One cell or a few: FAULT_CELLS='event × reset' (a regular expression). */
+const ONLY = new RegExp(process.env["FAULT_CELLS"] ?? "");
+
+const nameOf = ({ step, fault }: Cell): string => `${step.name} × ${fault.name}`;
+
+describe("the fault matrix", function () {
+    this.timeout(600_000);
+    const chosen = cells().filter((cell) => ONLY.test(nameOf(cell)));
+    const running = new Map<Cell, Promise<Report>>();
+    let s3: S3;
+
+    before(async () => {
+        s3 = await startS3rver();
+        const silent = new PQueue({ concurrency: SIDE_BY_SIDE.silent });
+        const busy = new PQueue({ concurrency: SIDE_BY_SIDE.busy });
+        for (const cell of chosen) {
+            const queue = cell.fault.silent === true ? silent : busy;
+            const report = queue.add(() => runCell(cell, s3));
+            // Heard by its own test below.
+            report.catch(() => {});
+            running.set(cell, report);
+        }
+    });
+    after(async () => {
+        await Promise.allSettled(running.values());
+        await s3.close();
+    });
+
+    for (const cell of chosen) it(nameOf(cell), async () => void (await running.get(cell)));
+});

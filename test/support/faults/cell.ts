@@ -1,0 +1,325 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { expect } from "chai";
+import {
+    BridgeMedia,
+    type BridgeLike,
+    type JobInfo,
+    type RemoteMessage,
+    type SentMessage,
+} from "../../../src/index.ts";
+import { standInCrypto, withCrypto } from "../crypto.ts";
+import { edits, messages } from "../download.ts";
+import { photoMessage, textMessage } from "../messages.ts";
+import { type Remote, sha256, someBytes, startRemote } from "../remote.ts";
+import { type S3, Storage } from "../storage.ts";
+import { until } from "../until.ts";
+import { openWorld, plainBridge, type World } from "../world.ts";
+import { download } from "../download.ts";
+import type { Fault } from "./faults.ts";
+import { FaultGate, type Injection } from "./gate.ts";
+import { isComplete, isSend, isUpload, type Step } from "./steps.ts";
+
+/**
+ * One cell of the matrix: one component, a homeserver, a remote network and where needed a storage, each behind a gate. A
+ * room gets a text, a photo and a text; the fault meets the photo's (or, where that has none, the room's) step. Another
+ * room gets the same beside it. What is asserted comes from the homeserver's own record.
+ */
+export type Outcome = "file" | "notice";
+
+export interface Cell {
+    readonly fault: Fault;
+    readonly step: Step;
+    readonly outcome: Outcome;
+}
+
+/** What a cell has shown. */
+export interface Report {
+    /** Requests that the fault has met. */
+    readonly hits: number;
+    /** Milliseconds until the last file had ended. */
+    readonly tookMs: number;
+    /** Until the other room had all its events. */
+    readonly othersMs: number;
+}
+
+/** Larger than what sockets hold by themselves, so that a break midway is one. */
+const PHOTO_BYTES = 600_000;
+const OTHER_BYTES = 20_000;
+const TIME_LIMITS = { connectMs: 2000, headersMs: 2000, idleMs: 2000, totalMs: 10_000 };
+/** A request for an event has 60 s, which no option shortens; the rest is back-off, and leave for a loaded machine. */
+const SILENT_MS = 60_000;
+const SLACK_MS = 45_000;
+const OTHERS_MS = 20_000;
+
+interface CellScene {
+    readonly world: World;
+    readonly remote: Remote;
+    readonly storage: Storage | undefined;
+    readonly homeserverGate: FaultGate;
+    readonly sourceGate: FaultGate;
+    readonly alice: string;
+    readonly roomId: string;
+    readonly bob: string;
+    readonly otherRoomId: string;
+    readonly photo: Buffer;
+    readonly photoUrl: string;
+    areSent: boolean;
+}
+
+export async function runCell({ fault, step, outcome }: Cell, s3: S3): Promise<Report> {
+    const scene = await openCellScene(fault, step, s3);
+    const log: string[] = [];
+    try {
+        const injection = armed(scene, fault, step);
+        return await withLogOf(log, () => told(scene, injection, { fault, step, outcome }, log));
+    } finally {
+        await scene.homeserverGate.close();
+        await scene.sourceGate.close();
+        await scene.world.close();
+        await scene.remote.close();
+        await scene.storage?.close();
+    }
+}
+
+async function openCellScene(fault: Fault, step: Step, s3: S3): Promise<CellScene> {
+    const storage = step.presigned === true ? await Storage.open({ ...s3, close: async () => {} }) : undefined;
+    const world = await openWorld({
+        // Otherwise the homeserver's memory would hide what the component sends twice.
+        ...(fault.repeats !== true && { txnMemoryMs: 0 }),
+        ...(storage !== undefined && { presigned: storage.media() }),
+    });
+    const remote = await startRemote();
+    const [alice, bob] = [world.ghost("alice"), world.ghost("bob")];
+    const { sender = "joined" } = step;
+    const roomId = await world.room(...(sender === "joined" ? [alice] : []));
+    if (sender === "registered") await world.room(alice);
+    const otherRoomId = await world.room(bob);
+    const photo = someBytes(PHOTO_BYTES);
+    const homeserverGate = await FaultGate.open(world.homeserver.url);
+    const sourceGate = await FaultGate.open(remote.url);
+    const photoUrl = `${sourceGate.url}/photo`;
+    const scene = { world, remote, storage, homeserverGate, sourceGate, alice, roomId, bob, otherRoomId, photo };
+    return { ...scene, photoUrl, areSent: false };
+}
+
+/** Sets up what has to go wrong before, and then the fault itself. */
+function armed(scene: CellScene, fault: Fault, step: Step): Injection {
+    const { world, remote, homeserverGate, sourceGate, photo, storage } = scene;
+    const stepScene = {
+        alice: scene.alice,
+        roomId: scene.roomId,
+        areSent: () => scene.areSent,
+        photoPath: "/photo",
+    };
+    const loseAnswer = (matches: Step["matches"]): Injection =>
+        homeserverGate.inject(
+            (exchange) => matches(exchange, stepScene),
+            async ({ deliver, socket }) => {
+                await deliver();
+                socket.resetAndDestroy();
+            },
+        );
+    if (step.after === "lost event") {
+        // The photo's, behind the first text.
+        homeserverGate.inject(
+            (exchange) => isSend(exchange, stepScene) && messages(world.homeserver, scene.roomId).length === 1,
+            async ({ deliver, socket }) => {
+                await deliver();
+                socket.resetAndDestroy();
+            },
+        );
+    }
+    if (step.after === "lost upload") loseAnswer(isUpload);
+    if (step.after === "lost completion") loseAnswer(isComplete);
+    if (step.after === "broken body") {
+        sourceGate.inject(
+            ({ passage, request }) => passage.path === "/photo" && request.headers.range === undefined,
+            async ({ response, deliver, socket }) => {
+                const { headers, body } = await deliver();
+                response.writeHead(200, headers);
+                await new Promise((resolve) => response.write(body.subarray(0, 300_000), resolve));
+                socket.destroySoon();
+            },
+        );
+    }
+    serve(remote, "/photo", photo, step, () => scene.areSent);
+    const gate = { homeserver: homeserverGate, source: sourceGate, storage: storage?.gate }[step.gate];
+    if (gate === undefined) throw new Error("no storage");
+    const isOfPhoto = ({ request }: { request: { headers: { "content-length"?: string | undefined } } }): boolean =>
+        step.gate !== "storage" || request.headers["content-length"] === String(PHOTO_BYTES);
+    return gate.inject(
+        (exchange) => isOfPhoto(exchange) && step.matches(exchange, stepScene),
+        fault.strike,
+        fault.times,
+    );
+}
+
+function serve(remote: Remote, path: string, bytes: Buffer, step: Step, areSent: () => boolean): void {
+    remote.on(path, (request, response) => {
+        if (step.after === "file gone") {
+            // Not before the room has all messages, so that the notice is an edit of its own.
+            void until(areSent).then(() => response.writeHead(404).end());
+            return;
+        }
+        const from = /^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1];
+        const body = from === undefined ? bytes : bytes.subarray(Number(from));
+        response.writeHead(from === undefined ? 200 : 206, {
+            "content-type": "image/jpeg",
+            etag: '"the-photo"',
+            ...(step.withoutLength !== true && { "content-length": body.length }),
+            ...(from !== undefined && { "content-range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` }),
+        });
+        response.end(body);
+    });
+}
+
+async function told(scene: CellScene, injection: Injection, cell: Cell, log: string[]): Promise<Report> {
+    const { world, remote, alice, roomId, bob, otherRoomId, photo, photoUrl } = scene;
+    const { homeserver } = world;
+    const other = someBytes(OTHER_BYTES);
+    const saidHere: RemoteMessage[] = [
+        textMessage(roomId, alice, "before", { id: "before" }),
+        photoMessage(roomId, alice, { kind: "http", url: photoUrl }, { id: "photo" }, { sha256: sha256(photo) }),
+        textMessage(roomId, alice, "after", { id: "after" }),
+    ];
+    const saidThere: RemoteMessage[] = [
+        textMessage(otherRoomId, bob, "before", { id: "other before" }),
+        photoMessage(otherRoomId, bob, { kind: "http", url: remote.file(other) }, { id: "other photo" }),
+        textMessage(otherRoomId, bob, "after", { id: "other after" }),
+    ];
+    const media = component(scene, scene.homeserverGate.url, cell.step, log);
+    const began = performance.now();
+    const limitMs = (cell.fault.silent === true ? SILENT_MS : 0) + (cell.fault.toldMs ?? 0) + SLACK_MS;
+    const inTime = { limitMs, what: "the end within the limits" };
+    let othersMs = 0;
+    let sent: readonly SentMessage[] = [];
+    let jobs: readonly JobInfo[] = [];
+    try {
+        await media.start();
+        const here = Promise.all(saidHere.map((message) => media.send(message)));
+        const there = Promise.all(saidThere.map((message) => media.send(message)));
+        here.catch(() => {});
+        there.catch(() => {});
+        await until(() => messages(homeserver, otherRoomId).length >= 3, {
+            limitMs: OTHERS_MS,
+            what: "the other room",
+        });
+        othersMs = performance.now() - began;
+        sent = await bounded(here, inTime);
+        scene.areSent = true;
+        const ends = [...sent, ...(await bounded(there, inTime))].flatMap(({ uploads }) =>
+            uploads.map(({ done }) => done.catch(() => undefined)),
+        );
+        await bounded(Promise.all(ends), inTime);
+        await until(() => cell.outcome === "file" || edits(homeserver, roomId).size > 0, inTime);
+        jobs = await allJobs(media);
+    } finally {
+        // What hangs is let go, so that the closing need not wait for it.
+        if (sent.length === 0) scene.homeserverGate.cut();
+        await media.close();
+    }
+    const tookMs = performance.now() - began;
+    expect(injection.hits, "requests that met the fault").to.be.greaterThan(0);
+    await expectRoom(scene, otherRoomId, other, "file", jobs);
+    await expectRoom(scene, roomId, photo, cell.outcome, jobs);
+    expectIds(scene, sent);
+    expectPatience(injection, cell.fault);
+    expect(await readdir(join(world.dataDir, "spool")), "spool").to.deep.equal([]);
+    await expectRepeatable(scene, [...saidHere, ...saidThere], cell.step);
+    return { hits: injection.hits, tookMs, othersMs };
+}
+
+function component(scene: CellScene, homeserverUrl: string, step: Step, log: string[]): BridgeMedia {
+    const plain = plainBridge(homeserverUrl, scene.world.bot);
+    const crypto = standInCrypto();
+    const bridge: BridgeLike = step.crypto === true ? withCrypto(plain, () => crypto) : plain;
+    const note = (text: string, details?: object): void => void log.push(`${text} ${JSON.stringify(details)}`);
+    return new BridgeMedia(bridge, {
+        dataDir: scene.world.dataDir,
+        allowPrivateAddresses: true,
+        timeLimits: TIME_LIMITS,
+        logger: { debug: note, info: note, warn: note, error: note },
+    });
+}
+
+/** Once each, in order, and the file right or the room told. */
+async function expectRoom(
+    { world }: CellScene,
+    roomId: string,
+    bytes: Buffer,
+    outcome: Outcome,
+    jobs: readonly JobInfo[],
+): Promise<void> {
+    const shown = messages(world.homeserver, roomId).filter(({ content }) => !("m.new_content" in content));
+    expect(
+        shown.map(({ content }) => content["body"]),
+        "the room",
+    ).to.deep.equal(["before", "cat.jpg", "after"]);
+    const [, photo] = shown;
+    const mxc = String(photo?.content["url"]);
+    const edit = edits(world.homeserver, roomId).get(photo?.event_id ?? "");
+    const edited = messages(world.homeserver, roomId).length - shown.length;
+    const job = jobs.find(({ roomId: of }) => of === roomId);
+    if (outcome === "notice") {
+        expect(job?.state).to.equal("failed");
+        expect(edited, "edits").to.equal(1);
+        expect(edit).to.include({ msgtype: "m.notice" });
+        return;
+    }
+    expect(job?.state).to.equal("done");
+    expect(edited, "edits").to.equal(0);
+    const { status, body } = await download(world.homeserver, mxc, 0);
+    expect(status, "download").to.equal(200);
+    expect(sha256(body), "content").to.equal(sha256(bytes));
+}
+
+/** Each call got its own event's id. */
+function expectIds({ world, roomId }: CellScene, sent: readonly SentMessage[]): void {
+    const shown = messages(world.homeserver, roomId).filter(({ content }) => !("m.new_content" in content));
+    expect(sent.map(({ eventId }) => eventId)).to.deep.equal(shown.map(({ event_id }) => event_id));
+}
+
+/** A wait that was told is never undercut. */
+function expectPatience({ seen: [first = 0, second] }: Injection, { toldMs }: Fault): void {
+    if (toldMs === undefined || second === undefined) return;
+    expect(second - first, "wait between tries").to.be.at.least(toldMs);
+}
+
+/** Also the journal has it once: said again after a restart, nothing new comes. */
+async function expectRepeatable(scene: CellScene, said: readonly RemoteMessage[], step: Step): Promise<void> {
+    const { homeserver } = scene.world;
+    const before = homeserver.events(scene.roomId).length + homeserver.events(scene.otherRoomId).length;
+    const again = component(scene, homeserver.url, step, []);
+    await again.start();
+    await Promise.all(said.map((message) => again.send(message)));
+    const states = new Set((await allJobs(again)).map(({ state }) => state));
+    await again.close();
+    const after = homeserver.events(scene.roomId).length + homeserver.events(scene.otherRoomId).length;
+    expect(after, "events after a restart").to.equal(before);
+    for (const state of states) expect(["done", "failed"]).to.include(state);
+}
+
+async function allJobs(media: BridgeMedia): Promise<JobInfo[]> {
+    const jobs: JobInfo[] = [];
+    for await (const job of media.jobs()) jobs.push(job);
+    return jobs;
+}
+
+async function bounded<T>(promise: Promise<T>, { limitMs, what }: { limitMs: number; what: string }): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+        timer = setTimeout(() => reject(new Error(`Never came: ${what}`)), limitMs);
+    });
+    return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** What the component logged belongs to what is said of a cell that failed. */
+async function withLogOf<T>(log: readonly string[], action: () => Promise<T>): Promise<T> {
+    try {
+        return await action();
+    } catch (error) {
+        if (error instanceof Error) error.message += `\n${log.slice(-25).join("\n")}`;
+        throw error;
+    }
+}

@@ -1,0 +1,112 @@
+import type { Exchange } from "./gate.ts";
+
+/** The steps of a message's life that go over the wire, one column of the matrix each. */
+export interface Step {
+    readonly name: string;
+    readonly gate: "homeserver" | "source" | "storage";
+    /** Whether this request is the step, for the message that the cell is about. */
+    readonly matches: (exchange: Exchange, scene: StepScene) => boolean;
+    /** What has to go wrong before, so that the step is taken at all. */
+    readonly after?: "lost event" | "lost upload" | "lost completion" | "file gone" | "broken body";
+    /** The homeserver names a presigned address. @default false */
+    readonly presigned?: boolean;
+    /** The sender is not in the room, or not even known. @default "joined" */
+    readonly sender?: "joined" | "registered" | "unknown";
+    /** The bridge has a crypto, so the room's state is asked. @default false */
+    readonly crypto?: boolean;
+    /** The source does not say its length, so the file goes over the spool. @default false */
+    readonly withoutLength?: boolean;
+}
+
+export interface StepScene {
+    readonly alice: string;
+    readonly roomId: string;
+    /** All messages are in the room. */
+    readonly areSent: () => boolean;
+    readonly photoPath: string;
+}
+
+const isBy = ({ query }: Exchange, { alice }: StepScene): boolean => query.get("user_id") === alice;
+const asks = ({ request, passage }: Exchange, method: string, part: RegExp): boolean =>
+    request.method === method && part.test(passage.path);
+
+export const isSend: Step["matches"] = (exchange, scene) =>
+    isBy(exchange, scene) && asks(exchange, "PUT", /\/send\//) && !scene.areSent();
+export const isUpload: Step["matches"] = (exchange, scene) =>
+    isBy(exchange, scene) && asks(exchange, "PUT", /\/media\/v3\/upload\//);
+export const isComplete: Step["matches"] = (exchange, scene) =>
+    isBy(exchange, scene) && asks(exchange, "POST", /\/complete$/);
+export const isPhoto: Step["matches"] = ({ passage }, { photoPath }) => passage.path === photoPath;
+
+export const STEPS: readonly Step[] = [
+    {
+        name: "register",
+        gate: "homeserver",
+        sender: "unknown",
+        matches: (exchange) => asks(exchange, "POST", /\/register$/),
+    },
+    {
+        name: "join",
+        gate: "homeserver",
+        sender: "registered",
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "POST", /\/join/),
+    },
+    {
+        name: "encryption state",
+        gate: "homeserver",
+        crypto: true,
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "GET", /\/state\/m\.room\.encryption/),
+    },
+    {
+        name: "create",
+        gate: "homeserver",
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "POST", /\/create$/),
+    },
+    { name: "event", gate: "homeserver", matches: isSend },
+    {
+        name: "look for the event",
+        gate: "homeserver",
+        after: "lost event",
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "GET", /\/messages$/),
+    },
+    {
+        name: "media config",
+        gate: "homeserver",
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "GET", /\/config$/),
+    },
+    { name: "source", gate: "source", matches: isPhoto },
+    { name: "source without a length", gate: "source", withoutLength: true, matches: isPhoto },
+    {
+        name: "source resumed",
+        gate: "source",
+        after: "broken body",
+        matches: (exchange, scene) => isPhoto(exchange, scene) && exchange.request.headers.range !== undefined,
+    },
+    { name: "upload", gate: "homeserver", matches: isUpload },
+    {
+        name: "look for the upload",
+        gate: "homeserver",
+        after: "lost upload",
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "GET", /\/download\//),
+    },
+    {
+        name: "presigned upload",
+        gate: "storage",
+        presigned: true,
+        matches: ({ request }) => request.method === "PUT",
+    },
+    { name: "complete", gate: "homeserver", presigned: true, matches: isComplete },
+    {
+        name: "look for the completion",
+        gate: "homeserver",
+        presigned: true,
+        after: "lost completion",
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "GET", /\/download\//),
+    },
+    {
+        name: "notice",
+        gate: "homeserver",
+        after: "file gone",
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "PUT", /\/send\//) && scene.areSent(),
+    },
+];
