@@ -46,18 +46,25 @@ function answered(status: number, body: string, headers: Record<string, string> 
     };
 }
 
+/** Passes an answer on; the connection stays good. */
+function answer({ response }: Exchange, { status, headers, body }: Answer): Promise<void> {
+    const { connection: _, "keep-alive": __, "transfer-encoding": ___, ...kept } = headers;
+    return new Promise((resolve) => {
+        response.writeHead(status, { ...kept, "content-length": body.length });
+        response.end(body, resolve);
+    });
+}
+
 /** What the server said, in other words. */
 function deliveredBut(spoiled: (answer: Answer) => Answer): Fault["strike"] {
-    return async ({ deliver, socket }) => {
-        socket.write(wire(spoiled(await deliver())));
-    };
+    return async (exchange) => answer(exchange, spoiled(await exchange.deliver()));
 }
 
 /** Writes piece by piece, with a pause before each; ends early when the client has gone. */
 async function drip(exchange: Exchange, bytes: Buffer, pieces: number, pauseMs: number): Promise<void> {
     const size = Math.ceil(bytes.length / pieces);
     for (let at = 0; at < bytes.length && !exchange.socket.destroyed; at += size) {
-        exchange.socket.write(bytes.subarray(at, at + size));
+        exchange.response.write(bytes.subarray(at, at + size));
         await sleep(pauseMs);
     }
 }
@@ -101,11 +108,11 @@ export const FAULTS: readonly Fault[] = [
         name: "slow drip to the end",
         times: 1,
         async strike(exchange) {
-            const answer = await exchange.deliver();
-            const bytes = wire(answer);
-            const head = bytes.length - answer.body.length;
-            exchange.socket.write(bytes.subarray(0, head));
-            await drip(exchange, answer.body, 20, 50);
+            const { status, headers, body } = await exchange.deliver();
+            const { connection: _, "keep-alive": __, "transfer-encoding": ___, ...kept } = headers;
+            exchange.response.writeHead(status, { ...kept, "content-length": body.length });
+            await drip(exchange, body, 20, 50);
+            exchange.response.end();
         },
     },
     { name: "reset before delivery", times: 3, strike: ({ socket }) => void socket.resetAndDestroy() },
@@ -146,17 +153,18 @@ export const FAULTS: readonly Fault[] = [
         name: "delivered twice",
         times: 1,
         repeats: true,
-        async strike({ deliver, socket }) {
-            await deliver();
-            socket.write(wire(await deliver()));
+        async strike(exchange) {
+            await exchange.deliver();
+            await answer(exchange, await exchange.deliver());
         },
     },
     {
         name: "answered twice",
         times: 1,
-        async strike({ deliver, socket }) {
-            const bytes = wire(await deliver());
-            socket.write(Buffer.concat([bytes, bytes]));
+        async strike(exchange) {
+            const delivered = await exchange.deliver();
+            await answer(exchange, delivered);
+            exchange.socket.write(wire(delivered));
         },
     },
     {

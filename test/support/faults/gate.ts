@@ -72,7 +72,8 @@ export class FaultGate {
     readonly #upstream: string;
     readonly #entries: Entry[] = [];
     readonly #sockets = new Set<Socket>();
-    readonly #agent = new Agent({ keepAlive: false });
+    // Not with `Connection: close`: a server then breaks the connection with a refusal that came before the end of the body.
+    readonly #agent = new Agent({ keepAlive: true, maxFreeSockets: 0 });
     readonly #http: ReturnType<typeof createHttpServer>;
     readonly #server: Server;
     readonly #tls: TlsIdentity | undefined;
@@ -225,10 +226,10 @@ export class FaultGate {
             answer.once("error", () => response.destroy());
         });
         onward.on("error", () => {
-            // A refusal that came before the end of the body stands; the rest of the body has nowhere to go.
-            if (response.headersSent) request.unpipe(onward).resume();
-            else response.destroy();
+            if (!response.headersSent) response.destroy();
         });
+        // After a refusal that came before the end of the body, the rest of it has nowhere to go.
+        onward.once("close", () => request.unpipe(onward).resume());
         request.once("error", () => onward.destroy());
         request.pipe(onward);
     }
