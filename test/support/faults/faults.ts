@@ -97,7 +97,7 @@ export const FAULTS: readonly Fault[] = [
         silent: true,
         async strike({ request, response }) {
             request.resume();
-            response.writeHead(200, { "content-type": "application/json" });
+            response.writeHead(200, { "content-type": "application/octet-stream" });
             while (!response.destroyed) {
                 response.write(" ");
                 await sleep(100);
@@ -163,8 +163,12 @@ export const FAULTS: readonly Fault[] = [
         times: 1,
         async strike(exchange) {
             const delivered = await exchange.deliver();
-            await answer(exchange, delivered);
+            // In one piece: what comes later finds the connection idle, and is not read.
+            exchange.socket.cork();
+            const first = answer(exchange, delivered);
             exchange.socket.write(wire(delivered));
+            exchange.socket.uncork();
+            await first;
         },
     },
     {

@@ -6,8 +6,13 @@ import { STEPS, type Step } from "./steps.ts";
 
 export type Judgement = Outcome | { readonly skip: string };
 
-export function judge(_fault: Fault, step: Step): Judgement {
+export function judge({ name }: Fault, step: Step): Judgement {
     if (step.after === "file gone") return "notice";
+    if (step.name === "encryption state" && name === "200 with wrong types")
+        return { skip: "any `m.room.encryption` is taken at its word: rather encrypted than in the clear" };
+    // A file that is none is said so at once: links that have expired answer like that.
+    const isPage = name === "200 with a page" || name === "200 with wrong types";
+    if (step.gate === "source" && step.after === undefined && isPage) return "notice";
     return "file";
 }
 
