@@ -70,7 +70,8 @@ export class Avatars {
                         return await set(users.get(sender).access());
                     } catch (error) {
                         if (asMediaError(error).code !== "FORBIDDEN" || way === WAYS_INTO_A_ROOM) throw error;
-                        await enterRoom(users, { sender, roomId }, way, logger, closing);
+                        const barred = await enterRoom(users, { sender, roomId }, way, logger, closing);
+                        if (barred !== undefined) throw barred;
                     }
                 }
             });

@@ -148,7 +148,9 @@ export class Delivery {
                     const error = asMediaError(thrown);
                     doubtful = error.ambiguous || error.code === "HOMESERVER_FAILING";
                     if (error.code !== "FORBIDDEN" || way >= WAYS_INTO_A_ROOM) throw error;
-                    await enterRoom(users, message, way++, logger, this.#parts.closing.signal);
+                    const barred = await enterRoom(users, message, way, logger, this.#parts.closing.signal);
+                    if (barred !== undefined) throw barred;
+                    way++;
                 }
             }
         };

@@ -1,3 +1,4 @@
+import { MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { inviteUser, joinRoom } from "../matrix/room-endpoints.ts";
@@ -9,18 +10,24 @@ import { inviteUser, joinRoom } from "../matrix/room-endpoints.ts";
  */
 export const WAYS_INTO_A_ROOM = 2;
 
-/** Tries one way (0 is the first). Never rejects: whether it helped, the next sending tells. */
+/**
+ * Tries one way (0 is the first). Never rejects: whether it helped, the next sending tells. Resolves with what passes when
+ * that has barred the way: then it is to be tried again, or an outage would refuse a message for good.
+ */
 export async function enterRoom(
     users: ActingUsers,
     { sender, roomId }: { sender: string; roomId: string },
     way: number,
     logger: Logger,
     signal: AbortSignal,
-): Promise<void> {
+): Promise<MediaError | undefined> {
     try {
         const user = users.get(sender);
         await user.ensureRegistered();
-        if (way === 0) return await user.join(roomId);
+        if (way === 0) {
+            await user.join(roomId);
+            return undefined;
+        }
         const join = (): Promise<void> => joinRoom(user.access(), roomId, signal);
         await join().catch(async (error: unknown) => {
             const bot = users.bot();
@@ -30,5 +37,7 @@ export async function enterRoom(
         });
     } catch (error) {
         logger.debug("A sender could not be brought into its room", { sender, roomId, way, error });
+        if (error instanceof MediaError && error.retryable) return error;
     }
+    return undefined;
 }

@@ -99,10 +99,14 @@ export class RoomEncryption {
                 return await action(users.get(message.sender));
             } catch (thrown) {
                 stop.throwIfAborted();
-                const error = cryptoError(thrown);
+                let error = cryptoError(thrown);
                 if (error.code === "FORBIDDEN" && way < WAYS_INTO_A_ROOM) {
-                    await enterRoom(users, message, way++, logger, signal);
-                    continue;
+                    const barred = await enterRoom(users, message, way, logger, signal);
+                    if (barred === undefined) {
+                        way++;
+                        continue;
+                    }
+                    error = barred;
                 }
                 if (!error.retryable) throw error;
                 if (error.code === "ENCRYPTION_FAILED" && ++failures >= maxAttempts)
