@@ -6,6 +6,8 @@ export type JsonObject = { readonly [key: string]: unknown };
 export interface Answer {
     readonly status: number;
     readonly body: JsonObject;
+    /** False where there was no JSON object: it is not the homeserver that answers, whatever the status. @default true */
+    readonly isJson?: boolean;
     /** The `Retry-After` header as sent. */
     readonly retryAfter?: string | undefined;
 }
@@ -22,11 +24,17 @@ export function isSuccess(status: number): boolean {
 
 /** Reads a JSON object without trusting it; anything else is `{}`. */
 export function parseJsonObject(text: string): JsonObject {
+    return jsonBody(text).body;
+}
+
+/** The same as an answer's fields, which tell an empty object from what is none. */
+export function jsonBody(text: string): Required<Pick<Answer, "body" | "isJson">> {
     try {
         const value: unknown = JSON.parse(text);
-        return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
+        const isJson = typeof value === "object" && value !== null && !Array.isArray(value);
+        return { body: isJson ? (value as JsonObject) : {}, isJson };
     } catch {
-        return {};
+        return { body: {}, isJson: false };
     }
 }
 

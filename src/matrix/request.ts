@@ -1,7 +1,7 @@
 import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { type ErrorCode, MediaError, systemCode } from "../errors.ts";
-import { type Answer, answerError, isSuccess, type JsonObject, parseJsonObject, type RefusalCodes } from "./answer.ts";
+import { type Answer, answerError, isSuccess, jsonBody, type JsonObject, type RefusalCodes } from "./answer.ts";
 import type { Access } from "./client.ts";
 
 /**
@@ -33,10 +33,14 @@ export interface MatrixRequest {
     readonly timeoutMs?: number;
 }
 
-/** Sends one request as `access.userId` and returns the JSON object answered with 2xx. Throws MediaError. */
+/**
+ * Sends one request as `access.userId` and returns the JSON object answered with 2xx. Throws MediaError: every success of
+ * the Client-Server API is a JSON object, so a page with status 200 is somebody else's, and nothing was carried out.
+ */
 export async function matrixRequest(access: Access, request: MatrixRequest): Promise<JsonObject> {
     const answer = await exchange(access, request);
     if (!isSuccess(answer.status)) throw answerError(answer, request.refusals);
+    if (answer.isJson === false) throw notJson();
     return answer.body;
 }
 
@@ -50,7 +54,12 @@ async function exchange(
         ...(signal !== undefined && { signal }),
         ...(timeoutMs !== undefined && { timeoutMs }),
     });
-    return { status, body: parseJsonObject(text), retryAfter };
+    return { status, ...jsonBody(text), retryAfter };
+}
+
+/** A success that says nothing: who answered so may as well have carried the request out. */
+export function notJson(): MediaError {
+    return new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no JSON object", ambiguous: true });
 }
 
 export interface RawRequest {

@@ -94,8 +94,10 @@ export async function findSentEvent(
             refusals: REFUSALS,
             signal,
         });
-        const chunk = Array.isArray(body["chunk"]) ? (body["chunk"] as unknown[]) : [];
-        for (const event of chunk) {
+        const { chunk } = body;
+        // What is no list of events does not say that the event is not there.
+        if (!Array.isArray(chunk)) throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no chunk" });
+        for (const event of chunk as unknown[]) {
             if (hasTransactionId(event, access.userId, transactionId)) return event.event_id;
         }
         if (typeof body["end"] !== "string" || body["end"] === from) return undefined;

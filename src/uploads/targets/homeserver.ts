@@ -4,7 +4,7 @@ import type { Access, ActingUsers } from "../../matrix/client.ts";
 import { hasContent } from "../../matrix/download-probe.ts";
 import { oneStepUploadUrl, reservedUploadUrl, UPLOAD_REFUSALS } from "../../matrix/media-endpoints.ts";
 import { parseMxc } from "../../matrix/mxc.ts";
-import { authorization, homeserverAgents } from "../../matrix/request.ts";
+import { authorization, homeserverAgents, notJson } from "../../matrix/request.ts";
 import type { StepLimits } from "../limits.ts";
 import { putStream } from "./put-stream.ts";
 import type { Target, Upload } from "./target.ts";
@@ -45,7 +45,10 @@ export class HomeserverTarget implements Target {
             signal,
         );
         if (isSuccess(answer.status)) {
-            if (upload.contentUri !== undefined) return upload.contentUri;
+            if (upload.contentUri !== undefined) {
+                if (answer.isJson === false) await this.#verify(access, upload.contentUri, signal);
+                return upload.contentUri;
+            }
             parseMxc(answer.body["content_uri"]);
             return answer.body["content_uri"] as string;
         }
@@ -57,6 +60,11 @@ export class HomeserverTarget implements Target {
             throw new MediaError("RESERVATION_GONE", { cause: error });
         if (answer.status === 409) return this.#settle(access, upload, upload.contentUri, error, signal);
         throw error;
+    }
+
+    /** Spec: the answer is `{}`. A page in its place may be a proxy's, and the file then nowhere. */
+    async #verify(access: Access, contentUri: string, signal: AbortSignal): Promise<void> {
+        if (!(await hasContent(access, contentUri, signal))) throw notJson();
     }
 
     /**

@@ -3,7 +3,7 @@ import type { Agents } from "got";
 import { got } from "got";
 import { MediaError } from "../../errors.ts";
 import { LinkedAbort } from "../../linked-abort.ts";
-import { type Answer, parseJsonObject } from "../../matrix/answer.ts";
+import { type Answer, jsonBody } from "../../matrix/answer.ts";
 import { connectionError } from "../../matrix/request.ts";
 import type { StepLimits } from "../limits.ts";
 
@@ -53,7 +53,7 @@ export async function putStream(request: PutRequest, signal: AbortSignal): Promi
         }
         answer = {
             status: stream.response?.statusCode ?? 0,
-            body: parseJsonObject(Buffer.concat(kept).toString()),
+            ...jsonBody(Buffer.concat(kept).toString()),
             retryAfter: stream.response?.headers["retry-after"],
         };
         // Refused before the end: the rest of the body has nowhere to go.
