@@ -15,7 +15,8 @@ import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
  *
  * After a failed write (a full disk) LevelDB may hold part of a record in the buffer of its log, or refuse every further
  * write, so the next access opens it anew, which reads the log back and begins another; as long as even that fails,
- * every access rejects with STORE_WRITE_FAILED. Damage that LevelDB notices at opening is repaired after a copy was put aside; damage that it does not
+ * every access rejects with STORE_WRITE_FAILED. What reading the log back brings to light of the failed write (all of it,
+ * where only the sync failed) is undone before anything else: its callers were told that it is not there. Damage that LevelDB notices at opening is repaired after a copy was put aside; damage that it does not
  * notice is caught by each record's checksum when it is read.
  */
 
@@ -37,6 +38,8 @@ export class LevelStore implements Store {
     #waiting: Waiting[] = [];
     #flushing: Promise<void> | undefined;
     #needsReopening = false;
+    /** Puts back what was there before the write that failed. */
+    #undo: Operation[] = [];
     #reopening: Promise<void> | undefined;
     #closed = false;
 
@@ -121,7 +124,16 @@ export class LevelStore implements Store {
     async #write(group: readonly Waiting[]): Promise<void> {
         if (this.#needsReopening) await this.#reopen();
         const operations = group.flatMap(({ writes }) => writes.map(operation));
-        await this.#db.batch(operations, { sync: true });
+        try {
+            await this.#db.batch(operations, { sync: true });
+        } catch (error) {
+            // LevelDB shows a batch only after it was written, so this still is what was there before.
+            this.#undo = [...new Set(operations.map(({ key }) => key))].map((key) => {
+                const value = this.#db.getSync(key);
+                return value === undefined ? { type: "del", key } : { type: "put", key, value };
+            });
+            throw error;
+        }
     }
 
     async #usable(): Promise<void> {
@@ -133,6 +145,8 @@ export class LevelStore implements Store {
         const reopen = async (): Promise<void> => {
             await this.#db.close();
             await this.#db.open();
+            await this.#db.batch(this.#undo, { sync: true });
+            this.#undo = [];
             this.#needsReopening = false;
         };
         this.#reopening ??= reopen()
@@ -195,11 +209,15 @@ function writeFailed(cause: unknown): MediaError {
     return new MediaError("STORE_WRITE_FAILED", { cause, ...(detail !== undefined && { detail }) });
 }
 
-function operation({ collection, key, record }: Write) {
+type Operation =
+    | { readonly type: "del"; readonly key: string }
+    | { readonly type: "put"; readonly key: string; readonly value: string };
+
+function operation({ collection, key, record }: Write): Operation {
     const path = collection + SEPARATOR + key;
     return record === undefined
-        ? ({ type: "del", key: path } as const)
-        : ({ type: "put", key: path, value: encodeRecord(path, record) } as const);
+        ? { type: "del", key: path }
+        : { type: "put", key: path, value: encodeRecord(path, record) };
 }
 
 function bounds({ collection, prefix = "", after, before, limit }: Range) {
