@@ -1,6 +1,8 @@
 import PQueue from "p-queue";
 import { type Cell, type Report, runCell } from "../support/faults/cell.ts";
 import { cells } from "../support/faults/table.ts";
+import { connectionFaults } from "../support/faults/connection-faults.ts";
+import { makeCertificates, useResolver } from "../support/faults/network.ts";
 import { startS3rver } from "../support/s3rver.ts";
 import type { S3 } from "../support/storage.ts";
 
@@ -13,7 +15,9 @@ const nameOf = ({ step, fault }: Cell): string => `${step.name} × ${fault.name}
 
 describe("the fault matrix", function () {
     this.timeout(600_000);
-    const chosen = cells().filter((cell) => ONLY.test(nameOf(cell)));
+    const certificates = makeCertificates();
+    const forgetNames = useResolver();
+    const chosen = cells(connectionFaults(certificates)).filter((cell) => ONLY.test(nameOf(cell)));
     const running = new Map<Cell, Promise<Report>>();
     let s3: S3;
 
@@ -23,7 +27,7 @@ describe("the fault matrix", function () {
         const busy = new PQueue({ concurrency: SIDE_BY_SIDE.busy });
         for (const cell of chosen) {
             const queue = cell.fault.silent === true ? silent : busy;
-            const report = queue.add(() => runCell(cell, s3));
+            const report = queue.add(() => runCell(cell, { s3, certificates }));
             // Heard by its own test below.
             report.catch(() => {});
             running.set(cell, report);
@@ -32,6 +36,8 @@ describe("the fault matrix", function () {
     after(async () => {
         await Promise.allSettled(running.values());
         await s3.close();
+        forgetNames();
+        certificates.close();
     });
 
     for (const cell of chosen) it(nameOf(cell), async () => void (await running.get(cell)));

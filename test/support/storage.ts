@@ -45,8 +45,8 @@ export class Storage {
         });
     }
 
-    static async open(s3: S3): Promise<Storage> {
-        return new Storage(s3, await FaultGate.open(s3.url));
+    static async open(s3: S3, gate: Parameters<typeof FaultGate.open>[1] = {}): Promise<Storage> {
+        return new Storage(s3, await FaultGate.open(s3.url, gate));
     }
 
     /** @param contentType Signed as well, so that no other will do. */

@@ -90,7 +90,7 @@ export async function openWorld(options: Partial<HomeserverOptions> & { rateLimi
     };
 }
 
-function intentOf(bridge: BridgeLike, userId: string): IntentLike {
+export function intentOf(bridge: BridgeLike, userId: string): IntentLike {
     return "getIntentForUserId" in bridge ? bridge.getIntentForUserId(userId) : bridge.getIntent(userId);
 }
 

@@ -14,9 +14,10 @@ import { photoMessage, textMessage } from "../messages.ts";
 import { type Remote, sha256, someBytes, startRemote } from "../remote.ts";
 import { type S3, Storage } from "../storage.ts";
 import { until } from "../until.ts";
-import { openWorld, plainBridge, type World } from "../world.ts";
+import { intentOf, openWorld, plainBridge, type World } from "../world.ts";
 import { download } from "../download.ts";
 import type { Fault } from "./faults.ts";
+import { type Certificates, ZONE } from "./network.ts";
 import { FaultGate, type Injection } from "./gate.ts";
 import { isComplete, isSend, isUpload, type Step } from "./steps.ts";
 
@@ -67,8 +68,16 @@ interface CellScene {
     areSent: boolean;
 }
 
-export async function runCell({ fault, step, outcome }: Cell, s3: S3): Promise<Report> {
-    const scene = await openCellScene(fault, step, s3);
+/** What all cells have in common. */
+export interface Surroundings {
+    readonly s3: S3;
+    readonly certificates: Certificates;
+}
+
+let cellCount = 0;
+
+export async function runCell({ fault, step, outcome }: Cell, surroundings: Surroundings): Promise<Report> {
+    const scene = await openCellScene(fault, step, surroundings);
     const log: string[] = [];
     try {
         const injection = armed(scene, fault, step);
@@ -82,8 +91,15 @@ export async function runCell({ fault, step, outcome }: Cell, s3: S3): Promise<R
     }
 }
 
-async function openCellScene(fault: Fault, step: Step, s3: S3): Promise<CellScene> {
-    const storage = step.presigned === true ? await Storage.open({ ...s3, close: async () => {} }) : undefined;
+async function openCellScene(fault: Fault, step: Step, { s3, certificates }: Surroundings): Promise<CellScene> {
+    const name = `cell-${++cellCount}`;
+    /** A name of its own for the gate that the fault stands at. */
+    const at = (gate: Step["gate"]) =>
+        fault.onConnection === true && step.gate === gate
+            ? { tls: certificates.good, host: `${name}-${gate}${ZONE}` }
+            : {};
+    const storage =
+        step.presigned === true ? await Storage.open({ ...s3, close: async () => {} }, at("storage")) : undefined;
     const world = await openWorld({
         // Otherwise the homeserver's memory would hide what the component sends twice.
         ...(fault.repeats !== true && { txnMemoryMs: 0 }),
@@ -96,8 +112,8 @@ async function openCellScene(fault: Fault, step: Step, s3: S3): Promise<CellScen
     if (sender === "registered") await world.room(alice);
     const otherRoomId = await world.room(bob);
     const photo = someBytes(PHOTO_BYTES);
-    const homeserverGate = await FaultGate.open(world.homeserver.url);
-    const sourceGate = await FaultGate.open(remote.url);
+    const homeserverGate = await FaultGate.open(world.homeserver.url, at("homeserver"));
+    const sourceGate = await FaultGate.open(remote.url, at("source"));
     const photoUrl = `${sourceGate.url}/photo`;
     const scene = { world, remote, storage, homeserverGate, sourceGate, alice, roomId, bob, otherRoomId, photo };
     return { ...scene, photoUrl, areSent: false };
@@ -105,7 +121,7 @@ async function openCellScene(fault: Fault, step: Step, s3: S3): Promise<CellScen
 
 /** Sets up what has to go wrong before, and then the fault itself. */
 function armed(scene: CellScene, fault: Fault, step: Step): Injection {
-    const { world, remote, homeserverGate, sourceGate, photo, storage } = scene;
+    const { world, remote, homeserverGate, sourceGate, photo } = scene;
     const stepScene = {
         alice: scene.alice,
         roomId: scene.roomId,
@@ -144,7 +160,7 @@ function armed(scene: CellScene, fault: Fault, step: Step): Injection {
         );
     }
     serve(remote, "/photo", photo, step, () => scene.areSent);
-    const gate = { homeserver: homeserverGate, source: sourceGate, storage: storage?.gate }[step.gate];
+    const gate = gateOf(scene, step);
     if (gate === undefined) throw new Error("no storage");
     const isOfPhoto = ({ request }: { request: { headers: { "content-length"?: string | undefined } } }): boolean =>
         step.gate !== "storage" || request.headers["content-length"] === String(PHOTO_BYTES);
@@ -153,6 +169,10 @@ function armed(scene: CellScene, fault: Fault, step: Step): Injection {
         fault.strike,
         fault.times,
     );
+}
+
+function gateOf({ homeserverGate, sourceGate, storage }: CellScene, step: Step): FaultGate | undefined {
+    return { homeserver: homeserverGate, source: sourceGate, storage: storage?.gate }[step.gate];
 }
 
 function serve(remote: Remote, path: string, bytes: Buffer, step: Step, areSent: () => boolean): void {
@@ -188,7 +208,7 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
         photoMessage(otherRoomId, bob, { kind: "http", url: remote.file(other) }, { id: "other photo" }),
         textMessage(otherRoomId, bob, "after", { id: "other after" }),
     ];
-    const media = component(scene, scene.homeserverGate.url, cell.step, log);
+    const media = component(scene, scene.homeserverGate.url, cell, log);
     const began = performance.now();
     const limitMs = (cell.fault.silent === true ? SILENT_MS : 0) + (cell.fault.toldMs ?? 0) + SLACK_MS;
     const inTime = { limitMs, what: "the end within the limits" };
@@ -221,17 +241,25 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
     }
     const tookMs = performance.now() - began;
     expect(injection.hits, "requests that met the fault").to.be.greaterThan(0);
+    if (cell.fault.onConnection === true)
+        expect(gateOf(scene, cell.step)?.connectionHits, "connections that met the fault").to.be.greaterThan(0);
     await expectRoom(scene, otherRoomId, other, "file", jobs);
     await expectRoom(scene, roomId, photo, cell.outcome, jobs);
     expectIds(scene, sent);
     expectPatience(injection, cell.fault);
     expect(await readdir(join(world.dataDir, "spool")), "spool").to.deep.equal([]);
-    await expectRepeatable(scene, [...saidHere, ...saidThere], cell.step);
+    await expectRepeatable(scene, [...saidHere, ...saidThere], cell);
     return { hits: injection.hits, tookMs, othersMs };
 }
 
-function component(scene: CellScene, homeserverUrl: string, step: Step, log: string[]): BridgeMedia {
-    const plain = plainBridge(homeserverUrl, scene.world.bot);
+function component(scene: CellScene, homeserverUrl: string, { step, fault }: Cell, log: string[]): BridgeMedia {
+    const { bot, homeserver } = scene.world;
+    const [gated, direct] = [plainBridge(homeserverUrl, bot), plainBridge(homeserver.url, bot)];
+    // A connection that is not made has no sender yet: the other room's requests go past the gate.
+    const passes = (userId?: string): boolean => fault.onConnection === true && userId === scene.bob;
+    const plain: BridgeLike = {
+        getIntent: (userId) => intentOf(passes(userId) ? direct : gated, userId ?? bot),
+    };
     const crypto = standInCrypto();
     const bridge: BridgeLike = step.crypto === true ? withCrypto(plain, () => crypto) : plain;
     const note = (text: string, details?: object): void => void log.push(`${text} ${JSON.stringify(details)}`);
@@ -287,10 +315,10 @@ function expectPatience({ seen: [first = 0, second] }: Injection, { toldMs }: Fa
 }
 
 /** Also the journal has it once: said again after a restart, nothing new comes. */
-async function expectRepeatable(scene: CellScene, said: readonly RemoteMessage[], step: Step): Promise<void> {
+async function expectRepeatable(scene: CellScene, said: readonly RemoteMessage[], cell: Cell): Promise<void> {
     const { homeserver } = scene.world;
     const before = homeserver.events(scene.roomId).length + homeserver.events(scene.otherRoomId).length;
-    const again = component(scene, homeserver.url, step, []);
+    const again = component(scene, homeserver.url, cell, []);
     await again.start();
     await Promise.all(said.map((message) => again.send(message)));
     const states = new Set((await allJobs(again)).map(({ state }) => state));

@@ -16,6 +16,8 @@ export interface Fault {
     readonly toldMs?: number;
     /** The request reaches the server more than once; then only its memory of transactions keeps an event single. */
     readonly repeats?: boolean;
+    /** It meets connections and not requests: the gate then has a name and a certificate. @default false */
+    readonly onConnection?: boolean;
 }
 
 const PAGE = "<!DOCTYPE html><html><head><title>Login</title></head><body>Please log in</body></html>";

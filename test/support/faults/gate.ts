@@ -35,6 +35,7 @@ export interface Exchange {
     readonly socket: Socket;
     readonly passage: Passage;
     readonly query: URLSearchParams;
+    readonly gate: FaultGate;
     /** Has the server carry the request out and reads its answer; the client hears nothing. */
     deliver(): Promise<Answer>;
     /** Has the server get `share` of the request's body; then its connection breaks. */
@@ -69,6 +70,8 @@ export class FaultGate {
     fault: Spoil = () => false;
     /** Sees each connection before it is read from; true when it has taken it over. */
     onConnection: (socket: Socket) => boolean = () => false;
+    /** Connections, or looks at its name, that met what was set up for them. */
+    connectionHits = 0;
     readonly #upstream: string;
     readonly #entries: Entry[] = [];
     readonly #sockets = new Set<Socket>();
@@ -104,6 +107,10 @@ export class FaultGate {
         gate.#host = host;
         await gate.listen();
         return gate;
+    }
+
+    get host(): string {
+        return this.#host;
     }
 
     get url(): string {
@@ -142,6 +149,13 @@ export class FaultGate {
         this.#port = (this.#server.address() as AddressInfo).port;
     }
 
+    /** Answers a connection with another certificate. */
+    static shake(socket: Socket, identity: TlsIdentity): void {
+        const server = createHttpsServer(identity);
+        server.on("tlsClientError", () => socket.destroy());
+        server.emit("connection", socket);
+    }
+
     /** Refuses connections from now on, and breaks those that there are. */
     async shut(): Promise<void> {
         const closed = new Promise((resolve) => this.#server.close(resolve));
@@ -163,7 +177,8 @@ export class FaultGate {
         this.#sockets.add(socket);
         socket.on("error", () => {});
         socket.once("close", () => this.#sockets.delete(socket));
-        if (!this.onConnection(socket)) this.#http.emit("connection", socket);
+        if (this.onConnection(socket)) this.connectionHits++;
+        else this.#http.emit("connection", socket);
     }
 
     #onRequest(request: IncomingMessage, response: ServerResponse): void {
@@ -182,6 +197,7 @@ export class FaultGate {
             socket,
             passage,
             query: new URL(url, this.#upstream).searchParams,
+            gate: this,
             deliver: () => this.#deliver(request),
             deliverPart: (share) => this.#deliverPart(request, share),
             pass: () => this.#pass(request, response),
