@@ -7,6 +7,7 @@ import type { ActingUsers } from "../matrix/client.ts";
 import { type CreatedMedia, createMedia } from "../matrix/media-endpoints.ts";
 import type { Store, StoredRecord, Write } from "../store/store.ts";
 import type { PresignedUpload } from "../uploads/job.ts";
+import { steadyNow } from "../uploads/steady-clock.ts";
 import { Closing } from "./closing.ts";
 
 /**
@@ -150,7 +151,7 @@ export class Reservations {
      * with the time for which the user has been at its limit: a backlog that waits for it asks ever more seldom.
      */
     blockedFor(userId: string): number {
-        const now = Date.now();
+        const now = steadyNow();
         if ((this.#blockedUntil.get(userId) ?? 0) <= now) return 0;
         const since = now - (this.#blockedSince.get(userId) ?? now);
         return Math.min(Math.max(SHORTEST_BLOCK_MS, since), LONGEST_BLOCK_MS) * (1 + Math.random() / 2);
@@ -159,7 +160,7 @@ export class Reservations {
     /** Fills up what is kept ahead for a user, in the background. */
     keepAhead(userId: string): void {
         if (!this.#supported || this.#refilling.has(userId) || this.#closing.signal.aborted) return;
-        if ((this.#blockedUntil.get(userId) ?? 0) > Date.now()) return;
+        if ((this.#blockedUntil.get(userId) ?? 0) > steadyNow()) return;
         this.#blockedUntil.delete(userId);
         if ((this.#warm.get(userId)?.length ?? 0) >= this.#ahead || this.#count >= MAX_AHEAD) return;
         this.#refilling.add(userId);
@@ -210,8 +211,8 @@ export class Reservations {
 
     #block(userId: string, { retryAfterMs = 1000 }: MediaError): number {
         const ms = Math.min(retryAfterMs, LONGEST_BLOCK_MS);
-        this.#blockedUntil.set(userId, Date.now() + ms);
-        if (!this.#blockedSince.has(userId)) this.#blockedSince.set(userId, Date.now());
+        this.#blockedUntil.set(userId, steadyNow() + ms);
+        if (!this.#blockedSince.has(userId)) this.#blockedSince.set(userId, steadyNow());
         return ms;
     }
 

@@ -8,6 +8,8 @@ import { fromOrderedKey, jobWrites, loadJob, SCHEDULE, WAITING } from "./job-rec
 import { HeldJobs } from "./held-jobs.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { dueTime, isThumbnail } from "./priority.ts";
+import { LONGEST_WAIT_MS } from "./retry.ts";
+import { steadyNow } from "./steady-clock.ts";
 import { STORE_RETRY_MS, Tries, type TryParts } from "./tries.ts";
 
 /**
@@ -93,7 +95,7 @@ export class UploadQueue {
         let current = job;
         while (!isFinal(current.state) && !enough(current)) {
             signal.throwIfAborted();
-            const delay = (current.notBefore ?? 0) - Date.now();
+            const delay = Math.min((current.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS);
             if (delay > 0) await sleep(delay, undefined, { signal });
             await this.#begin(current);
             // As journaled: it may have been cancelled between two tries.
@@ -144,14 +146,14 @@ export class UploadQueue {
                 this.#wakeAt(wakeAt);
             } catch (error) {
                 this.#parts.logger.error("The upload queue could not read or write its journal", { error });
-                this.#wakeAt(Date.now() + STORE_RETRY_MS);
+                this.#wakeAt(steadyNow() + STORE_RETRY_MS);
             }
         }
     }
 
     /** Starts jobs while there are places; returns when to look again at the latest. */
     async #takePlaces(): Promise<number> {
-        if (this.#tries.pausedUntil > Date.now()) return this.#tries.pausedUntil;
+        if (this.#tries.pausedUntil > steadyNow()) return this.#tries.pausedUntil;
         const limit = this.#parts.concurrency + this.#running.size + this.#scanAhead;
         if (this.#isFull()) return Number.POSITIVE_INFINITY;
         const blocked: string[] = [];
@@ -199,7 +201,9 @@ export class UploadQueue {
     async #promoteWaiting(): Promise<number> {
         for await (const key of this.#parts.store.keys({ collection: WAITING, limit: 64 })) {
             const { time, id } = fromOrderedKey(key);
-            if (time > Date.now()) return time;
+            const left = time - steadyNow();
+            // Nobody waits longer: the clock was wrong when this was journaled.
+            if (left > 0 && left <= LONGEST_WAIT_MS) return time;
             const job = await loadJob(this.#parts.store, id);
             const after = job && (await this.#tries.advance(job, { type: "promote" }));
             if (after === undefined) await this.#parts.store.commit([{ collection: WAITING, key }]);
@@ -211,7 +215,7 @@ export class UploadQueue {
     #wakeAt(time: number): void {
         clearTimeout(this.#timer);
         if (!this.#open || time === Number.POSITIVE_INFINITY) return;
-        const delay = Math.min(Math.max(0, time - Date.now()), 2 ** 31 - 1);
+        const delay = Math.min(Math.max(0, time - steadyNow()), 2 ** 31 - 1);
         this.#timer = setTimeout(() => this.poke(), delay);
     }
 

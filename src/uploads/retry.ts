@@ -10,6 +10,8 @@ const BASE_MS = 500;
 const CAP_MS = 5 * 60_000;
 /** No told wait is believed beyond this. */
 const LONGEST_TOLD_WAIT_MS = 60 * 60_000;
+/** More than any wait that is decided here. */
+export const LONGEST_WAIT_MS = LONGEST_TOLD_WAIT_MS + 60_000;
 
 /** Errors of the homeserver as a whole: every upload would meet them now. */
 const HOMESERVER_TROUBLE = new Set<ErrorCode>([

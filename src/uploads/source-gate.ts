@@ -3,6 +3,7 @@ import type { ErrorCode, MediaError } from "../errors.ts";
 import type { Job } from "./job.ts";
 import { retryDelay } from "./retry.ts";
 import type { SourceDescription } from "./sources/source.ts";
+import { steadyNow } from "./steady-clock.ts";
 
 /**
  * Which source may be asked for another file now. A source is a connector, or an origin of HTTP; files of this machine
@@ -65,7 +66,7 @@ export class SourceGate {
     readonly #now: () => number;
     readonly #sources = new Map<string, State>();
 
-    constructor({ default: fallback = {}, ...limits }: SourceLimits, now: () => number = Date.now) {
+    constructor({ default: fallback = {}, ...limits }: SourceLimits, now: () => number = steadyNow) {
         this.#limits = new Map(Object.entries(limits).map(([name, limit]) => [sourceKey(name), limit]));
         this.#fallback = fallback;
         this.#now = now;

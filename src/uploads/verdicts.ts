@@ -4,6 +4,7 @@ import type { Job } from "./job.ts";
 import type { JobEvent } from "./transition.ts";
 import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
 import type { SourceGate } from "./source-gate.ts";
+import { steadyNow } from "./steady-clock.ts";
 import { presignedFallback } from "./targets/presigned-fallback.ts";
 
 /**
@@ -33,7 +34,7 @@ export class Verdicts {
     /** The homeserver took a file. */
     succeeded(): void {
         this.#troubles = 0;
-        this.#lastSuccessAt = Date.now();
+        this.#lastSuccessAt = steadyNow();
     }
 
     /** What becomes of a job after a try that came to nothing. Logs it. */
@@ -48,7 +49,7 @@ export class Verdicts {
         };
         const verdict = afterFailure(error, tries);
         const closedUntil = this.#gate.failed(job, error);
-        const at = Date.now();
+        const at = steadyNow();
         const fallback = presignedFallback(job, error, verdict);
         if (fallback !== undefined) {
             const { presigned, delayMs } = fallback;
