@@ -7,7 +7,7 @@ import { startS3rver } from "../support/s3rver.ts";
 import type { S3 } from "../support/storage.ts";
 
 /** Cells that mostly wait for a time limit, and cells that work. */
-const SIDE_BY_SIDE = { silent: 60, busy: 6 };
+const SIDE_BY_SIDE = { silent: 32, busy: 4 };
 /** One cell or a few: FAULT_CELLS='event × reset' (a regular expression). */
 const ONLY = new RegExp(process.env["FAULT_CELLS"] ?? "");
 

@@ -47,11 +47,12 @@ export interface Report {
 /** Larger than what sockets hold by themselves, so that a break midway is one. */
 const PHOTO_BYTES = 600_000;
 const OTHER_BYTES = 20_000;
-const TIME_LIMITS = { connectMs: 2000, headersMs: 2000, idleMs: 2000, totalMs: 10_000 };
+/** Short, and yet long enough for a machine that has other things to do. */
+const TIME_LIMITS = { connectMs: 4000, headersMs: 5000, idleMs: 5000, totalMs: 20_000 };
 /** A request for an event has 60 s, which no option shortens; the rest is back-off, and leave for a loaded machine. */
 const SILENT_MS = 60_000;
-const SLACK_MS = 45_000;
-const OTHERS_MS = 20_000;
+const SLACK_MS = 90_000;
+const OTHERS_MS = 45_000;
 
 interface CellScene {
     readonly world: World;

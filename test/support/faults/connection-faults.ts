@@ -12,6 +12,8 @@ import { type Certificates, failingNames, lookupCount } from "./network.ts";
 const CONNECTIONS = 2;
 /** For what nobody can count from here. */
 const LASTING_MS = 2500;
+/** When nobody comes. */
+const LONGEST_MS = 60_000;
 
 function onNextConnections(count: number, meet: (socket: Socket) => void): Fault["strike"] {
     return ({ gate }: Exchange) => {
@@ -30,11 +32,14 @@ function whileNameIs(state: "ENOTFOUND" | "EAI_AGAIN" | "silent"): Fault["strike
         const before = lookupCount(gate.host);
         failingNames.set(gate.host, state);
         gate.cut();
-        const end = performance.now() + LASTING_MS;
         // One silent lookup is enough: nobody comes back from it.
-        while (performance.now() < end && !(state === "silent" && lookupCount(gate.host) > before)) await sleep(20);
+        const enough = state === "silent" ? 1 : CONNECTIONS;
+        const end = performance.now() + LONGEST_MS;
+        while (performance.now() < end && gate.connectionHits < enough) {
+            await sleep(10);
+            gate.connectionHits = lookupCount(gate.host) - before;
+        }
         failingNames.delete(gate.host);
-        gate.connectionHits += lookupCount(gate.host) - before;
     };
 }
 

@@ -38,10 +38,12 @@ export async function breakDisk(pid: number, { calls, error, paths = [] }: Break
         "strace",
         [
             "-f",
-            ...["-e", `trace=${calls}`],
+            "-e",
+            `trace=${calls}`,
             ...(error === undefined ? [] : ["-e", `inject=${calls}:error=${error}`]),
             ...paths.flatMap((path) => ["-P", path]),
-            ...["-p", String(pid)],
+            "-p",
+            String(pid),
         ],
         { stdio: ["ignore", "ignore", "pipe"] },
     );

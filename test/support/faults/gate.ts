@@ -37,11 +37,11 @@ export interface Exchange {
     readonly query: URLSearchParams;
     readonly gate: FaultGate;
     /** Has the server carry the request out and reads its answer; the client hears nothing. */
-    deliver(): Promise<Answer>;
+    readonly deliver: () => Promise<Answer>;
     /** Has the server get `share` of the request's body; then its connection breaks. */
-    deliverPart(share: number): Promise<void>;
+    readonly deliverPart: (share: number) => Promise<void>;
     /** Lets both sides talk. */
-    pass(): void;
+    readonly pass: () => void;
 }
 
 /** A fault that was set up; it counts what it has met. */
