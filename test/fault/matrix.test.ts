@@ -1,7 +1,10 @@
+import { readFile } from "node:fs/promises";
+import { expect } from "chai";
 import PQueue from "p-queue";
 import { type Cell, type Report, runCell } from "../support/faults/cell.ts";
 import { cells } from "../support/faults/table.ts";
 import { connectionFaults } from "../support/faults/connection-faults.ts";
+import { DOCUMENT, withTable } from "../support/faults/document.ts";
 import { makeCertificates, useResolver } from "../support/faults/network.ts";
 import { startS3rver } from "../support/s3rver.ts";
 import type { S3 } from "../support/storage.ts";
@@ -38,6 +41,11 @@ describe("the fault matrix", function () {
         await s3.close();
         forgetNames();
         certificates.close();
+    });
+
+    it("is what its document says", async () => {
+        const text = await readFile(DOCUMENT, "utf8");
+        expect(text, "npm run fault-matrix").to.equal(withTable(text));
     });
 
     for (const cell of chosen) it(nameOf(cell), async () => void (await running.get(cell)));

@@ -43,7 +43,10 @@ function whileNameIs(state: "ENOTFOUND" | "EAI_AGAIN" | "silent"): Fault["strike
     };
 }
 
-export function connectionFaults({ otherName, selfSigned }: Certificates): readonly Fault[] {
+export function connectionFaults({
+    otherName,
+    selfSigned,
+}: Pick<Certificates, "otherName" | "selfSigned">): readonly Fault[] {
     const fault = (name: string, strike: Fault["strike"], silent = false): Fault => ({
         name,
         times: 1,
