@@ -1,4 +1,4 @@
-import { BridgeMedia, type RemoteMessage } from "../../src/index.ts";
+import { BridgeMedia, type BridgeMediaOptions, type RemoteMessage } from "../../src/index.ts";
 import { standInCrypto, withCrypto } from "./crypto.ts";
 import { fileOf } from "./crash-files.ts";
 import { plainBridge } from "./world.ts";
@@ -17,6 +17,7 @@ export interface DriverPlan {
     readonly messagesPerRoom: number;
     /** The rooms are encrypted, the files by this strategy. */
     readonly encryption?: "spool" | "two-pass";
+    readonly options?: Pick<BridgeMediaOptions, "concurrency" | "reserveAhead">;
 }
 
 const plan = JSON.parse(process.argv[2] ?? "{}") as DriverPlan;
@@ -26,6 +27,7 @@ const crypto = standInCrypto(...plan.rooms);
 const media = new BridgeMedia(encryption === undefined ? bridge : withCrypto(bridge, () => crypto), {
     dataDir,
     allowPrivateAddresses: true,
+    ...plan.options,
     ...(encryption !== undefined && { encryption }),
 });
 
