@@ -1,10 +1,12 @@
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect } from "chai";
 import { LevelStore } from "../../src/store/level.ts";
 import { JOBS, jobFrom } from "../../src/uploads/job-records.ts";
 import type { CanaryPlan } from "../support/canary-driver.ts";
+import { readable } from "../support/crypto.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { AS_TOKEN } from "../support/world.ts";
@@ -42,7 +44,11 @@ describe("secrets", () => {
     afterEach(() => closeScene(scene));
 
     /** Everything that a process with these sources writes. */
-    async function writtenWith(sources: CanaryPlan["sources"], allowPrivateAddresses = true): Promise<string> {
+    async function writtenWith(
+        sources: CanaryPlan["sources"],
+        allowPrivateAddresses = true,
+        more: Pick<CanaryPlan, "encryption" | "quotedFile"> = {},
+    ): Promise<string> {
         const { world, alice, roomId } = scene;
         const plan: CanaryPlan = {
             homeserverUrl: world.homeserver.url,
@@ -54,6 +60,7 @@ describe("secrets", () => {
             sources,
             secret: CANARIES.connector,
             allowPrivateAddresses,
+            ...more,
         };
         const { stdout, stderr } = await run(process.execPath, ["--import=tsx", DRIVER, JSON.stringify(plan)], {
             maxBuffer: 64 * 2 ** 20,
@@ -132,4 +139,35 @@ describe("secrets", () => {
         );
         expectNone(text);
     });
+
+    for (const encryption of ["spool", "two-pass"] as const) {
+        it(`keys of encrypted files (${encryption}) are in no log, error, metric or listing`, async function () {
+            this.timeout(60_000);
+            const { world, remote, roomId } = scene;
+            const http = (url: string) => ({ kind: "http", url }) as const;
+            const file = http(remote.file(someBytes(3000)));
+            const cut = remote.on("/cut", (_request, response) => {
+                response.writeHead(200, { "content-length": 1000 }).write(someBytes(10));
+                setTimeout(() => response.destroy(), 10);
+            });
+            const quotedFile = join(world.dataDir, "quoted.json");
+            // The second and the fourth event never get through: their crypto fails and says what it was given.
+            const sources = [file, file, http(cut), file, http(`${remote.url}/gone`)];
+            const text = await writtenWith(sources, true, { encryption, quotedFile });
+            const sent = JSON.stringify(readable(world.homeserver, roomId));
+            const secrets = [...(sent + (await readFile(quotedFile, "utf8"))).matchAll(/"(?:k|iv)":"([\w+/-]+)"/g)];
+            expect(secrets.length, "keys and IVs").to.be.at.least(4);
+            for (const [, secret = ""] of secrets) {
+                const bytes = Buffer.from(secret, "base64");
+                for (const shown of [
+                    secret,
+                    ...(["base64", "base64url", "hex"] as const).map((as) => bytes.toString(as)),
+                ]) {
+                    const at = text.indexOf(shown);
+                    expect(at, `…${text.slice(Math.max(0, at - 300), at + 100)}…`).to.equal(-1);
+                }
+            }
+            expect(text).to.contain("ENCRYPTION_UNAVAILABLE");
+        });
+    }
 });

@@ -1,6 +1,8 @@
+import { writeFile } from "node:fs/promises";
 import { inspect } from "node:util";
 import { Registry } from "prom-client";
 import { BridgeMedia, type Logger, MediaError, type MediaSource } from "../../src/index.ts";
+import { standInCrypto, withCrypto } from "./crypto.ts";
 import { plainBridge } from "./world.ts";
 
 /**
@@ -18,6 +20,10 @@ export interface CanaryPlan {
     /** What the connector `secretive` throws and hands out. */
     readonly secret: string;
     readonly allowPrivateAddresses: boolean;
+    /** The room is encrypted, its files by this strategy; every other event's crypto fails and quotes what it was given. */
+    readonly encryption?: "spool" | "two-pass" | undefined;
+    /** Where the content goes that the failing crypto was given last. */
+    readonly quotedFile?: string | undefined;
 }
 
 const plan = JSON.parse(process.argv[2] ?? "{}") as CanaryPlan;
@@ -33,7 +39,24 @@ const logger = Object.fromEntries(
     ]),
 ) as unknown as Logger;
 
-const media = new BridgeMedia(plainBridge(plan.homeserverUrl, plan.bot, plan.accessToken), {
+const { encryption } = plan;
+const crypto = standInCrypto(plan.roomId);
+let quoted = "";
+const quoting = {
+    ...crypto,
+    encryptRoomEvent: (roomId: string, type: string, content: object) => {
+        const text = JSON.stringify(content);
+        if (text.includes("quoted") && !text.includes("m.notice")) {
+            quoted = text;
+            return Promise.reject(new Error(`cannot encrypt ${text} as ${type}`));
+        }
+        return crypto.encryptRoomEvent(roomId, type, content);
+    },
+};
+const plain = plainBridge(plan.homeserverUrl, plan.bot, plan.accessToken);
+
+const media = new BridgeMedia(encryption === undefined ? plain : withCrypto(plain, () => quoting), {
+    ...(encryption !== undefined && { encryption }),
     dataDir: plan.dataDir,
     allowPrivateAddresses: plan.allowPrivateAddresses,
     maxAttempts: 2,
@@ -62,7 +85,11 @@ for (const [index, source] of plan.sources.entries()) {
             id: `canary/${index}`,
             roomId: plan.roomId,
             sender: plan.sender,
-            content: { msgtype: "m.image", body: "cat.jpg", info: { mimetype: "image/jpeg" } },
+            content: {
+                msgtype: "m.image",
+                body: encryption !== undefined && index % 2 === 1 ? "quoted" : "cat.jpg",
+                info: { mimetype: "image/jpeg" },
+            },
             media: [{ at: ["url"], source }],
         });
         show("sent", sent);
@@ -81,4 +108,6 @@ for (const source of plan.sources) {
 for await (const job of media.jobs()) show("listed", job);
 console.log(await registry.metrics());
 await media.close();
+// Beside what it writes: the keys of an event that never was sent, for the test to look for.
+if (plan.quotedFile !== undefined) await writeFile(plan.quotedFile, quoted);
 console.log("the end");
