@@ -15,6 +15,7 @@ import type { Lookup } from "./dedupe/lookup.ts";
 import { type SharedFile, sharedKeyOf } from "./dedupe/shared-file.ts";
 import { deferred } from "./deferred.ts";
 import { describedFile, withUris } from "./event-content.ts";
+import { promisedFamily } from "./promised-family.ts";
 import { withFinding } from "./finding.ts";
 import type { MediaSource, RemoteMessage } from "./message.ts";
 import type { Probe } from "./probe.ts";
@@ -71,6 +72,7 @@ type KnownOfJob = Pick<
     | "roomId"
     | "at"
     | "mimetype"
+    | "family"
     | "size"
     | "filename"
     | "publicUrl"
@@ -198,6 +200,7 @@ export class Admission {
                     content = withFinding(content, eventType, at, { ...probed?.found, ...given });
                 const known = {
                     ...describedFile(content, at),
+                    family: promisedFamily(content, eventType, at),
                     ...given,
                     uploader,
                     backfill: message.backfill ?? false,

@@ -12,7 +12,8 @@ import { MediaError } from "../errors.ts";
 export const HEAD_BYTES = 4100;
 
 const BINARY_MEDIA = /^(?:image|audio|video)\//i;
-const SVG = /^image\/svg/i;
+/** Also where the message says picture and no more: SVG is told from a page by its first element. */
+const MAYBE_SVG = /^image\/(?:svg|\*)/i;
 const PAGE_TYPE = /^(?:text\/(?:html|xml)|application\/(?:xhtml\+xml|xml|json|problem\+(?:json|xml)))(?:\s*;|\s*$)/i;
 
 /** Image types whose files are text or archives of another name. */
@@ -44,7 +45,7 @@ export function checkAnnouncedType(promised: string | undefined, announced: stri
     if (promised === undefined || announced === undefined || !BINARY_MEDIA.test(promised)) return;
     if (!PAGE_TYPE.test(announced)) return;
     // SVG is XML, and some servers say no more.
-    if (SVG.test(promised) && /\/xml/i.test(announced)) return;
+    if (MAYBE_SVG.test(promised) && /\/xml/i.test(announced)) return;
     throw mismatch(promised, announced.split(";")[0] ?? "");
 }
 
@@ -60,6 +61,8 @@ export async function checkFirstBytes(head: Uint8Array, promised: string | undef
 /** Whether a file of the type `found` may pass for `promised`: an image for an image, sound or film for either. */
 export function isPlausible(promised: string, found: string): boolean {
     const family = familyOf(promised);
+    // What is XML and no page is an SVG.
+    if (promised === "image/*" && found === "application/xml") return true;
     if (family === undefined || WEAKLY_RECOGNISED.has(found) || IMAGE_BY_ANOTHER_NAME.test(promised)) return true;
     return familyOf(found) === family;
 }
@@ -78,7 +81,7 @@ export function looksLikeErrorPage(firstBytes: Uint8Array, promised: string | un
     const text = asText(firstBytes).trimStart().toLowerCase();
     if (/^\{\s*["}]/.test(text) || /^\[\s*["{[\]]/.test(text)) return true;
     if (!/^<[a-z!?]/.test(text)) return false;
-    if (!SVG.test(promised)) return true;
+    if (!MAYBE_SVG.test(promised)) return true;
     // SVG begins as any page does: its first element tells, where it comes soon enough to be seen.
     const prologue = /<!--[\s\S]*?(?:-->|$)|<\?[\s\S]*?(?:\?>|$)|<!doctype[^[>]*(?:\[[\s\S]*?(?:\]\s*>|$)|>|$)/g;
     const root = /<(?:[\w-]+:)?([\w-]+)/.exec(text.replace(prologue, ""))?.[1];

@@ -47,6 +47,8 @@ export interface Job {
     readonly backfill: boolean;
     /** As promised by the message; undefined where it says nothing. */
     readonly mimetype?: string | undefined;
+    /** What its message's kind promises where it names no type: `image/*`, `video/*` or `audio/*`. */
+    readonly family?: string | undefined;
     /** Bytes, as promised by the message, or as transferred once done. */
     readonly size?: number | undefined;
     readonly filename?: string | undefined;

@@ -112,11 +112,12 @@ async function opening<T>(
     const opened = parts.opened.take(job.id, signal) ?? (await openAnew());
     try {
         if (opened.refreshed !== undefined) await watch.onRefreshed(opened.refreshed);
-        checkAnnouncedType(job.mimetype, opened.mimetype);
+        const mimetype = job.mimetype ?? job.family;
+        checkAnnouncedType(mimetype, opened.mimetype);
         if (opened.size !== undefined && opened.size > maxBytes) throw tooLarge(maxBytes);
         const explain = (error: unknown) => sourceError(error, signal);
         // Ciphertext looks like anything.
-        const promised = job.encryption?.spooled === true ? {} : job;
+        const promised = job.encryption?.spooled === true ? {} : { mimetype, sha256: job.sha256 };
         const body = counted(opened.stream, { size: opened.size, maxBytes }, promised, {
             onBytes: watch.onBytes,
             way: parts.way,

@@ -2,7 +2,7 @@ import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { expect } from "chai";
-import type { BridgeMedia, MediaError, MediaItem, MediaSource } from "../../src/index.ts";
+import type { BridgeMedia, MediaError, MediaItem, MediaSource, RemoteMessage } from "../../src/index.ts";
 import { download } from "../support/download.ts";
 import { photoMessage } from "../support/messages.ts";
 import { sha256, someBytes } from "../support/remote.ts";
@@ -56,6 +56,35 @@ describe("a file's content", () => {
         });
         return { kind: "http", url };
     }
+
+    it("that is a page never becomes what its message's kind says, also where that names no type", async () => {
+        const page = remote.on("/page", (_request, response) => response.end("<!DOCTYPE html><p>Sorry"));
+        const photo = remote.on("/photo", (_request, response) => response.end(JPEG));
+        const code = async (url: string, message: Partial<RemoteMessage>, at: string[] = ["url"]): Promise<string> => {
+            const item = { at, source: { kind: "http", url } } as const;
+            const id = `${url} ${at.join()} ${JSON.stringify(message)}`;
+            const sent = await media.send({ id, roomId, sender: alice, content: {}, media: [item], ...message });
+            const done = sent.uploads[0]?.done.then(() => "done");
+            return (await done?.catch((error: MediaError) => error.code)) ?? "";
+        };
+        for (const msgtype of ["m.image", "m.video", "m.audio"])
+            expect(await code(page, { content: { msgtype, body: "x" } }), msgtype).to.equal("SOURCE_TYPE_MISMATCH");
+        const sticker = { eventType: "m.sticker", content: { body: "x", info: {} } };
+        const clip = { content: { msgtype: "m.file", body: "x" } };
+        const gallery = {
+            content: { msgtype: "m.gallery", body: "x", itemtypes: [{ itemtype: "m.image", body: "x" }] },
+        };
+        const found = [
+            await code(page, sticker),
+            await code(page, clip, ["info", "thumbnail_url"]),
+            await code(page, gallery, ["itemtypes", "0", "url"]),
+            await code(photo, { content: { msgtype: "m.video", body: "x" } }),
+            await code(page, clip),
+            await code(photo, { content: { msgtype: "m.image", body: "x" } }),
+            await code(photo, { content: { msgtype: "org.example.anything", body: "x" } }),
+        ];
+        expect(found).to.deep.equal([...Array<string>(4).fill("SOURCE_TYPE_MISMATCH"), "done", "done", "done"]);
+    });
 
     it("that is another kind of file than promised never becomes one, however its bytes come", async () => {
         const page = Buffer.from(`\n\n<!DOCTYPE html><p>${"Sorry ".repeat(1000)}`);

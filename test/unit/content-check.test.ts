@@ -53,6 +53,10 @@ const ACCEPTED: Readonly<Record<string, readonly string[]>> = {
     "video/webm; codecs=vp9": [...FILMS, ...SOUNDS, ...UNKNOWN],
     "audio/ogg": [...FILMS, ...SOUNDS, ...UNKNOWN],
     "audio/mp4": [...FILMS, ...SOUNDS, ...UNKNOWN],
+    // By a message's kind alone.
+    "image/*": [...IMAGES, "svg", "svg with all that may stand before"],
+    "video/*": [...FILMS, ...SOUNDS, ...UNKNOWN],
+    "audio/*": [...FILMS, ...SOUNDS, ...UNKNOWN],
 };
 
 const accepts = (head: Uint8Array, promised: string | undefined): Promise<boolean> =>
@@ -125,6 +129,9 @@ describe("what a file's first bytes may be", () => {
         for (const type of ["text/html", "TEXT/HTML; charset=utf-8", "application/json", "text/xml", "application/xml"])
             refuse("image/png", type);
         refuse("image/svg+xml", "text/html");
+        refuse("image/*", "text/html");
+        refuse("image/*", "application/json");
+        refuse("video/*", "text/xml");
         for (const [promised, announced] of [
             ["image/png", "application/octet-stream"],
             ["image/png", "text/plain"],
