@@ -17,8 +17,11 @@ export class Child<H extends Functions> {
     readonly #waiting = new Map<number, Waiting>();
     #calls = 0;
 
-    constructor(name: string, environment: NodeJS.ProcessEnv = {}, execArgv: string[] = []) {
-        const script = join(COMPILED, "bench", "processes", `${name}.js`);
+    constructor(
+        name: string,
+        environment: NodeJS.ProcessEnv = {},
+        { script = join(COMPILED, "bench", "processes", `${name}.js`), execArgv = [] as string[] } = {},
+    ) {
         this.#process = fork(script, { execArgv, env: { ...process.env, ...environment } });
         this.#process.on("message", ({ id, value, error }: Answer) => {
             const waiting = this.#waiting.get(id);

@@ -60,7 +60,7 @@ export class Context {
     start<Name extends keyof Processes>(name: Name, { inBridge = false } = {}): Child<Processes[Name]> {
         const environment = { [BUILT_VARIABLE]: this.#built, ...(inBridge && { [HOST_BRIDGE_VARIABLE]: "1" }) };
         const profile = this.#profiles === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${resolve(this.#profiles)}`];
-        const child = new Child<Processes[Name]>(name, environment, profile);
+        const child = new Child<Processes[Name]>(name, environment, { execArgv: profile });
         this.#children.push(child);
         return child;
     }

@@ -2,8 +2,8 @@ import type { Readable } from "node:stream";
 
 /** Uploads past the homeserver (MSC3870): a storage whose objects become the content of reserved media IDs. */
 export interface PresignedMedia {
-    /** Where the content of a media ID is to be put. */
-    readonly uploadUrl: (mediaId: string) => Promise<string> | string;
+    /** Where the content of a media ID is to be put; undefined where the server takes it itself. */
+    readonly uploadUrl: (mediaId: string) => Promise<string> | string | undefined;
     /** The object that was put there; undefined when there is none. */
     readonly read: (mediaId: string) => Promise<StoredObject | undefined>;
     /** How `/create` names the address. @default "unstable" */
@@ -30,8 +30,10 @@ export const COMPLETE_PATHS = {
 export async function presignedFields(presigned: PresignedMedia | undefined, mediaId: string): Promise<object> {
     if (presigned === undefined) return {};
     const prefix = PREFIX[presigned.fields ?? "unstable"];
+    const uploadUrl = await presigned.uploadUrl(mediaId);
+    if (uploadUrl === undefined) return {};
     return {
-        [`${prefix}upload_url`]: await presigned.uploadUrl(mediaId),
+        [`${prefix}upload_url`]: uploadUrl,
         ...(presigned.method !== undefined && { [`${prefix}upload_method`]: presigned.method }),
     };
 }
