@@ -23,7 +23,7 @@ const { minutes, seed, rate, kills } = new Command("soak")
     .description("Constant load with faults; fails when something grows, is lost, doubled, out of order or wrong.")
     .option("--minutes <n>", "how long; a slower leak needs a longer run", number(0.5), 10)
     .option("--seed <n>", "what is said and what goes wrong", number(0), Date.now() % 1_000_000)
-    .option("--rate <n>", "messages a second", number(0.1), 20)
+    .option("--rate <n>", "messages a second", number(0.1), 10)
     .option("--kills", "SIGKILL the component now and then; process figures are then judged in its last life", false)
     .parse()
     .opts<{ minutes: number; seed: number; rate: number; kills: boolean }>();
@@ -48,7 +48,7 @@ try {
     const judged = judge(measured);
     console.log(
         `\n${[...troubles]
-            .toSorted()
+            .toSorted(([a], [b]) => a.localeCompare(b))
             .map(([what, count]) => `${what} ${count} ×`)
             .join(", ")}\n`,
     );

@@ -38,17 +38,20 @@ const KINDS: readonly Kind[] = [
     "sticker",
     "gone",
 ];
+/** There the events wait for their files, one after the other: such a room takes less. */
+const ENCRYPTED_EVERY = 16;
 /** Stickers come up for a while, are forgotten (`dedupeKeepMs`), and come up again. */
 const STICKERS = 300;
 const STICKERS_AT_ONCE = 20;
 const STICKERS_LAST = 200;
 
-export function plannedMessage({ seed, rooms, ghosts, bot }: Setting, index: number): Planned {
+export function plannedMessage({ seed, rooms, encryptedRoom, ghosts, bot }: Setting, index: number): Planned {
+    const plain = rooms.filter((roomId) => roomId !== encryptedRoom);
     const drawn = digest(`${seed}/${index}`);
     const kind = KINDS[drawn.readUInt16LE(0) % KINDS.length] ?? "text";
     return {
         index,
-        roomId: rooms[index % rooms.length] ?? "",
+        roomId: index % ENCRYPTED_EVERY === 0 ? encryptedRoom : (plain[index % plain.length] ?? ""),
         sender: ghosts[drawn.readUInt8(2) % ghosts.length] ?? bot,
         kind,
         file: fileName(seed, index, kind, drawn.readUInt8(3)),

@@ -21,7 +21,8 @@ export interface TroubleWatch {
     readonly componentUp: () => void;
 }
 
-const SHARE = 0.5;
+/** Of the requests that it hits. */
+const SHARE = 0.3;
 /** A storage has no body to cut off. */
 const STORAGE_TROUBLES = TROUBLES.filter((trouble) => trouble !== "truncated");
 

@@ -94,9 +94,9 @@ function say(index: number): void {
     media
         .send(messageOf(plannedMessage(setting, index)))
         .then(({ uploads }) => {
-            accepted.push(index);
             // Some callers look when a file is there, others do not.
             if (index % 2 === 0) for (const { done } of uploads) done.catch(() => {});
+            return accepted.push(index);
         })
         .catch((error: unknown) => refused.push(`${index}: ${String(error)}`))
         .finally(() => open.delete(index));

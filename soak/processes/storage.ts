@@ -1,4 +1,4 @@
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { serve } from "../../bench/processes/serve.ts";
@@ -19,16 +19,19 @@ const server = createServer((request, response) => {
         return;
     }
     if (spoiler.spoil(request, response)) return;
-    buffer(request).then(
-        (body) => {
-            objects.set(path, { body, contentType: request.headers["content-type"] ?? "application/octet-stream" });
-            const [oldest] = objects.keys();
-            if (objects.size > MAX_OBJECTS && oldest !== undefined) objects.delete(oldest);
-            response.writeHead(200).end();
-        },
-        () => {},
-    );
+    // One that breaks off leaves nothing.
+    buffer(request)
+        .then((body) => keep(path, body, request, response))
+        .catch(() => {});
 });
+
+function keep(path: string, body: Buffer, { headers }: IncomingMessage, response: ServerResponse): void {
+    objects.set(path, { body, contentType: headers["content-type"] ?? "application/octet-stream" });
+    const [oldest] = objects.keys();
+    if (objects.size > MAX_OBJECTS && oldest !== undefined) objects.delete(oldest);
+    response.writeHead(200).end();
+}
+
 await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
 
 const handlers = {
