@@ -15,6 +15,7 @@ import type { Connector, OpenedSource, SourceDescription } from "./sources/sourc
 import type { Spool } from "./sources/spool.ts";
 import { Completion } from "./targets/complete.ts";
 import { HomeserverTarget } from "./targets/homeserver.ts";
+import { StorageBreaker } from "./targets/storage-breaker.ts";
 import { openSource, transfer, type TransferWatch, type Transferred } from "./transfer.ts";
 import { UploadLimits } from "./upload-limits.ts";
 
@@ -57,7 +58,8 @@ export function createEngine(parts: EngineParts): Engine {
     // A connection that waits counts as silent, so it may wait no longer than a silent one.
     const opened = new OpenedSources(parts.maxOpened, Math.min(KEEP_OPENED_MS, limits.idleMs / 2));
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
-    const transferParts = { sources, opened, target, spool, uploadLimits, limits, logger, way: parts.way };
+    const storages = new StorageBreaker();
+    const transferParts = { sources, opened, target, storages, spool, uploadLimits, limits, logger, way: parts.way };
     return {
         transfer: (job, signal, watch) =>
             transfer(job, transferParts, signal, watch).catch((error: unknown) =>

@@ -13,6 +13,7 @@ import type { OpenedSources } from "./sources/opened.ts";
 import type { OpenedSource, Source, SourceDescription } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
 import { MAX_PRESIGNED_BYTES, PresignedTarget } from "./targets/presigned.ts";
+import type { StorageBreaker, StorageTry } from "./targets/storage-breaker.ts";
 import type { Target } from "./targets/target.ts";
 import type { UploadLimits } from "./upload-limits.ts";
 
@@ -30,6 +31,7 @@ export interface TransferParts {
     readonly sources: Sources;
     readonly opened: OpenedSources;
     readonly target: Target;
+    readonly storages: StorageBreaker;
     readonly spool: Spool;
     readonly uploadLimits: UploadLimits;
     readonly limits: StepLimits;
@@ -182,13 +184,32 @@ async function put(
 function presignedFor(
     { id, presigned }: Job,
     size: number,
-    { limits, logger }: TransferParts,
-): PresignedTarget | undefined {
+    { limits, logger, storages }: TransferParts,
+): Target | undefined {
     if (presigned === undefined) return undefined;
-    if (size <= MAX_PRESIGNED_BYTES) return new PresignedTarget(presigned, limits);
-    const reason = `more than ${MAX_PRESIGNED_BYTES} bytes do not go into one presigned upload`;
+    const fits = size <= MAX_PRESIGNED_BYTES;
+    const storageTry = fits ? storages.begin(presigned.url) : undefined;
+    if (storageTry !== undefined) return watched(new PresignedTarget(presigned, limits), storageTry);
+    const reason = fits
+        ? "the storage has failed again and again"
+        : `more than ${MAX_PRESIGNED_BYTES} bytes do not go into one presigned upload`;
     logger.info("The homeserver's own upload is used instead of the presigned one", { jobId: id, size, reason });
     return undefined;
+}
+
+function watched(target: Target, { ended }: StorageTry): Target {
+    return {
+        async put(upload, signal) {
+            try {
+                const stored = await target.put(upload, signal);
+                ended(undefined);
+                return stored;
+            } catch (error) {
+                ended(asMediaError(error).code);
+                throw error;
+            }
+        },
+    };
 }
 
 /** Rejects with a MediaError. */

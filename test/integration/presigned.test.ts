@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
-import type { MediaError } from "../../src/index.ts";
+import type { JobInfo, MediaError } from "../../src/index.ts";
 import { photoMessage } from "../support/messages.ts";
 import { presignedCases } from "../support/presigned-cases.ts";
 import { gets, openPresignedScene, type PresignedScene } from "../support/presigned-scene.ts";
@@ -52,6 +52,23 @@ describe("presigned uploads", () => {
                 response.writeHead(status, headers).end();
                 return true;
             };
+
+        it("that stays down costs a backlog five tries, not three a file: the others go to the homeserver at once", async () => {
+            failing(1000, answering(503));
+            const { world, remote, alice, roomId } = scene;
+            const media = world.component({ concurrency: 1 });
+            await media.start();
+            const bytes = someBytes(5000);
+            const url = remote.file(bytes);
+            const photos = Array.from({ length: 12 }, () => photoMessage(roomId, alice, { kind: "http", url }));
+            const sent = await Promise.all(photos.map((photo) => media.send(photo)));
+            for (const { uploads } of sent) {
+                const job = await uploads[0]?.done;
+                await scene.expectContent({ url, mxc: job?.contentUri ?? "", job: job as JobInfo }, bytes);
+            }
+            expect(scene.storage.gate.puts).to.have.length(5);
+            expect(scene.outcomes()).to.deep.equal(Array<string>(12).fill("upload 200"));
+        });
 
         it("that fails for a moment is tried again there", async () => {
             failing(2, answering(503));
