@@ -13,6 +13,7 @@ import { Addressing } from "./addressing.ts";
 import type { Closing } from "./closing.ts";
 import { type PreparationParts, prepareFiles } from "./encrypted-files.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
+import { originalOf, withEditEvent } from "./edits.ts";
 import type { FailurePolicy } from "./event-content.ts";
 import type { HomeserverRequests } from "./homeserver-requests.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
@@ -158,10 +159,23 @@ export class Delivery {
     }
 
     #put(access: Access, event: MessageRecord): Promise<string> {
-        const { cutOff } = this.#parts.closing;
         const { redacts } = event;
-        if (redacts !== undefined) return redactEvent(access, { ...event, redacts }, cutOff);
-        return sendEvent(access, event, cutOff);
+        if (redacts !== undefined) return this.#redact(access, { ...event, redacts });
+        return sendEvent(access, event, this.#parts.closing.cutOff);
+    }
+
+    /**
+     * Redacts an event, and its edits before it: clients no longer apply them then, but each of them is an event of its own
+     * that goes on saying what was said (spec, "Redactions of edited events"). They stand before it in the line.
+     */
+    async #redact(access: Access, event: MessageRecord & { readonly redacts: string }): Promise<string> {
+        const { cutOff } = this.#parts.closing;
+        const original = await loadMessage(this.#parts.store, originalOf(event) ?? "");
+        for (const [index, redacts] of (original?.editEvents ?? []).entries()) {
+            const transactionId = `${event.transactionId}.${index}`;
+            await redactEvent(access, { ...event, redacts, transactionId }, cutOff);
+        }
+        return redactEvent(access, event, cutOff);
     }
 
     #lookFor(message: MessageRecord): Promise<string | undefined> {
@@ -179,19 +193,28 @@ export class Delivery {
         }
     }
 
-    async #journalSent({ id, edits, encrypted }: MessageRecord, eventId: string, now: Outgoing): Promise<void> {
+    async #journalSent(
+        { id, edits, redacts, encrypted }: MessageRecord,
+        eventId: string,
+        now: Outgoing,
+    ): Promise<void> {
         const { store, messageLocks } = this.#parts;
-        const locked = edits === undefined ? [id] : [id, edits];
+        const of = redacts === undefined ? originalOf({ id, edits }) : undefined;
+        const locked = of === undefined ? [id] : [id, of];
         await messageLocks.hold(locked, async () => {
             // As it is by now: its files may have been given other addresses, and it may have been withdrawn.
             const message = await loadMessage(store, id);
             if (message === undefined) return;
-            const original = edits === undefined ? undefined : await loadMessage(store, edits);
+            const original = of === undefined ? undefined : await loadMessage(store, of);
             // A revision that was worked out meanwhile stands behind this edit in the line.
-            const isNewest = original !== undefined && original.revisions === now.revisions;
-            const also: Write[] = isNewest ? [messageWrite({ ...original, shown: now.shown })] : [];
+            const isNewest = edits !== undefined && original?.revisions === now.revisions;
+            const also: Write[] = [];
+            if (original !== undefined) {
+                const edited = withEditEvent(original, eventId);
+                also.push(messageWrite(isNewest ? { ...edited, shown: now.shown } : edited));
+            }
             // Its files' keys were kept for this edit.
-            if (original?.encrypted === true) also.push(reviseMark(original.id));
+            if (edits !== undefined && original?.encrypted === true) also.push(reviseMark(original.id));
             await this.#sent({ ...message, encrypted }, eventId, now.shown, also);
         });
     }

@@ -2,6 +2,26 @@ import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
 import { loadMessage, type MessageRecord } from "./records.ts";
 
+/** Between a message's id and the number of an edit or redaction that the component makes of it. No caller's id has it. */
+const REVISION = "\u0001";
+/** Edits of one message that are remembered. */
+const MAX_EDITS = 200;
+
+export function revisionId({ id, revisions }: Pick<MessageRecord, "id" | "revisions">): string {
+    return `${id}${REVISION}${revisions + 1}`;
+}
+
+/** The message that this one edits or redacts: by a remote edit, or by the component itself. */
+export function originalOf({ id, edits }: Pick<MessageRecord, "id" | "edits">): string | undefined {
+    return edits ?? (id.includes(REVISION) ? id.slice(0, id.indexOf(REVISION)) : undefined);
+}
+
+export function withEditEvent(original: MessageRecord, eventId: string): MessageRecord {
+    const { editEvents = [] } = original;
+    if (editEvents.includes(eventId)) return original;
+    return { ...original, editEvents: [...editEvents, eventId].slice(-MAX_EDITS) };
+}
+
 /** What is known of a message that is to be edited. */
 export type Editable = Pick<MessageRecord, "id" | "roomId" | "sender" | "encrypted">;
 

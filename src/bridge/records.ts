@@ -62,6 +62,8 @@ export interface MessageRecord {
     readonly failure?: AskedFailure | undefined;
     /** The message that this one is an edit of; its content is placed and wrapped when its turn comes. */
     readonly edits?: string | undefined;
+    /** The events of its edits, oldest first: a redaction of its own event leaves them to be read. */
+    readonly editEvents?: readonly string[] | undefined;
     /** The event that this one redacts. */
     readonly redacts?: string | undefined;
     /** Taken back by `cancelMessage()`: it is not to be sent any more. */

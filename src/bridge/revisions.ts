@@ -5,6 +5,7 @@ import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { areKeysForgotten, forgetKeys, isUnprepared } from "./encrypted-files.ts";
 import { contentFor, failedMain, type FailurePolicy, withUris } from "./event-content.ts";
 import type { FailureQuestions } from "./failure-questions.ts";
+import { revisionId } from "./edits.ts";
 import { editContent } from "./outgoing.ts";
 import {
     hashOf,
@@ -147,8 +148,7 @@ export class Revisions {
         { content, redacts }: { readonly content: JsonObject; readonly redacts?: string },
     ): MessageRecord {
         const { roomId, sender, encrypted, hasCrypto } = message;
-        // No id of a caller's holds a control character, so these two kinds never meet.
-        const id = `${message.id}\u0001${message.revisions + 1}`;
+        const id = revisionId(message);
         return {
             id,
             roomId,

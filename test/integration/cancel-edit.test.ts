@@ -152,6 +152,28 @@ describe("a message that is taken back or edited", () => {
         expect((await media.send({ ...silent(), id: "unwanted" })).eventId).to.equal(redactions()[0]?.redacts);
     });
 
+    it("redacted, nothing of it is left to read: its remote edits and its notice are redacted too, before it", async () => {
+        await open();
+        const url = remote.on("/gone", (_request, response) => response.writeHead(404).end());
+        const sent = await media.send({ ...photoMessage(roomId, alice, { kind: "http", url }), id: "unwanted" });
+        await media.edit("unwanted", { id: "first edit", content: image("a secret") });
+        await first(sent)?.done.catch(() => {});
+        const said = () => messages(world.homeserver, roomId).filter(({ content }) => "body" in content);
+        await until(() => said().some(({ content }) => JSON.stringify(content).includes("m.notice")));
+        let isDown = true;
+        world.homeserver.intercept((request) => (isDown && isSend(request) ? { drop: "before" } : undefined));
+        // One that stands in the line when it is taken back.
+        const late = media.edit("unwanted", { id: "late edit", content: image("another secret") }).catch(() => {});
+        await until(() => world.homeserver.requests.some((request) => isSend(request) && request.status === 0));
+        const cancelled = media.cancelMessage("unwanted", { redact: true });
+        isDown = false;
+        await Promise.all([late, cancelled]);
+        await until(() => redactions().some(({ redacts }) => redacts === sent.eventId));
+        expect(redactions().at(-1)?.redacts, "itself last").to.equal(sent.eventId);
+        expect(said()).to.deep.equal([]);
+        expect(JSON.stringify(messages(world.homeserver, roomId))).to.not.contain("secret");
+    });
+
     it("cancelMessage() of a message with several files ends all of them", async () => {
         await open();
         const sent = await media.send({
