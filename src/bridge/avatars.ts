@@ -1,10 +1,14 @@
 import { createHash } from "node:crypto";
-import { asMediaError } from "../errors.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import type { Access, ActingUsers } from "../matrix/client.ts";
+import type { JsonObject } from "../matrix/answer.ts";
+import type { ActingUsers } from "../matrix/client.ts";
 import { setAvatarUrl } from "../matrix/profile-endpoints.ts";
 import { setRoomState } from "../matrix/room-endpoints.ts";
+import type { Store } from "../store/store.ts";
 import { KeyedLocks } from "../uploads/keyed-locks.ts";
+import { retryDelay } from "../uploads/retry.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import type { JobInfo, MediaSource, PendingUpload } from "./message.ts";
 import type { AvatarOptions, UploadOptions } from "./message-check.ts";
@@ -15,15 +19,37 @@ import { hashOf } from "./records.ts";
  * file goes through what messages share, and the homeserver is asked only for what this process has not set
  * itself already: a changed profile is an event in every room of the user's.
  *
- * The file is there before it becomes the picture. Only the upload is journaled: what a crash cuts off is for the
- * caller to ask for again, which then costs no second transfer.
+ * The file is there before it becomes the picture. What is to become one is journaled before its upload is, one
+ * for each user or room, and stays so until it is set or the caller was told why not: after a crash the start goes on
+ * with it, where there is an upload to go on with.
  */
 export interface AvatarsParts {
+    readonly store: Store;
     readonly users: ActingUsers;
     readonly logger: Logger;
-    readonly upload: (source: MediaSource, options: UploadOptions) => Promise<PendingUpload>;
+    readonly upload: (
+        source: MediaSource,
+        options: UploadOptions,
+        announce: (jobId: string, contentUri?: string) => Promise<void>,
+    ) => Promise<PendingUpload>;
+    readonly endOf: (jobId: string) => Promise<JobInfo>;
     readonly closing: AbortSignal;
 }
+
+/** Pictures that are not set yet, by whose they are. */
+const AVATARS = "avatar";
+
+interface PendingAvatar {
+    readonly kind: "user" | "room";
+    /** Of the user or room. */
+    readonly id: string;
+    readonly sender: string;
+    readonly jobId: string;
+    /** Where the file was there already. */
+    readonly contentUri?: string | undefined;
+}
+
+type Picture = Pick<JobInfo, "contentUri" | "mimetype" | "size">;
 
 /** Pictures that this process knows to be set. */
 const MAX_KNOWN = 10_000;
@@ -33,69 +59,137 @@ export class Avatars {
     readonly #known = new Map<string, string>();
     /** The calls for one user or room take effect in their order. */
     readonly #locks = new KeyedLocks();
+    readonly #resumed = new Set<Promise<void>>();
 
     constructor(parts: AvatarsParts) {
         this.#parts = parts;
     }
 
+    /** Goes on with what an earlier run left; each before any new call for the same user or room. */
+    async start(): Promise<void> {
+        for await (const [, record] of this.#parts.store.range({ collection: AVATARS })) {
+            const pending = record as unknown as PendingAvatar;
+            const resumed = this.#locks.hold([pending.id], () => this.#resume(pending));
+            this.#resumed.add(resumed);
+            void resumed.finally(() => this.#resumed.delete(resumed));
+        }
+    }
+
+    /** Resolves when nothing goes on any more; to be called when `closing` has aborted. */
+    async quiet(): Promise<void> {
+        await Promise.allSettled(this.#resumed);
+    }
+
     /** Resolves with the MXC URI when it is the user's picture. */
     ofUser(userId: string, source: MediaSource, options: AvatarOptions): Promise<string> {
-        const { users, closing } = this.#parts;
-        return this.#locks.hold([userId], async () => {
-            const { contentUri } = await this.#uploaded(source, { ...options, userId });
-            return this.#once(userId, contentUri, async () => {
-                const user = users.get(userId);
-                await setAvatarUrl(user.access(), contentUri, closing).catch(async (error: unknown) => {
-                    if (asMediaError(error).code !== "FORBIDDEN") throw error;
-                    // A ghost that the homeserver does not know yet.
-                    await user.ensureRegistered();
-                    await setAvatarUrl(user.access(), contentUri, closing);
-                });
-            });
-        });
+        const picture = { kind: "user", id: userId, sender: userId } as const;
+        return this.#locks.hold([userId], () => this.#bring(picture, source, options));
     }
 
     /** Resolves with the MXC URI when it is the room's picture. */
     ofRoom(roomId: string, sender: string, source: MediaSource, options: AvatarOptions): Promise<string> {
-        const { users, closing, logger } = this.#parts;
-        return this.#locks.hold([roomId], async () => {
-            const { contentUri, mimetype, size } = await this.#uploaded(source, { ...options, userId: sender });
-            const info = { ...(mimetype !== undefined && { mimetype }), ...(size !== undefined && { size }) };
-            const content = { url: contentUri, info };
-            const set = (access: Access) =>
-                setRoomState(access, { roomId, eventType: "m.room.avatar", content }, closing);
-            return this.#once(roomId, contentUri, async () => {
-                for (let way = 0; ; way++) {
-                    try {
-                        return await set(users.get(sender).access());
-                    } catch (error) {
-                        if (asMediaError(error).code !== "FORBIDDEN" || way === WAYS_INTO_A_ROOM) throw error;
-                        const barred = await enterRoom(users, { sender, roomId }, way, logger, closing);
-                        if (barred !== undefined) throw barred;
-                    }
-                }
-            });
-        });
+        const picture = { kind: "room", id: roomId, sender } as const;
+        return this.#locks.hold([roomId], () => this.#bring(picture, source, options));
     }
 
-    async #uploaded(source: MediaSource, options: UploadOptions): Promise<JobInfo & { readonly contentUri: string }> {
+    async #bring(
+        of: Pick<PendingAvatar, "kind" | "id" | "sender">,
+        source: MediaSource,
+        options: AvatarOptions,
+    ): Promise<string> {
+        const { store, upload, closing } = this.#parts;
         const dedupeKey = options.dedupeKey ?? keyOf(source);
-        const { contentUri, done } = await this.#parts.upload(source, {
-            ...options,
-            ...(dedupeKey !== undefined && { dedupeKey }),
-        });
-        const info = await done;
-        return { ...info, contentUri: info.contentUri ?? contentUri };
+        const given = { ...options, userId: of.sender, ...(dedupeKey !== undefined && { dedupeKey }) };
+        let pending: PendingAvatar | undefined;
+        const announce = async (jobId: string, contentUri?: string): Promise<void> => {
+            if (contentUri !== undefined && this.#known.get(of.id) === contentUri) return;
+            pending = { ...of, jobId, contentUri };
+            await store.commit([{ collection: AVATARS, key: of.id, record: { ...pending } }]);
+        };
+        try {
+            const { contentUri, done } = await upload(source, given, announce);
+            if (pending === undefined || this.#known.get(of.id) === contentUri) {
+                if (pending !== undefined) await this.#forget(pending);
+                return contentUri;
+            }
+            return await this.#settle(pending, await done);
+        } catch (error) {
+            // The caller hears of it, and may want another picture by now. On closing the next start goes on.
+            if (pending !== undefined && !closing.aborted) await this.#forget(pending);
+            throw error;
+        }
     }
 
-    async #once(id: string, contentUri: string, set: () => Promise<void>): Promise<string> {
-        if (this.#known.get(id) === contentUri) return contentUri;
-        await set();
+    /** Never rejects. */
+    async #resume(pending: PendingAvatar): Promise<void> {
+        const { closing, logger } = this.#parts;
+        for (let attempt = 0; !closing.aborted; attempt++) {
+            try {
+                await this.#settle(pending, await this.#endOf(pending));
+                return;
+            } catch (thrown) {
+                const error = asMediaError(thrown);
+                if (closing.aborted) return;
+                const { kind, id } = pending;
+                logger.warn("A picture of an earlier run could not be set", { kind, id, code: error.code });
+                if (!error.retryable) return this.#forget(pending).catch(() => {});
+                await sleep(retryDelay(error, attempt), undefined, { signal: closing }).catch(() => {});
+            }
+        }
+    }
+
+    /** A file that was there already needs no job, and its job may be forgotten. */
+    #endOf({ jobId, contentUri }: PendingAvatar): Promise<Picture> {
+        return this.#parts.endOf(jobId).catch((error: unknown): Picture => {
+            if (contentUri === undefined || asMediaError(error).code !== "JOB_UNKNOWN") throw error;
+            return { contentUri, mimetype: undefined, size: undefined };
+        });
+    }
+
+    async #settle(pending: PendingAvatar, picture: Picture): Promise<string> {
+        const { id } = pending;
+        const { contentUri, mimetype, size } = picture;
+        if (contentUri === undefined) throw new MediaError("INTERNAL", { detail: "a picture without an address" });
+        if (pending.kind === "user") await this.#setUser(id, contentUri);
+        else {
+            const info = { ...(mimetype !== undefined && { mimetype }), ...(size !== undefined && { size }) };
+            await this.#setRoom(pending, { url: contentUri, info });
+        }
         this.#known.delete(id);
         this.#known.set(id, contentUri);
         const [oldest] = this.#known.keys();
         if (this.#known.size > MAX_KNOWN && oldest !== undefined) this.#known.delete(oldest);
+        await this.#forget(pending);
         return contentUri;
+    }
+
+    async #setUser(userId: string, contentUri: string): Promise<void> {
+        const { users, closing } = this.#parts;
+        const user = users.get(userId);
+        await setAvatarUrl(user.access(), contentUri, closing).catch(async (error: unknown) => {
+            if (asMediaError(error).code !== "FORBIDDEN") throw error;
+            // A ghost that the homeserver does not know yet.
+            await user.ensureRegistered();
+            await setAvatarUrl(user.access(), contentUri, closing);
+        });
+    }
+
+    async #setRoom({ id: roomId, sender }: PendingAvatar, content: JsonObject): Promise<void> {
+        const { users, closing, logger } = this.#parts;
+        for (let way = 0; ; way++) {
+            try {
+                const access = users.get(sender).access();
+                return await setRoomState(access, { roomId, eventType: "m.room.avatar", content }, closing);
+            } catch (error) {
+                if (asMediaError(error).code !== "FORBIDDEN" || way === WAYS_INTO_A_ROOM) throw error;
+                const barred = await enterRoom(users, { sender, roomId }, way, logger, closing);
+                if (barred !== undefined) throw barred;
+            }
+        }
+    }
+
+    #forget({ id }: PendingAvatar): Promise<void> {
+        return this.#parts.store.commit([{ collection: AVATARS, key: id }]);
     }
 }
 

@@ -83,10 +83,13 @@ export class BridgeMedia {
             assertOpen: () => this.#assertStarted(),
             onJob: (job) => this.#reactions.tell(job, 0),
         });
+        const { store, users, ends } = this.#parts;
         this.#avatars = new Avatars({
-            users: this.#parts.users,
+            store,
+            users,
             logger: this.#logger,
-            upload: (source, given) => this.upload(source, given),
+            upload: (source, given, announce) => this.#upload(source, given, announce),
+            endOf: (jobId) => ends.of(jobId),
             closing: this.#closing.signal,
         });
     }
@@ -119,6 +122,7 @@ export class BridgeMedia {
         this.#parts.sweeper.start();
         this.#parts.tending.start();
         this.#parts.forgetting.start();
+        await this.#avatars.start();
     }
 
     /**
@@ -165,14 +169,27 @@ export class BridgeMedia {
      * Reserves an MXC URI, journals the upload and returns at once; for code that sends its events itself. On a
      * homeserver without `/create` it returns when the file is there.
      */
-    async upload(source: MediaSource, options: UploadOptions): Promise<PendingUpload> {
+    upload(source: MediaSource, options: UploadOptions): Promise<PendingUpload> {
+        return this.#upload(source, options, async () => {});
+    }
+
+    /** @param announce Awaited before the upload is journaled, or with the address where the file is there already. */
+    async #upload(
+        source: MediaSource,
+        options: UploadOptions,
+        announce: (jobId: string, contentUri?: string) => Promise<void>,
+    ): Promise<PendingUpload> {
         this.#assertStarted();
         const checkedSource = checkSource(source);
         const { userId, backfill = false, dedupeKey, transformVersion, ...known } = checkUploadOptions(options);
         const uploader = this.#parts.uploaderOf(userId);
         const dedupe = dedupeKey === undefined ? undefined : sharedKeyOf(uploader, dedupeKey, transformVersion);
         const file = dedupe === undefined ? undefined : await this.#parts.lookup.uploaded(dedupe);
-        if (file !== undefined) return uploadAtHand(file, checkedSource, known);
+        if (file !== undefined) {
+            const atHand = uploadAtHand(file, checkedSource, known);
+            await announce(atHand.jobId, atHand.contentUri);
+            return atHand;
+        }
         this.#parts.backlog.enter(0, 1);
         let spooled: Job[] = [];
         try {
@@ -180,6 +197,7 @@ export class BridgeMedia {
             const of = { ...asGiven, uploader, backfill, dedupe };
             const job = await this.#parts.admission.newJob(checkedSource, of);
             spooled = [job];
+            await announce(job.id);
             const contentUri = await uploadAlone(job, {
                 store: this.#parts.store,
                 queue: this.#parts.queue,
@@ -198,8 +216,8 @@ export class BridgeMedia {
 
     /**
      * Makes a file the picture of a user, once it is there, and resolves with its MXC URI. The file is shared as by
-     * `dedupeKey`; without one, by what an http, connector or buffer source names. The call is not journaled: when
-     * it rejects or the process ends, call it again.
+     * `dedupeKey`; without one, by what an http, connector or buffer source names. It is journaled before its upload is: when the process ends, or it rejects with CLOSED, the next start goes on with it. When it rejects
+     * otherwise, call it again.
      */
     async avatar(userId: string, source: MediaSource, options: AvatarOptions = {}): Promise<string> {
         this.#assertStarted();
@@ -294,6 +312,7 @@ export class BridgeMedia {
         await this.#parts.forgetting.close();
         this.#parts.outcomes.close();
         this.#parts.ends.close();
+        await this.#avatars.quiet();
         await this.#sendings.quiet();
         this.#parts.engine.close();
         await this.#parts.store.close();
