@@ -72,7 +72,7 @@ describe("kill -9 while a picture is to be set", function () {
             const second = start(false);
             const get = (path: string, key: string) =>
                 world.request(world.bot, "GET", path).then(
-                    (answer) => answer[key],
+                    (answer) => answer[key] as string | undefined,
                     () => undefined,
                 );
             const shown = [
@@ -86,7 +86,7 @@ describe("kill -9 while a picture is to be set", function () {
                     .some(({ method, path, status }) => method === "PUT" && isProfile(path) && status === 200);
             if (drop === "after" && matches === isProfile) await until(isSetAgain, PATIENCE);
             for (const uri of shown)
-                expect((await download(world.homeserver, String(uri))).body.equals(BYTES)).to.equal(true);
+                expect((await download(world.homeserver, uri)).body.equals(BYTES)).to.equal(true);
             second.stdin?.end();
             await once(second, "exit");
             const store = new LevelStore(join(world.dataDir, "journal"));
