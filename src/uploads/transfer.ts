@@ -197,15 +197,15 @@ function presignedFor(
     return undefined;
 }
 
-function watched(target: Target, { ended }: StorageTry): Target {
+function watched(target: Target, storageTry: StorageTry): Target {
     return {
         async put(upload, signal) {
             try {
                 const stored = await target.put(upload, signal);
-                ended(undefined);
+                storageTry.ended(undefined);
                 return stored;
             } catch (error) {
-                ended(asMediaError(error).code);
+                storageTry.ended(asMediaError(error).code);
                 throw error;
             }
         },
