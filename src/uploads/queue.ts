@@ -35,6 +35,8 @@ interface Run {
 
 /** Jobs that are moved out of the schedule in one step when their source is closed. */
 const HOLD_BATCH = 256;
+/** How often a message that needs its file at once looks whether the file's source is open. */
+const SOURCE_LOOK_MS = 100;
 
 export class UploadQueue {
     readonly #parts: UploadQueueParts;
@@ -97,11 +99,22 @@ export class UploadQueue {
             signal.throwIfAborted();
             const delay = Math.min((current.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS);
             if (delay > 0) await sleep(delay, undefined, { signal });
+            await this.#sourceIsOpen(current, signal);
             await this.#begin(current);
             // As journaled: it may have been cancelled between two tries.
             current = (await loadJob(this.#parts.store, job.id)) ?? current;
         }
         return current;
+    }
+
+    /** Waits until the job's source may be asked; what waits here stands in no list, so it looks again and again. */
+    async #sourceIsOpen(job: Job, signal: AbortSignal): Promise<void> {
+        while (this.#held.mustWait(job)) {
+            await sleep(SOURCE_LOOK_MS, undefined, { signal });
+            const now = await loadJob(this.#parts.store, job.id);
+            // Cancelled meanwhile: nobody waits for it any more.
+            if (now === undefined || isFinal(now.state)) return;
+        }
     }
 
     /** Ends a job for good. Rejects with JOB_UNKNOWN. Does nothing to a job that has ended. */

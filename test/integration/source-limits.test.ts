@@ -99,6 +99,26 @@ describe("a source's limits", () => {
         expect((starts.at(-1) ?? 0) - (starts[0] ?? 0)).to.be.at.least(7 * 49);
     });
 
+    it("hold files too that their messages wait for: on a server without /create", async () => {
+        await closeScene({ world, remote });
+        ({ world, remote, alice, roomId } = await openScene({ features: { create: false } }));
+        const rooms = [roomId, await world.room(alice), await world.room(alice)];
+        let running = 0;
+        let most = 0;
+        const url = remote.on("/one-by-one", (_request, response) => {
+            most = Math.max(most, ++running);
+            setTimeout(() => {
+                running--;
+                response.end("file");
+            }, 30);
+        });
+        const media = world.component({ sourceLimits: { [remote.url]: { concurrency: 1 } } });
+        await media.start();
+        await Promise.all(rooms.map((room) => media.send(photoMessage(room, alice, { kind: "http", url }))));
+        expect(remote.requests).to.have.length(3);
+        expect(most).to.equal(1);
+    });
+
     it("a blocked source's backlog starves nobody: live before backfill, and both beside it", async () => {
         const order: string[] = [];
         const serve = (name: string): string =>
