@@ -85,8 +85,7 @@ describe("kill -9 while a picture is to be set", function () {
                     .slice(heard)
                     .some(({ method, path, status }) => method === "PUT" && isProfile(path) && status === 200);
             if (drop === "after" && matches === isProfile) await until(isSetAgain, PATIENCE);
-            for (const uri of shown)
-                expect((await download(world.homeserver, uri)).body.equals(BYTES)).to.equal(true);
+            for (const uri of shown) expect((await download(world.homeserver, uri)).body.equals(BYTES)).to.equal(true);
             second.stdin?.end();
             await once(second, "exit");
             const store = new LevelStore(join(world.dataDir, "journal"));
