@@ -89,7 +89,8 @@ export interface Hooks {
 export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hooks): Parts {
     const { logger, onFailure, dataDir } = options;
     const users = new ActingUsers(bridge);
-    const store = new LevelStore(join(dataDir, "journal"));
+    const journal = join(dataDir, "journal");
+    const store = options.store?.(journal) ?? new LevelStore(journal);
     const spool = new Spool(join(dataDir, "spool"), options.maxSpoolBytes);
     const way = new RightOfWay();
     const engine = createEngine({

@@ -130,10 +130,13 @@ const logger = z.custom<Logger>(
 
 const onFailure = z.custom<OnFailure>(isFunction, 'must be "notice", "redact", "keep" or a function');
 
+type MakeStore = NonNullable<BridgeMediaOptions["store"]>;
+
 const allOptions = dataOptions.extend({
     onFailure: z.union([dataOptions.shape.onFailure, onFailure]).default("notice"),
     connectors: z.record(z.string(), connector).default({}),
     describe: z.custom<Describe>(isFunction, "must be a function").optional(),
+    store: z.custom<MakeStore>(isFunction, "must be a function").optional(),
     logger: logger.default(silentLogger),
 });
 

@@ -2,6 +2,7 @@ import type { Describe } from "./finding.ts";
 import type { Logger } from "../logger.ts";
 import type { OnFailure } from "./failure-questions.ts";
 import type { FailureTexts } from "./failure-texts.ts";
+import type { Store } from "../store/store.ts";
 import type { TimeLimits } from "../uploads/limits.ts";
 import type { SourceLimits } from "../uploads/source-gate.ts";
 import type { Connector } from "../uploads/sources/source.ts";
@@ -56,6 +57,11 @@ export interface BridgeMediaOptions {
     readonly dedupeKeepMs?: number;
     /** Time limits of a transfer's steps, in milliseconds. @default connect 10000, headers 30000, idle 60000, total 21600000, probe 5000 */
     readonly timeLimits?: Partial<TimeLimits>;
+    /**
+     * Makes the store that keeps the journal in this folder, which its `open()` makes where it is missing. `storeContract`
+     * and `certify` in `matrix-bridge-media/testing` prove one. @default LevelDB
+     */
+    readonly store?: (directory: string) => Store;
     /** @default silent */
     readonly logger?: Logger;
 }

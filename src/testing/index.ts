@@ -12,3 +12,6 @@ export type { Connector, OpenedSource } from "../uploads/sources/source.ts";
 export type { ContractCase } from "./contract-case.ts";
 export { type ConnectorUnderTest, connectorContract, type SourceUnderTest, sourceContract } from "./source-contract.ts";
 export { storeContract } from "./store-contract.ts";
+export type { CertifiableConnector, ConnectorModule, StoreModule } from "./certify/candidates.ts";
+export { type CertifyOptions, certify } from "./certify/certify.ts";
+export type { CertificationReport, Violation } from "./certify/report.ts";

@@ -8,7 +8,7 @@ import { checkOptions } from "../../src/bridge/options-check.ts";
 import type { BridgeMediaOptions } from "../../src/index.ts";
 
 /** The options that only code can give; `onFailure` as a function is one of them too. */
-type InCode = "connectors" | "describe" | "logger";
+type InCode = "connectors" | "describe" | "store" | "logger";
 
 /** One value for each other option: the compiler asks for a new option here, and refuses one that is gone. */
 const EVERY: Required<Omit<BridgeMediaOptions, InCode>> = {

@@ -1,0 +1,49 @@
+import { Command, InvalidArgumentError } from "commander";
+import type * as Kit from "../src/testing/index.ts";
+import { compiled } from "./compiled.ts";
+
+/** `npm run certify`: kills the component at its steps, thousands of times, and prints what was found. */
+
+interface Options {
+    readonly kills: number;
+    readonly seed?: number;
+    readonly episode?: number;
+    readonly parallel?: number;
+    readonly store?: string;
+    readonly connector?: string;
+}
+
+function whole(text: string): number {
+    if (!/^\d{1,10}$/.test(text)) throw new InvalidArgumentError("It has to be a whole number.");
+    return Number(text);
+}
+
+const command = new Command("npm run certify --")
+    .description("Kills the component with SIGKILL at its steps and at random instants, and checks what it promised.")
+    .option("--kills <number>", "how often", whole, 5000)
+    .option("--seed <number>", "of the schedule; a report names it", whole)
+    .option("--episode <number>", "only this one of the schedule", whole)
+    .option("--parallel <number>", "episodes at once", whole)
+    .option("--store <module>", "of a store: export default (directory) => Store", URL_OF)
+    .option("--connector <module>", "of a connector: export default () => ({ connector, files })", URL_OF)
+    .parse();
+
+function URL_OF(path: string): string {
+    return new URL(path, `file://${process.cwd()}/`).href;
+}
+
+const options = command.opts<Options>();
+const { certify } = (await import(new URL("testing/index.js", compiled()).href)) as typeof Kit;
+let shown = 0;
+const report = await certify({
+    ...options,
+    onProgress: ({ kills, violations }) => {
+        if (kills - shown < 100) return;
+        shown = kills;
+        console.log(`${kills} kills, ${violations} findings`);
+    },
+});
+console.log(report.text);
+for (const episode of new Set(report.violations.map((violation) => violation.episode)))
+    console.log(`repeat it with: npm run certify -- --seed ${report.seed} --episode ${episode}`);
+process.exitCode = report.passed ? 0 : 1;

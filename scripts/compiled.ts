@@ -1,0 +1,19 @@
+import { spawnSync } from "node:child_process";
+import { join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const root = resolve(fileURLToPath(new URL("..", import.meta.url)));
+
+/**
+ * Compiles the product and its kit, as they are published, into a folder of their own, and returns its URL. A process that
+ * is started hundreds of times would spend most of its life on translating itself.
+ */
+export function compiled(): URL {
+    const out = join(root, ".tmp/compiled");
+    const tsc = join(root, "node_modules/typescript/bin/tsc");
+    // No declarations: formatters would find them.
+    const args = [tsc, "-p", "tsconfig.build.json", "--outDir", out, "--declaration", "false"];
+    const { status, stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: "utf8" });
+    if (status !== 0) throw new Error(stdout);
+    return pathToFileURL(`${out}/`);
+}

@@ -1,0 +1,74 @@
+import { randomInt } from "node:crypto";
+import { availableParallelism } from "node:os";
+import { loadConnector, loadStore } from "./candidates.ts";
+import { type Episode, runEpisode } from "./episode.ts";
+import { type CertificationReport, reportOf } from "./report.ts";
+
+/**
+ * Kills a bridge at its steps, again and again, and says whether everything that was promised held. The bridge is a
+ * process of its own on this package's component; a homeserver, a storage and a network that record everything are here.
+ */
+export interface CertifyOptions {
+    /**
+     * The module of a store: its default export makes one in a folder, `(directory) => Store`. A URL, because the process
+     * that is killed loads it too. @default LevelDB
+     */
+    readonly store?: URL | string;
+    /** The module of a connector: its default export gives `{ connector, files: [{ ref, bytes }] }`. @default none */
+    readonly connector?: URL | string;
+    /** @default 200 */
+    readonly kills?: number;
+    /** Of the schedule; a report names it. @default a random one */
+    readonly seed?: number;
+    /** Only this episode of the schedule: what a report says to repeat. @default all */
+    readonly episode?: number;
+    /** Episodes at once. @default 2, or 1 on a single core */
+    readonly parallel?: number;
+    /** From `start()` to the first request, where there is work, in milliseconds. @default 1000 */
+    readonly recoveryMs?: number;
+    /** For an episode to come to its end once nothing is killed any more, in milliseconds. @default 30000 */
+    readonly quietMs?: number;
+    /** Told after each episode. */
+    readonly onProgress?: (progress: { readonly kills: number; readonly violations: number }) => void;
+    /** Ends it early, with the signal's reason. */
+    readonly signal?: AbortSignal;
+}
+
+const LIVES = 12;
+/** Kept apart so that neighbouring seeds share no episode. */
+const EPISODE_STRIDE = 0x9e3779b1;
+
+/** Resolves with the report, whatever it says; rejects where a module cannot be used, or for an aborted signal. */
+export async function certify(options: CertifyOptions = {}): Promise<CertificationReport> {
+    const { kills = 200, seed = randomInt(2 ** 31), episode: only, recoveryMs = 1000, quietMs = 30_000 } = options;
+    const { parallel = Math.min(2, availableParallelism()), signal = new AbortController().signal } = options;
+    const storeUrl = options.store?.toString();
+    const connectorUrl = options.connector?.toString();
+    const shared = {
+        lives: LIVES,
+        recoveryMs,
+        quietMs,
+        storeUrl,
+        store: storeUrl === undefined ? undefined : await loadStore(storeUrl),
+        connectorUrl,
+        connector: connectorUrl === undefined ? undefined : await loadConnector(connectorUrl),
+        signal,
+    };
+    const began = Date.now();
+    const episodes = new Map<number, Episode>();
+    let next = only ?? 0;
+    let done = 0;
+    let violations = 0;
+    const work = async (): Promise<void> => {
+        while (only === undefined ? done < kills : next === only) {
+            const number = next++;
+            const episode = await runEpisode({ ...shared, seed: (seed + Math.imul(number, EPISODE_STRIDE)) >>> 0 });
+            episodes.set(number, episode);
+            done += episode.kills.length;
+            violations += episode.violations.length;
+            options.onProgress?.({ kills: done, violations });
+        }
+    };
+    await Promise.all(Array.from({ length: parallel }, work));
+    return reportOf({ seed, episodes, durationMs: Date.now() - began });
+}

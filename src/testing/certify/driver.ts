@@ -1,0 +1,91 @@
+import { writeSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { Readable } from "node:stream";
+import { BridgeMedia } from "../../bridge/bridge-media.ts";
+import type { BridgeLike, IntentLike } from "../../matrix/client.ts";
+import { loadConnector, loadStore } from "./candidates.ts";
+import { BOT, ENCRYPTED_ROOM, plan, remoteMessage } from "./messages.ts";
+
+/**
+ * The bridge that is killed: a process of its own, told in one line on its input what to say, and telling in one line
+ * each what has happened. A line is handed to the system before the next step is taken, so what was told is known
+ * whenever the process ends. Told to `close`, it closes the component and leaves.
+ */
+export interface Life {
+    readonly url: string;
+    readonly dataDir: string;
+    readonly seed: number;
+    /** The messages to say, by number. */
+    readonly say: readonly number[];
+    readonly encryption: "spool" | "two-pass";
+    readonly store?: string | undefined;
+    readonly connector?: string | undefined;
+}
+
+const tell = (...words: readonly (string | number)[]): void => void writeSync(1, `${words.join(" ")}\n`);
+
+const input = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const order = await input.next();
+if (order.done === true) process.exit(0);
+const life = JSON.parse(order.value) as Life;
+
+const store = life.store === undefined ? undefined : await loadStore(life.store);
+const certified = life.connector === undefined ? undefined : await loadConnector(life.connector);
+const media = new BridgeMedia(bridge(), {
+    dataDir: life.dataDir,
+    allowPrivateAddresses: true,
+    encryption: life.encryption,
+    ...(store !== undefined && { store }),
+    ...(certified !== undefined && { connectors: { certified: certified.connector } }),
+});
+tell("starting", Date.now());
+await media.start();
+tell("started");
+await Promise.all(life.say.map(say));
+await quiet();
+tell("idle");
+await input.next();
+await media.close();
+tell("closed");
+process.exit(0);
+
+async function say(number: number): Promise<void> {
+    const planned = plan(life.seed, number, certified?.files.length);
+    const refs = certified?.files.map(({ ref }) => ref) ?? [];
+    tell("said", planned.id);
+    const network = { url: life.url, refs, stream: (bytes: Buffer) => Readable.from([bytes]) };
+    try {
+        const { uploads } = await media.send(remoteMessage(planned, network));
+        tell("sent", planned.id);
+        await Promise.allSettled(uploads.map(({ done }) => done));
+        tell("ended", planned.id);
+    } catch (error) {
+        tell("refused", planned.id, (error as { code?: string }).code ?? String(error));
+    }
+}
+
+/** Until no job has anything left to do, those of former lives included. */
+async function quiet(): Promise<void> {
+    const final = new Set<string>(["done", "failed", "cancelled", "replaced"]);
+    for (;;) {
+        let open = 0;
+        for await (const { state } of media.jobs()) if (!final.has(state)) open++;
+        if (open === 0) return;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+}
+
+/** The least that the component asks of a bridge; its crypto stands in for Megolm, which would need devices. */
+function bridge(): BridgeLike {
+    const crypto = {
+        isRoomEncrypted: async (roomId: string) => roomId === ENCRYPTED_ROOM,
+        encryptRoomEvent: async (room_id: string, type: string, content: unknown) => ({
+            algorithm: "m.megolm.v1.aes-sha2",
+            ciphertext: Buffer.from(JSON.stringify({ type, content, room_id })).toString("base64"),
+        }),
+    };
+    const matrixClient = { homeserverUrl: life.url, accessToken: "certify", crypto };
+    return {
+        getIntent: (userId = BOT): IntentLike => ({ userId, matrixClient, ensureRegistered: async () => {} }),
+    };
+}

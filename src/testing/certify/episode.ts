@@ -1,0 +1,281 @@
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { CertifiableConnector, StoreModule } from "./candidates.ts";
+import { Child } from "./child.ts";
+import { isKnown, STEPS } from "./coverage.ts";
+import type { Life } from "./driver.ts";
+import { hasWork, type Journaled, NOTHING, readJournal } from "./journal.ts";
+import { bytesOf, plan, type PlannedMessage } from "./messages.ts";
+import { Random } from "./random.ts";
+import { Recorder } from "./recorder/recorder.ts";
+import { describe, type Moment, nextMoment } from "./schedule.ts";
+import { type Expected, verdict } from "./verdict.ts";
+import { watchFolder } from "./watch.ts";
+
+/**
+ * One world, from its first message to its verdict: lives of the component that are killed one after the other, each
+ * with something new to say, and a last one that is left in peace.
+ */
+export interface EpisodeOptions {
+    readonly seed: number;
+    /** Lives that are to be killed. */
+    readonly lives: number;
+    /** From `start()` to the first request, where there is work. */
+    readonly recoveryMs: number;
+    /** For the last life to bring everything to its end. */
+    readonly quietMs: number;
+    readonly storeUrl: string | undefined;
+    readonly store: StoreModule | undefined;
+    readonly connectorUrl: string | undefined;
+    readonly connector: CertifiableConnector | undefined;
+    readonly signal: AbortSignal;
+}
+
+export interface Episode {
+    readonly violations: readonly string[];
+    /** What each kill waited for. */
+    readonly kills: readonly string[];
+    /** Names of steps that were hit, once for each kill: `reserve before`. */
+    readonly hits: readonly string[];
+    /** Job states at death. */
+    readonly states: readonly string[];
+    readonly recoveries: readonly number[];
+    readonly messages: number;
+}
+
+const NEW_MESSAGES = 9;
+/** A life whose moment never comes, and that does not come to rest either. */
+const LIFE_LIMIT_MS = 30_000;
+/** How long before a kill an answer can have been given that was not journaled yet. */
+const UNHEARD_MS = 2000;
+
+export async function runEpisode(options: EpisodeOptions): Promise<Episode> {
+    const dataDir = await mkdtemp(join(tmpdir(), "certify-"));
+    const world = new World(options, dataDir);
+    try {
+        return await world.run();
+    } finally {
+        await world.close();
+        await rm(dataDir, { recursive: true, force: true });
+    }
+}
+
+class World {
+    readonly #options: EpisodeOptions;
+    readonly #dataDir: string;
+    readonly #random: Random;
+    readonly #planned = new Map<string, PlannedMessage>();
+    /** Messages whose acceptance was told, or that a dead process had journaled. */
+    readonly #certain = new Set<string>();
+    readonly #told = new Set<string>();
+    /** Addresses that no journal knows because their process was killed too soon. */
+    readonly #unheard = new Set<string>();
+    readonly #violations: string[] = [];
+    readonly #kills: string[] = [];
+    readonly #hits: string[] = [];
+    readonly #states: string[] = [];
+    readonly #recoveries: number[] = [];
+    readonly #encryption: Life["encryption"];
+    #journal: Journaled = NOTHING;
+    #strike: Parameters<typeof Recorder.start>[0] = () => false;
+    #recorder: Recorder | undefined;
+    #next = new Child();
+
+    constructor(options: EpisodeOptions, dataDir: string) {
+        this.#options = options;
+        this.#dataDir = dataDir;
+        this.#random = new Random(options.seed);
+        this.#encryption = this.#random.next() < 0.5 ? "spool" : "two-pass";
+    }
+
+    async run(): Promise<Episode> {
+        this.#recorder = await Recorder.start((kind, phase) => this.#strike(kind, phase));
+        for (let life = 0; life < this.#options.lives && this.#violations.length === 0; life++) {
+            this.#options.signal.throwIfAborted();
+            const fresh = this.#fresh(1 + this.#random.below(NEW_MESSAGES));
+            const again = [...this.#planned.values()].filter(({ id, once }) => !once && !this.#told.has(id));
+            await this.#live([...again, ...fresh], nextMoment(this.#random, fresh.length));
+        }
+        if (this.#violations.length === 0) await this.#last();
+        return {
+            violations: this.#violations,
+            kills: this.#kills,
+            hits: this.#hits,
+            states: this.#states,
+            recoveries: this.#recoveries,
+            messages: this.#planned.size,
+        };
+    }
+
+    async close(): Promise<void> {
+        this.#next.kill();
+        await this.#next.ended;
+        await this.#recorder?.close();
+    }
+
+    #fresh(count: number): PlannedMessage[] {
+        return Array.from({ length: count }, () => {
+            const { seed, connector } = this.#options;
+            const message = plan(seed, this.#planned.size, connector?.files.length);
+            this.#planned.set(message.id, message);
+            return message;
+        });
+    }
+
+    #take(): Child {
+        const child = this.#next;
+        this.#next = new Child();
+        return child;
+    }
+
+    #order(messages: readonly PlannedMessage[]): Life {
+        const { seed, storeUrl: store, connectorUrl: connector } = this.#options;
+        const numbers = [...new Set(messages.map(({ number }) => number))];
+        const say = numbers.toSorted((one, other) => one - other);
+        const url = this.#recorder?.url ?? "";
+        return { url, dataDir: this.#dataDir, seed, say, encryption: this.#encryption, store, connector };
+    }
+
+    async #live(messages: readonly PlannedMessage[], moment: Moment): Promise<void> {
+        const recorder = this.#recorder;
+        if (recorder === undefined) return;
+        const child = this.#take();
+        const told = new Map<string, string>();
+        const before = new Set([...recorder.media.addresses].map(({ uri }) => uri));
+        let isKilled = false;
+        let count = 0;
+        const reached = (): boolean => {
+            if (isKilled || !("nth" in moment) || ++count < moment.nth) return isKilled;
+            isKilled = true;
+            child.kill();
+            return true;
+        };
+        this.#strike = (kind, phase) =>
+            isKilled || (moment.on === "wire" && moment.kind === kind && moment.phase === phase && reached());
+        const folder = moment.on === "journal" || moment.on === "spool" ? moment.on : undefined;
+        const unwatch = folder && watchFolder(join(this.#dataDir, folder), reached);
+        let hasIdled = false;
+        let startedAt = 0;
+        const firstRequest = recorder.requests.length;
+        child.live(this.#order(messages), (word, id = "", detail = "") => {
+            if (word === "starting") {
+                startedAt = Number(id);
+                if (moment.on === "clock") {
+                    setTimeout(() => {
+                        isKilled = true;
+                        child.kill();
+                    }, moment.ms).unref();
+                }
+            }
+            if (word === "refused") this.#violations.push(`send() of ${id} rejected: ${detail}`);
+            if (word === "said" || word === "sent" || word === "ended") told.set(id, word);
+            if (word === "idle") {
+                hasIdled = true;
+                child.kill();
+            }
+            if (moment.on === "word" && word === moment.word) reached();
+        });
+        const limit = setTimeout(() => {
+            this.#violations.push(`a life did not come to rest within ${LIFE_LIMIT_MS} ms`);
+            child.kill();
+        }, LIFE_LIMIT_MS);
+        const { code, signal } = await child.ended;
+        const diedAt = Date.now();
+        clearTimeout(limit);
+        unwatch?.();
+        this.#strike = () => false;
+        if (signal !== "SIGKILL") this.#violations.push(`a process ended by itself with ${code}: ${child.stderr}`);
+        recorder.hangUp();
+        await new Promise((resolve) => setImmediate(resolve));
+
+        const earlier = this.#journal;
+        this.#measureRecovery(startedAt, recorder.requests[firstRequest]?.at, diedAt);
+        this.#journal = await readJournal(this.#dataDir, this.#options.store);
+        for (const finding of this.#journal.damage) this.#violations.push(`the store reported damage: ${finding}`);
+        for (const id of this.#journal.messages.keys()) this.#certain.add(id);
+        for (const [id, word] of told) if (word !== "said") this.#told.add(id);
+        for (const id of this.#told) this.#certain.add(id);
+        const created = [...recorder.media.addresses].filter(({ uri }) => !before.has(uri));
+        for (const { uri, createdAt } of created)
+            if (!isKnown(this.#journal, uri) && diedAt - createdAt < UNHEARD_MS) this.#unheard.add(uri);
+        if (hasIdled && !isKilled) return;
+        this.#kills.push(describe(moment));
+        const death = {
+            recorder,
+            journal: this.#journal,
+            earlier,
+            told,
+            planned: this.#planned,
+            created: created.map(({ uri }) => uri),
+        };
+        for (const { name, before, after } of STEPS) {
+            if (before(death)) this.#hits.push(`${name} before`);
+            if (after(death)) this.#hits.push(`${name} after`);
+        }
+        this.#states.push(...new Set([...this.#journal.jobs.values()].map(({ state }) => state)));
+    }
+
+    #measureRecovery(startedAt: number, firstRequestAt: number | undefined, diedAt: number): void {
+        if (!hasWork(this.#journal) || startedAt === 0) return;
+        const took = (firstRequestAt ?? diedAt) - startedAt;
+        if (firstRequestAt !== undefined) this.#recoveries.push(took);
+        if (took >= this.#options.recoveryMs) this.#violations.push(`work was taken up only ${took} ms after start()`);
+    }
+
+    async #last(): Promise<void> {
+        const recorder = this.#recorder;
+        if (recorder === undefined) return;
+        const child = this.#take();
+        let onIdle: () => void = () => {};
+        const idle = new Promise<void>((resolve) => (onIdle = resolve));
+        let startedAt = 0;
+        const firstRequest = recorder.requests.length;
+        const again = [...this.#planned.values()].filter(({ once }) => !once);
+        child.live(this.#order(again), (word, id = "", detail = "") => {
+            if (word === "starting") startedAt = Number(id);
+            if (word === "refused") this.#violations.push(`send() of ${id} rejected: ${detail}`);
+            if (word === "idle") onIdle();
+        });
+        const until = Date.now() + this.#options.quietMs;
+        await Promise.race([idle, child.ended, sleep(this.#options.quietMs, undefined, { ref: false })]);
+        this.#measureRecovery(startedAt, recorder.requests[firstRequest]?.at, Date.now());
+        let wrong = this.#verdict(recorder);
+        while (wrong.length > 0 && Date.now() < until) {
+            await sleep(20);
+            wrong = this.#verdict(recorder);
+        }
+        child.leave();
+        const { code } = await Promise.race([child.ended, sleep(this.#options.quietMs, { code: "none" })]);
+        child.kill();
+        if (code !== 0) this.#violations.push(`the last process ended with ${code}: ${child.stderr}`);
+        // Once more: nothing may have come twice while it closed.
+        this.#violations.push(...this.#verdict(recorder), ...(await this.#leftBehind(recorder)));
+    }
+
+    #verdict(recorder: Recorder): string[] {
+        const expected = [...this.#planned.values()].map(
+            (planned): Expected => ({ planned, isCertain: !planned.once || this.#certain.has(planned.id) }),
+        );
+        const files = this.#options.connector?.files;
+        return verdict(recorder, expected, ({ kind, name }) =>
+            kind === "connector" ? Buffer.from(files?.[Number(name.split("-")[1])]?.bytes ?? []) : bytesOf(name),
+        );
+    }
+
+    /** What is on disk and at the homeserver after the end, and is of no use to anybody. */
+    async #leftBehind(recorder: Recorder): Promise<string[]> {
+        const journal = await readJournal(this.#dataDir, this.#options.store);
+        const found = journal.spooled.map((name) => `${name} was left in the spool`);
+        for (const name of await readdir(this.#dataDir))
+            if (name !== "journal" && name !== "spool") found.push(`${name} was left in the data folder`);
+        for (const { uri, content } of recorder.media.addresses)
+            if (content === undefined && !this.#unheard.has(uri) && !isKnown(journal, uri))
+                found.push(`${uri} is lost`);
+        for (const { state, contentUri = "" } of journal.jobs.values())
+            if (state === "done" && recorder.media.find(contentUri)?.content === undefined)
+                found.push(`${contentUri} is journaled as done and has no content`);
+        return found;
+    }
+}

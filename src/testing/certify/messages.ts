@@ -1,0 +1,124 @@
+import { createCipheriv, createHash } from "node:crypto";
+import type { MediaItem, MediaSource, RemoteMessage } from "../../bridge/message.ts";
+import { Random } from "./random.ts";
+
+/**
+ * What is said in an episode. A message follows from the episode's seed and its number alone, so the process that says
+ * it and the one that judges it need not tell each other anything.
+ */
+
+export const ROOMS = ["!clear-1:certify.example", "!clear-2:certify.example", "!encrypted:certify.example"] as const;
+export const ENCRYPTED_ROOM = ROOMS[2];
+export const BOT = "@bot:certify.example";
+/** The files of the second one go past the homeserver, to a presigned address. */
+export const GHOSTS = ["@ghost_plain:certify.example", "@ghost_presigned:certify.example"] as const;
+
+/** A file of the network, by what its server does with it. */
+export type FileKind = "plain" | "no-length" | "missing" | "handed-over" | "streamed" | "shared" | "connector";
+
+export interface PlannedFile {
+    readonly at: readonly string[];
+    readonly kind: FileKind;
+    /** At the network's server; what is shared has one name for all. */
+    readonly name: string;
+}
+
+export interface PlannedMessage {
+    readonly id: string;
+    readonly number: number;
+    readonly room: (typeof ROOMS)[number];
+    readonly sender: (typeof GHOSTS)[number];
+    readonly files: readonly PlannedFile[];
+    /** Said at one start only, as by a bridge whose network delivers once. */
+    readonly once: boolean;
+}
+
+const SHARED_FILES = 3;
+const LARGE = 700_000;
+const SMALL = 40_000;
+
+export function plan(seed: number, number: number, connectorFiles = 0): PlannedMessage {
+    const random = new Random(seed ^ Math.imul(number + 1, 0x9e3779b1));
+    const room = ROOMS[random.below(ROOMS.length)] ?? ROOMS[0];
+    const sender = GHOSTS[random.below(GHOSTS.length)] ?? GHOSTS[0];
+    const isText = random.next() < 0.25;
+    const kinds: [number, FileKind][] = [
+        [5, "plain"],
+        [2, "no-length"],
+        [1, "missing"],
+        [2, "handed-over"],
+        [2, "streamed"],
+        // What is encrypted is shared with nobody.
+        [room === ENCRYPTED_ROOM ? 0 : 3, "shared"],
+        [connectorFiles > 0 ? 20 : 0, "connector"],
+    ];
+    const kind = random.pick(kinds);
+    const name = (place: string): string => {
+        if (kind === "shared") return `shared-${sender === GHOSTS[0] ? "p" : "s"}-${random.below(SHARED_FILES)}`;
+        if (kind === "connector") return `connector-${random.below(connectorFiles)}`;
+        return `${seed}-${number}-${place}${random.next() < 0.12 ? "-large" : ""}`;
+    };
+    const file: PlannedFile = { at: ["url"], kind, name: name("file") };
+    const thumbnail: PlannedFile = {
+        at: ["info", "thumbnail_url"],
+        kind: random.next() < 0.2 ? "missing" : "plain",
+        name: `${seed}-${number}-thumbnail`,
+    };
+    const files = isText ? [] : random.next() < 0.3 ? [file, thumbnail] : [file];
+    return { id: `m${number}`, number, room, sender, files, once: random.next() < 0.4 };
+}
+
+/** The bytes of a file of the network, from its name alone. */
+export function bytesOf(name: string): Buffer {
+    const seed = createHash("sha256").update(name).digest();
+    const size = 1000 + (seed.readUInt32LE(0) % (name.endsWith("-large") ? LARGE : SMALL));
+    const bytes = createCipheriv("aes-256-ctr", seed, Buffer.alloc(16)).update(Buffer.alloc(size));
+    // Else one file in a thousand looks like a page, and is refused.
+    bytes[0] = 0;
+    return bytes;
+}
+
+/** What marks a message's event in its room, in the notice that takes its place too. */
+export function captionOf(id: string): string {
+    return `certify:${id}`;
+}
+
+/** The message that an event's text belongs to. */
+export function messageIdIn(body: unknown): string | undefined {
+    return typeof body === "string" ? /\bcertify:(\w+)$/.exec(body)?.[1] : undefined;
+}
+
+export interface Network {
+    /** Where the network's file server is. */
+    readonly url: string;
+    /** The references of the connector that is certified. */
+    readonly refs?: readonly unknown[];
+    readonly stream: (bytes: Buffer) => Extract<MediaSource, { kind: "stream" }>["stream"];
+}
+
+/** The message as a bridge hands it to the component. */
+export function remoteMessage(planned: PlannedMessage, network: Network): RemoteMessage {
+    const { id, room: roomId, sender, files } = planned;
+    const body = captionOf(id);
+    if (files.length === 0) return { id, roomId, sender, content: { msgtype: "m.text", body } };
+    const content = { msgtype: "m.file", body, filename: "file.bin", info: { mimetype: "application/octet-stream" } };
+    const media = files.map((file): MediaItem => {
+        const isShared = file.kind === "shared" && { dedupeKey: file.name };
+        return { at: file.at, source: sourceOf(file, network), mimetype: "application/octet-stream", ...isShared };
+    });
+    const isShared = files.some(({ kind }) => kind === "shared");
+    return { id, roomId, sender, content, media, ...(isShared && { encrypted: false }) };
+}
+
+function sourceOf({ kind, name }: PlannedFile, { url, refs = [], stream }: Network): MediaSource {
+    switch (kind) {
+        case "handed-over":
+            return { kind: "buffer", data: bytesOf(name) };
+        case "streamed":
+            return { kind: "stream", stream: stream(bytesOf(name)) };
+        case "connector":
+            return { kind: "connector", connector: "certified", ref: refs[Number(name.split("-")[1])] };
+        default:
+            return { kind: "http", url: `${url}/remote/${kind}/${name}` };
+    }
+}

@@ -1,0 +1,93 @@
+/** The recording homeserver's content repository, and the storage behind it. */
+
+export interface RecordedAddress {
+    readonly uri: string;
+    readonly uploader: string;
+    readonly createdAt: number;
+    /** Its key in the storage, where its content is wanted there. */
+    readonly presigned: boolean;
+    content?: Buffer;
+}
+
+export interface Answer {
+    readonly status: number;
+    readonly body: { readonly [key: string]: unknown };
+}
+
+export const OK: Answer = { status: 200, body: {} };
+
+export function refusal(status: number, errcode: string): Answer {
+    return { status, body: { errcode, error: errcode } };
+}
+
+const SERVER = "certify.example";
+const LIFETIME_MS = 24 * 3600_000;
+
+export class Media {
+    readonly #addresses = new Map<string, RecordedAddress>();
+    readonly #storage = new Map<string, Buffer>();
+    /** Contents that were put into an address that had one, which no homeserver may let happen. */
+    #count = 0;
+
+    get addresses(): Iterable<RecordedAddress> {
+        return this.#addresses.values();
+    }
+
+    find(uri: unknown): RecordedAddress | undefined {
+        return typeof uri === "string" ? this.#addresses.get(uri.replace(`mxc://${SERVER}/`, "")) : undefined;
+    }
+
+    /** @param storageUrl Where presigned uploads go; undefined for a user whose files the homeserver takes itself. */
+    create(uploader: string, storageUrl: string | undefined): Answer {
+        const id = `media${++this.#count}`;
+        const uri = `mxc://${SERVER}/${id}`;
+        const createdAt = Date.now();
+        this.#addresses.set(id, { uri, uploader, createdAt, presigned: storageUrl !== undefined });
+        const presigned = storageUrl && {
+            "com.beeper.msc3870.upload_url": `${storageUrl}/${id}?signature=${id}`,
+            "com.beeper.msc3870.upload_method": "PUT",
+        };
+        return { status: 200, body: { content_uri: uri, unused_expires_at: createdAt + LIFETIME_MS, ...presigned } };
+    }
+
+    /** What speaks against filling the address; undefined where nothing does. */
+    refuses(id: string, uploader: string): Answer | undefined {
+        const address = this.#addresses.get(id);
+        if (address === undefined) return refusal(404, "M_NOT_FOUND");
+        if (address.uploader !== uploader) return refusal(403, "M_FORBIDDEN");
+        if (address.content !== undefined) return refusal(409, "M_CANNOT_OVERWRITE_MEDIA");
+        return undefined;
+    }
+
+    fill(id: string, uploader: string, content: Buffer): Answer {
+        const refused = this.refuses(id, uploader);
+        if (refused !== undefined) return refused;
+        const address = this.#addresses.get(id);
+        if (address !== undefined) address.content = content;
+        return OK;
+    }
+
+    /** A storage takes what its signature allows, as often as it comes. */
+    store(id: string, signature: string | null, content: Buffer): Answer {
+        if (signature !== id || this.#addresses.get(id)?.presigned !== true) return refusal(403, "AccessDenied");
+        this.#storage.set(id, content);
+        return OK;
+    }
+
+    complete(id: string, uploader: string): Answer {
+        const refused = this.refuses(id, uploader);
+        if (refused !== undefined) return refused;
+        const content = this.#storage.get(id);
+        return content === undefined ? refusal(404, "M_NOT_FOUND") : this.fill(id, uploader, content);
+    }
+
+    isStored(uri: string | undefined): boolean {
+        return uri !== undefined && this.#storage.has(uri.replace(`mxc://${SERVER}/`, ""));
+    }
+
+    download(id: string): Answer | Buffer {
+        const address = this.#addresses.get(id);
+        if (address === undefined) return refusal(404, "M_NOT_FOUND");
+        return address.content ?? refusal(504, "M_NOT_YET_UPLOADED");
+    }
+}

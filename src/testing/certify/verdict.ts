@@ -1,0 +1,119 @@
+import { createDecipheriv, createHash } from "node:crypto";
+import { messageIdIn, type PlannedFile, type PlannedMessage, ROOMS } from "./messages.ts";
+import type { Recorder } from "./recorder/recorder.ts";
+import type { Content, RecordedEvent } from "./recorder/rooms.ts";
+
+/** What the recorder says of an episode that has come to its end: an empty list when every promise was kept. */
+
+/** What has to be in its room: for certain, or at most once because nobody knows whether it was journaled. */
+export interface Expected {
+    readonly planned: PlannedMessage;
+    readonly isCertain: boolean;
+}
+
+export function verdict(
+    recorder: Recorder,
+    expected: readonly Expected[],
+    bytesOf: (file: PlannedFile) => Buffer,
+): string[] {
+    const found: string[] = [];
+    for (const room of ROOMS) {
+        const events = recorder.rooms.events(room).map(opened);
+        found.push(...repeated(room, events));
+        const edits = new Map(events.flatMap(editOf));
+        const own = events.filter((event) => editOf(event).length === 0);
+        const order = own.map(({ content }) => messageIdIn(content["body"]) ?? "");
+        for (const [index, id] of order.entries())
+            if (id === "") found.push(`${room}: ${own[index]?.event_id} is nobody's`);
+        const numbers = order.map((id) => Number(id.slice(1)));
+        for (const [index, number] of numbers.entries())
+            if (number < (numbers[index - 1] ?? 0))
+                found.push(`${room}: m${number} stands behind m${numbers[index - 1]}`);
+        for (const { planned, isCertain } of expected) {
+            if (planned.room !== room) continue;
+            const indexes = order.flatMap((id, index) => (id === planned.id ? [index] : []));
+            if (indexes.length > 1) found.push(`${planned.id} is in its room ${indexes.length} times`);
+            if (indexes.length === 0 && isCertain) found.push(`${planned.id} was journaled and is not in its room`);
+            const event = own[indexes[0] ?? -1];
+            if (event === undefined) continue;
+            if (event.sender !== planned.sender) found.push(`${planned.id} is said by ${event.sender}`);
+            const shown = edits.get(event.event_id) ?? event.content;
+            found.push(...wrongFiles(recorder, planned, shown, bytesOf).map((wrong) => `${planned.id}: ${wrong}`));
+        }
+    }
+    return found;
+}
+
+/** An encrypted event as a member reads it. */
+function opened(event: RecordedEvent): RecordedEvent {
+    if (event.type !== "m.room.encrypted") return event;
+    const text = Buffer.from(String(event.content["ciphertext"]), "base64").toString();
+    const { type, content } = JSON.parse(text) as { type: string; content: Content };
+    return { ...event, type, content: { ...content, ...relationOf(event.content) } };
+}
+
+function relationOf(content: Content): Content {
+    return content["m.relates_to"] === undefined ? {} : { "m.relates_to": content["m.relates_to"] };
+}
+
+function repeated(room: string, events: readonly RecordedEvent[]): string[] {
+    const seen = new Set<string>();
+    const twice = events.filter(({ transactionId }) => seen.size === seen.add(transactionId).size);
+    return twice.map(({ event_id }) => `${room}: ${event_id} was sent before`);
+}
+
+function editOf({ content }: RecordedEvent): [string, Content][] {
+    const relation = content["m.relates_to"] as { rel_type?: string; event_id?: string } | undefined;
+    if (relation?.rel_type !== "m.replace") return [];
+    return [[relation.event_id ?? "", (content["m.new_content"] ?? {}) as Content]];
+}
+
+function wrongFiles(
+    { media }: Recorder,
+    { files, room }: PlannedMessage,
+    shown: Content,
+    bytesOf: (file: PlannedFile) => Buffer,
+): string[] {
+    const [main] = files;
+    if (main === undefined) return [];
+    const isNotice = shown["msgtype"] === "m.notice";
+    if (main.kind === "missing") return isNotice ? [] : ["its file cannot be had, and the room is not told"];
+    if (isNotice) return ["its file can be had, and the room is told that it cannot"];
+    const isEncrypted = room === ROOMS[2];
+    return files.flatMap((file) => {
+        const place = file.at.join(".");
+        const { uri, secret } = addressAt(shown, file.at, isEncrypted);
+        if (file.kind === "missing")
+            return uri === undefined ? [] : [`${place} cannot be had, and the room still points to it`];
+        if (uri === undefined) return [`${place} is not in the room`];
+        const content = media.find(uri)?.content;
+        if (content === undefined) return [`${place}, ${uri}, has no content`];
+        const bytes = secret === undefined ? content : decrypted(content, secret);
+        return bytes?.equals(bytesOf(file)) === true ? [] : [`${place}, ${uri}, has other bytes`];
+    });
+}
+
+interface Secret {
+    readonly key: { readonly k: string };
+    readonly iv: string;
+    readonly hashes: { readonly sha256: string };
+}
+
+function addressAt(content: Content, at: readonly string[], isEncrypted: boolean): { uri?: string; secret?: Secret } {
+    const path = isEncrypted
+        ? at.map((part) => part.replace("thumbnail_url", "thumbnail_file").replace(/^url$/, "file"))
+        : at;
+    let value: unknown = content;
+    for (const part of path) value = (value as Content | undefined)?.[part];
+    if (!isEncrypted) return typeof value === "string" ? { uri: value } : {};
+    const file = value as (Secret & { url?: string }) | undefined;
+    return typeof file?.url === "string" ? { uri: file.url, secret: file } : {};
+}
+
+/** Client-Server API, "Sending encrypted attachments"; undefined where the hash is another one. */
+function decrypted(ciphertext: Buffer, { key, iv, hashes }: Secret): Buffer | undefined {
+    const hash = createHash("sha256").update(ciphertext).digest("base64").replace(/=+$/, "");
+    if (hash !== hashes.sha256) return undefined;
+    const decipher = createDecipheriv("aes-256-ctr", Buffer.from(key.k, "base64url"), Buffer.from(iv, "base64"));
+    return decipher.update(ciphertext);
+}
