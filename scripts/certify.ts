@@ -40,7 +40,7 @@ const report = await certify({
     onProgress: ({ kills, violations }) => {
         if (kills - shown < 100) return;
         shown = kills;
-        console.log(`${kills} kills, ${violations} findings`);
+        console.log(`${kills} kills, ${violations.length} findings`);
     },
 });
 console.log(report.text);

@@ -2,7 +2,7 @@ import { randomInt } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { loadConnector, loadStore } from "./candidates.ts";
 import { type Episode, runEpisode } from "./episode.ts";
-import { type CertificationReport, reportOf } from "./report.ts";
+import { type CertificationReport, reportOf, type Violation } from "./report.ts";
 
 /**
  * Kills a bridge at its steps, again and again, and says whether everything that was promised held. The bridge is a
@@ -29,7 +29,7 @@ export interface CertifyOptions {
     /** For an episode to come to its end once nothing is killed any more, in milliseconds. @default 30000 */
     readonly quietMs?: number;
     /** Told after each episode. */
-    readonly onProgress?: (progress: { readonly kills: number; readonly violations: number }) => void;
+    readonly onProgress?: (progress: { readonly kills: number; readonly violations: readonly Violation[] }) => void;
     /** Ends it early, with the signal's reason. */
     readonly signal?: AbortSignal;
 }
@@ -58,14 +58,14 @@ export async function certify(options: CertifyOptions = {}): Promise<Certificati
     const episodes = new Map<number, Episode>();
     let next = only ?? 0;
     let done = 0;
-    let violations = 0;
+    const violations: Violation[] = [];
     const work = async (): Promise<void> => {
         while (only === undefined ? done < kills : next === only) {
             const number = next++;
             const episode = await runEpisode({ ...shared, seed: (seed + Math.imul(number, EPISODE_STRIDE)) >>> 0 });
             episodes.set(number, episode);
             done += episode.kills.length;
-            violations += episode.violations.length;
+            violations.push(...episode.violations.map((finding) => ({ episode: number, finding })));
             options.onProgress?.({ kills: done, violations });
         }
     };

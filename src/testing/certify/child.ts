@@ -42,9 +42,14 @@ export class Child {
         this.#process.stdin?.write(`${JSON.stringify(life)}\n`);
     }
 
+    /** Messages by their numbers, in this order. */
+    say(messages: readonly number[]): void {
+        this.#process.stdin?.write(`${JSON.stringify(messages)}\n`);
+    }
+
     /** Lets it close its component and leave. */
     leave(): void {
-        this.#process.stdin?.write("leave\n");
+        this.#process.stdin?.end();
     }
 
     kill(): void {

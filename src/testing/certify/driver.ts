@@ -7,16 +7,14 @@ import { loadConnector, loadStore } from "./candidates.ts";
 import { BOT, ENCRYPTED_ROOM, plan, remoteMessage } from "./messages.ts";
 
 /**
- * The bridge that is killed: a process of its own, told in one line on its input what to say, and telling in one line
- * each what has happened. A line is handed to the system before the next step is taken, so what was told is known
- * whenever the process ends. Told to `close`, it closes the component and leaves.
+ * The bridge that is killed: a process of its own, told on its input what it is and then, line by line, what to say; it
+ * tells in a line each what has happened. A line is handed to the system before the next step is taken, so what was
+ * told is known whenever the process ends. When its input ends it closes the component and leaves.
  */
 export interface Life {
     readonly url: string;
     readonly dataDir: string;
     readonly seed: number;
-    /** The messages to say, by number. */
-    readonly say: readonly number[];
     readonly encryption: "spool" | "two-pass";
     readonly store?: string | undefined;
     readonly connector?: string | undefined;
@@ -25,9 +23,10 @@ export interface Life {
 const tell = (...words: readonly (string | number)[]): void => void writeSync(1, `${words.join(" ")}\n`);
 
 const input = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const order = await input.next();
-if (order.done === true) process.exit(0);
-const life = JSON.parse(order.value) as Life;
+const loaded = { wallMs: performance.now(), cpu: process.cpuUsage() };
+const first = await input.next();
+if (first.done === true) process.exit(0);
+const life = JSON.parse(first.value) as Life;
 
 const store = life.store === undefined ? undefined : await loadStore(life.store);
 const certified = life.connector === undefined ? undefined : await loadConnector(life.connector);
@@ -38,15 +37,15 @@ const media = new BridgeMedia(bridge(), {
     ...(store !== undefined && { store }),
     ...(certified !== undefined && { connectors: { certified: certified.connector } }),
 });
-tell("starting", Date.now());
+tell("starting", Date.now(), loaded.wallMs / ((loaded.cpu.user + loaded.cpu.system) / 1000));
 await media.start();
 tell("started");
-await Promise.all(life.say.map(say));
-await quiet();
-tell("idle");
-await input.next();
+for (let line = await input.next(); line.done !== true; line = await input.next()) {
+    await Promise.all((JSON.parse(line.value) as number[]).map(say));
+    await quiet();
+    tell("idle");
+}
 await media.close();
-tell("closed");
 process.exit(0);
 
 async function say(number: number): Promise<void> {
@@ -71,7 +70,7 @@ async function quiet(): Promise<void> {
         let open = 0;
         for await (const { state } of media.jobs()) if (!final.has(state)) open++;
         if (open === 0) return;
-        await new Promise((resolve) => setTimeout(resolve, 10));
+        await new Promise((resolve) => setTimeout(resolve, 25));
     }
 }
 

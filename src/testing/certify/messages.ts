@@ -54,7 +54,7 @@ export function plan(seed: number, number: number, connectorFiles = 0): PlannedM
     ];
     const kind = random.pick(kinds);
     const name = (place: string): string => {
-        if (kind === "shared") return `shared-${sender === GHOSTS[0] ? "p" : "s"}-${random.below(SHARED_FILES)}`;
+        if (kind === "shared") return `shared-${sender === GHOSTS[0] ? "p" : "s"}-${random.below(SHARED_FILES)}-large`;
         if (kind === "connector") return `connector-${random.below(connectorFiles)}`;
         return `${seed}-${number}-${place}${random.next() < 0.12 ? "-large" : ""}`;
     };

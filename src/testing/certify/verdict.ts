@@ -1,5 +1,5 @@
 import { createDecipheriv, createHash } from "node:crypto";
-import { messageIdIn, type PlannedFile, type PlannedMessage, ROOMS } from "./messages.ts";
+import { ENCRYPTED_ROOM, messageIdIn, type PlannedFile, type PlannedMessage, ROOMS } from "./messages.ts";
 import type { Recorder } from "./recorder/recorder.ts";
 import type { Content, RecordedEvent } from "./recorder/rooms.ts";
 
@@ -16,9 +16,12 @@ export function verdict(
     expected: readonly Expected[],
     bytesOf: (file: PlannedFile) => Buffer,
 ): string[] {
-    const found: string[] = [];
+    const found: string[] = [...recorder.media.complaints];
     for (const room of ROOMS) {
-        const events = recorder.rooms.events(room).map(opened);
+        const recorded = recorder.rooms.events(room);
+        for (const { event_id, type } of recorded)
+            if (room === ENCRYPTED_ROOM && type !== "m.room.encrypted") found.push(`${event_id} is in the clear`);
+        const events = recorded.map(opened);
         found.push(...repeated(room, events));
         const edits = new Map(events.flatMap(editOf));
         const own = events.filter((event) => editOf(event).length === 0);
@@ -79,7 +82,7 @@ function wrongFiles(
     const isNotice = shown["msgtype"] === "m.notice";
     if (main.kind === "missing") return isNotice ? [] : ["its file cannot be had, and the room is not told"];
     if (isNotice) return ["its file can be had, and the room is told that it cannot"];
-    const isEncrypted = room === ROOMS[2];
+    const isEncrypted = room === ENCRYPTED_ROOM;
     return files.flatMap((file) => {
         const place = file.at.join(".");
         const { uri, secret } = addressAt(shown, file.at, isEncrypted);

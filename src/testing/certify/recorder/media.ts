@@ -7,6 +7,10 @@ export interface RecordedAddress {
     /** Its key in the storage, where its content is wanted there. */
     readonly presigned: boolean;
     content?: Buffer;
+    /** When the answer that told of it was handed to the system; undefined where none was. */
+    answeredAt?: number;
+    /** The homeserver was told that the storage has it. */
+    isTold?: boolean;
 }
 
 export interface Answer {
@@ -26,7 +30,8 @@ const LIFETIME_MS = 24 * 3600_000;
 export class Media {
     readonly #addresses = new Map<string, RecordedAddress>();
     readonly #storage = new Map<string, Buffer>();
-    /** Contents that were put into an address that had one, which no homeserver may let happen. */
+    /** What was asked that must never be asked. */
+    readonly complaints: string[] = [];
     #count = 0;
 
     get addresses(): Iterable<RecordedAddress> {
@@ -50,6 +55,12 @@ export class Media {
         return { status: 200, body: { content_uri: uri, unused_expires_at: createdAt + LIFETIME_MS, ...presigned } };
     }
 
+    /** Somebody has been told of this address. */
+    heard(uri: unknown): void {
+        const address = this.find(uri);
+        if (address !== undefined) address.answeredAt = Date.now();
+    }
+
     /** What speaks against filling the address; undefined where nothing does. */
     refuses(id: string, uploader: string): Answer | undefined {
         const address = this.#addresses.get(id);
@@ -70,6 +81,9 @@ export class Media {
     /** A storage takes what its signature allows, as often as it comes. */
     store(id: string, signature: string | null, content: Buffer): Answer {
         if (signature !== id || this.#addresses.get(id)?.presigned !== true) return refusal(403, "AccessDenied");
+        const { uri, isTold } = this.#addresses.get(id) ?? {};
+        if (isTold === true)
+            this.complaints.push(`${uri} went to the storage again after the homeserver was told of it`);
         this.#storage.set(id, content);
         return OK;
     }
@@ -77,6 +91,8 @@ export class Media {
     complete(id: string, uploader: string): Answer {
         const refused = this.refuses(id, uploader);
         if (refused !== undefined) return refused;
+        const address = this.#addresses.get(id);
+        if (address !== undefined) address.isTold = true;
         const content = this.#storage.get(id);
         return content === undefined ? refusal(404, "M_NOT_FOUND") : this.fill(id, uploader, content);
     }

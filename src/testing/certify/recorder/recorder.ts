@@ -1,6 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { bytesOf, ENCRYPTED_ROOM, GHOSTS } from "../messages.ts";
+import type { Random } from "../random.ts";
 import { type Answer, Media, OK, refusal } from "./media.ts";
 import type { Kind, Strike } from "./moments.ts";
 import { type Content, Rooms } from "./rooms.ts";
@@ -18,6 +20,12 @@ export interface RecordedRequest {
     /** When its answer was handed to the system; undefined where none was. */
     answeredAt?: number;
 }
+
+/** How often in a hundred a world is not at its best, without a kill: what is ambiguous then has to be found out. */
+const LOST_ANSWERS = 3;
+const FAILURES = 2;
+/** A file takes its time on the way, so that the next messages come meanwhile. */
+const LONGEST_PAUSE_MS = 25;
 
 interface Asked {
     readonly path: readonly string[];
@@ -40,17 +48,19 @@ export class Recorder {
     readonly #server: Server;
     readonly #routes: readonly Route[];
     readonly #strike: Strike;
+    readonly #random: Random;
 
-    private constructor(strike: Strike) {
+    private constructor(strike: Strike, random: Random) {
         this.#strike = strike;
+        this.#random = random;
         this.#routes = this.#table();
         this.#server = createServer((request, response) => {
             void this.#serve(request, response).catch(() => response.destroy());
         });
     }
 
-    static async start(strike: Strike): Promise<Recorder> {
-        const recorder = new Recorder(strike);
+    static async start(strike: Strike, random: Random): Promise<Recorder> {
+        const recorder = new Recorder(strike, random);
         await new Promise<void>((resolve) => recorder.#server.listen(0, "127.0.0.1", resolve));
         return recorder;
     }
@@ -84,13 +94,31 @@ export class Recorder {
         const body = await read(request, () => strikes("half"));
         if (body === undefined) return;
         const [, ...path] = (route?.path.exec(pathname) ?? []).map(decodeURIComponent);
-        const answer = route?.handle({ path, query, user: query.get("user_id") ?? "", body }) ?? UNRECOGNIZED;
+        const failure = this.#fails(kind);
+        const asked = { path, query, user: query.get("user_id") ?? "", body };
+        const answer = failure ?? route?.handle(asked) ?? UNRECOGNIZED;
         if (strikes("handled")) return;
-        await (Buffer.isBuffer(answer)
-            ? giveFile(response, answer, pathname.includes("/no-length/"), () => kind === "fetch" && strikes("half"))
-            : giveJson(response, answer));
+        if (this.#losesAnswer(kind)) return void request.socket.destroy();
+        if (Buffer.isBuffer(answer)) {
+            const pauseMs = this.#random.below(LONGEST_PAUSE_MS);
+            const isStruck = (): boolean => kind === "fetch" && strikes("half");
+            await giveFile(response, answer, { withoutLength: pathname.includes("/no-length/"), pauseMs, isStruck });
+        } else {
+            await giveJson(response, answer);
+            this.media.heard(answer.body["content_uri"]);
+        }
         record.answeredAt = Date.now();
         strikes("answered");
+    }
+
+    #fails(kind: Kind): Answer | undefined {
+        const mayFail = kind === "upload" || kind === "complete" || kind === "fetch";
+        return mayFail && this.#random.below(100) < FAILURES ? refusal(503, "M_UNKNOWN") : undefined;
+    }
+
+    #losesAnswer(kind: Kind): boolean {
+        const mayLose = kind === "send" || kind === "upload" || kind === "complete" || kind === "storage";
+        return mayLose && this.#random.below(100) < LOST_ANSWERS;
     }
 
     #table(): readonly Route[] {
@@ -177,13 +205,13 @@ function giveJson(response: ServerResponse, { status, body }: Answer): Promise<v
 async function giveFile(
     response: ServerResponse,
     bytes: Buffer,
-    withoutLength: boolean,
-    isStruck: () => boolean,
+    { withoutLength, pauseMs, isStruck }: { withoutLength: boolean; pauseMs: number; isStruck: () => boolean },
 ): Promise<void> {
     const type = { "content-type": "application/octet-stream" };
     response.writeHead(200, withoutLength ? type : { ...type, "content-length": bytes.length });
     const middle = Math.floor(bytes.length / 2);
     await new Promise((resolve) => response.write(bytes.subarray(0, middle), resolve));
+    await sleep(pauseMs);
     if (isStruck()) return;
     await new Promise<void>((resolve) => response.end(bytes.subarray(middle), resolve));
 }
