@@ -260,9 +260,10 @@ class World {
             wrong = this.#verdict(recorder);
         }
         child.leave();
-        const { code } = await Promise.race([child.ended, sleep(this.#options.quietMs, { code: "none" })]);
+        const { code } = await Promise.race([child.ended, sleep(this.#options.quietMs, { code: "never" })]);
         child.kill();
-        if (code !== 0) this.#violations.push(`the last process ended with ${code}: ${child.stderr}`);
+        if (code === "never") this.#violations.push("a component that had come to rest could not be closed");
+        else if (code !== 0) this.#violations.push(`the last process ended with ${code}: ${child.stderr}`);
         // Once more: nothing may have come twice while it closed.
         this.#violations.push(...this.#verdict(recorder), ...(await this.#leftBehind(recorder)));
     }
