@@ -1,7 +1,9 @@
+import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { expect } from "chai";
 import { download, messages } from "../support/download.ts";
 import { pack } from "../support/pack.ts";
@@ -16,7 +18,8 @@ const GHOST = "@slack_alice:example.org";
 const TYPES = `
 import { BridgeMedia, ERRORS, MediaError, type BridgeMediaOptions, type Connector, type ErrorCode, type JobInfo,
     type JobState, type Logger, type RemoteMessage, type SentMessage } from "matrix-bridge-media";
-import { connectorContract, sourceContract, storeContract, type ContractCase, type Store } from "matrix-bridge-media/testing";
+import { certify, connectorContract, sourceContract, storeContract, type CertificationReport, type ConnectorModule,
+    type ContractCase, type Store, type StoreModule } from "matrix-bridge-media/testing";
 
 export const code: ErrorCode = new MediaError("CLOSED").code;
 export const retryable: boolean = ERRORS.CLOSED.retryable;
@@ -29,6 +32,10 @@ export async function use(media: BridgeMedia, message: RemoteMessage, store: Sto
     await sent.uploads[0]?.done;
     return [...storeContract(() => store), ...sourceContract(null!), ...connectorContract(null!)];
 }
+export const makeStore: StoreModule = options.store ?? ((_directory: string): Store => { throw code; });
+export const certifiable: ConnectorModule = () => ({ connector, files: [{ ref: 1, bytes: new Uint8Array(1) }] });
+export const report: Promise<CertificationReport> = certify({ connector: new URL("file:///c.mjs"), kills: 1 });
+report.catch(() => {});
 // @ts-expect-error there is no such option
 export const wrong: BridgeMediaOptions = { dataDir: "d", concurency: 1 };
 `;
@@ -114,6 +121,24 @@ describe("the packed package", () => {
                 });
             }
 
+            if (kind === "esm") {
+                it("runs the example of docs/certification.md", async function () {
+                    this.timeout(300_000);
+                    const store = await readFile(join(ROOT, "test/certify/log-store.mjs"), "utf8");
+                    await project.write("my-store.mjs", store);
+                    await project.write(
+                        "certify.mjs",
+                        (await certificationExample()).replace("kills: 200", "kills: 12"),
+                    );
+                    const { stdout } = await promisify(execFile)(process.execPath, ["certify.mjs"], {
+                        cwd: join(directory, kind),
+                    });
+                    expect(stdout)
+                        .to.match(/^\d+ kills in /)
+                        .and.to.include("Every promise was kept.");
+                });
+            }
+
             it("is one module, required or imported, and loads without a warning", async () => {
                 const { stdout, stderr } = await project.run("typescript-5", "one-copy.js");
                 expect({ stdout, stderr }).to.deep.equal({ stdout: "1\n", stderr: "" });
@@ -144,5 +169,12 @@ async function readmeExample(): Promise<string> {
     const readme = await readFile(join(ROOT, "README.md"), "utf8");
     const [, example] = /^<!-- example: embed -->\n+```ts\n(.*?)^```$/ms.exec(readme) ?? [];
     if (example === undefined) throw new Error("README.md has no example to embed");
+    return example;
+}
+
+async function certificationExample(): Promise<string> {
+    const page = await readFile(join(ROOT, "docs/certification.md"), "utf8");
+    const [, example] = /^<!-- example: certify -->\n+```js\n(.*?)^```$/ms.exec(page) ?? [];
+    if (example === undefined) throw new Error("docs/certification.md has no example");
     return example;
 }

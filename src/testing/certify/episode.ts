@@ -1,18 +1,17 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { CertifiableConnector, StoreModule } from "./candidates.ts";
 import { Child } from "./child.ts";
 import { isKnown, STEPS } from "./coverage.ts";
 import type { Life } from "./driver.ts";
 import { hasWork, type Journaled, NOTHING, readJournal } from "./journal.ts";
+import { type Lived, liveInPeace, liveUntil } from "./life.ts";
 import { bytesOf, plan, type PlannedMessage, ROOMS } from "./messages.ts";
 import { Random } from "./random.ts";
 import { Recorder } from "./recorder/recorder.ts";
 import { describe, type Moment, nextMoment } from "./schedule.ts";
 import { type Expected, verdict } from "./verdict.ts";
-import { watchFolder } from "./watch.ts";
 
 /**
  * One world, from its first message to its verdict: lives of the component that are killed one after the other, each
@@ -48,8 +47,6 @@ export interface Episode {
 const NEW_MESSAGES = 9;
 /** A moment that does not come however much is said is given up. */
 const MAX_ROUNDS = 4;
-/** A life whose moment never comes, and that does not come to rest either. */
-const LIFE_LIMIT_MS = 30_000;
 /** Two answers that were given in such a time can be heard in any order. */
 const MARGIN_MS = 50;
 
@@ -93,17 +90,18 @@ class World {
     }
 
     async run(): Promise<Episode> {
-        this.#recorder = await Recorder.start(
+        const recorder = await Recorder.start(
             (kind, phase) => this.#strike(kind, phase),
             new Random(this.#options.seed + 1),
         );
+        this.#recorder = recorder;
         for (let life = 0; life < this.#options.lives && this.#violations.length === 0; life++) {
             this.#options.signal.throwIfAborted();
             const fresh = this.#fresh(1 + this.#random.below(NEW_MESSAGES));
             const again = [...this.#planned.values()].filter(({ id, once }) => !once && !this.#told.has(id));
-            await this.#live([...again, ...fresh], nextMoment(this.#random, fresh.length));
+            await this.#live(recorder, [...again, ...fresh], nextMoment(this.#random, fresh.length));
         }
-        if (this.#violations.length === 0) await this.#last();
+        if (this.#violations.length === 0) await this.#last(recorder);
         return {
             violations: this.#violations,
             kills: this.#kills,
@@ -141,79 +139,36 @@ class World {
         return { url, dataDir: this.#dataDir, seed, encryption: this.#encryption, store, connector };
     }
 
-    async #live(messages: readonly PlannedMessage[], moment: Moment): Promise<void> {
-        const recorder = this.#recorder;
-        if (recorder === undefined) return;
-        const child = this.#take();
-        const told = new Map<string, string>();
+    async #live(recorder: Recorder, messages: readonly PlannedMessage[], moment: Moment): Promise<void> {
         const before = new Set([...recorder.media.addresses].map(({ uri }) => uri));
-        let isKilled = false;
-        let count = 0;
-        const reached = (): boolean => {
-            if (isKilled || !("nth" in moment) || ++count < moment.nth) return isKilled;
-            isKilled = true;
-            child.kill();
-            return true;
-        };
-        this.#strike = (kind, phase) =>
-            isKilled || (moment.on === "wire" && moment.kind === kind && moment.phase === phase && reached());
-        const folder = moment.on === "journal" || moment.on === "spool" ? moment.on : undefined;
-        const unwatch = folder && watchFolder(join(this.#dataDir, folder), reached);
-        let rounds = 0;
-        let slowness = 1;
-        let startedAt = 0;
-        const firstRequest = recorder.requests.length;
-        child.live(this.#life, (word, id = "", detail = "") => {
-            if (word === "starting") {
-                startedAt = Number(id);
-                slowness = Number(detail);
-                if (moment.on === "clock") {
-                    setTimeout(() => {
-                        isKilled = true;
-                        child.kill();
-                    }, moment.ms).unref();
-                }
-            }
-            if (word === "refused") this.#violations.push(`send() of ${id} rejected: ${detail}`);
-            if (word === "said" || word === "sent" || word === "ended") told.set(id, word);
-            // It has come to rest before its moment came: it is given more to say.
-            if (word === "idle" && !isKilled && ++rounds < MAX_ROUNDS) child.say(numbers(this.#fresh(NEW_MESSAGES)));
-            else if (word === "idle") child.kill();
-            if (moment.on === "word" && word === moment.word) reached();
-        });
-        child.say(numbers(messages));
-        const limit = setTimeout(() => {
-            this.#violations.push(`a life did not come to rest within ${LIFE_LIMIT_MS} ms`);
-            child.kill();
-        }, LIFE_LIMIT_MS);
-        const { code, signal } = await child.ended;
-        const diedAt = Date.now();
-        clearTimeout(limit);
-        unwatch?.();
-        this.#strike = () => false;
-        if (signal !== "SIGKILL") this.#violations.push(`a process ended by itself with ${code}: ${child.stderr}`);
+        let rounds = 1;
+        const more = () => (++rounds > MAX_ROUNDS ? undefined : numbers(this.#fresh(NEW_MESSAGES)));
+        const living = { child: this.#take(), life: this.#life, recorder, say: numbers(messages) };
+        const lived = await liveUntil(living, moment, (strike) => (this.#strike = strike), more);
         recorder.hangUp();
-        await new Promise((resolve) => setImmediate(resolve));
 
+        this.#judgeRecovery(lived);
+        this.#violations.push(...lived.violations);
         const earlier = this.#journal;
-        this.#measureRecovery(startedAt, slowness, recorder.requests[firstRequest]?.at ?? diedAt);
         this.#journal = await readJournal(this.#dataDir, this.#options.store);
         for (const finding of this.#journal.damage) this.#violations.push(`the store reported damage: ${finding}`);
         for (const id of this.#journal.messages.keys()) this.#certain.add(id);
-        for (const [id, word] of told) if (word !== "said") this.#told.add(id);
+        for (const [id, word] of lived.told) if (word !== "said") this.#told.add(id);
         for (const id of this.#told) this.#certain.add(id);
         const created = [...recorder.media.addresses].filter(({ uri }) => !before.has(uri));
         const heardUntil = lastHeard(recorder, this.#journal);
         for (const { uri, answeredAt = Number.POSITIVE_INFINITY } of created)
             if (!isKnown(this.#journal, uri) && answeredAt > heardUntil - MARGIN_MS) this.#unheard.add(uri);
-        if (!isKilled) return;
+        if (!lived.isKilled) return;
         this.#kills.push(describe(moment));
+        const { told } = lived;
+        const planned = this.#planned;
         const death = {
             recorder,
             journal: this.#journal,
             earlier,
             told,
-            planned: this.#planned,
+            planned,
             created: created.map(({ uri }) => uri),
         };
         for (const { name, before, after } of STEPS) {
@@ -223,47 +178,22 @@ class World {
         this.#states.push(...new Set([...this.#journal.jobs.values()].map(({ state }) => state)));
     }
 
-    /**
-     * @param slowness How many times its processor time the process took to load: on a machine that is busy with other
-     *   things nothing is quick.
-     */
-    #measureRecovery(startedAt: number, slowness: number, firstRequestAt: number): void {
-        if (!hasWork(this.#journal) || startedAt === 0) return;
-        const took = firstRequestAt - startedAt;
-        this.#recoveries.push(took);
-        if (took >= this.#options.recoveryMs * Math.max(1, slowness))
+    /** @param lived Whoever found work has to have begun with it. */
+    #judgeRecovery({ firstRequestMs, livedMs, slowness }: Lived): void {
+        if (!hasWork(this.#journal)) return;
+        if (firstRequestMs !== undefined) this.#recoveries.push(firstRequestMs);
+        const took = firstRequestMs ?? livedMs;
+        if (took >= this.#options.recoveryMs * slowness)
             this.#violations.push(`work was taken up only ${took} ms after start()`);
     }
 
-    async #last(): Promise<void> {
-        const recorder = this.#recorder;
-        if (recorder === undefined) return;
-        const child = this.#take();
-        let onIdle: () => void = () => {};
-        const idle = new Promise<void>((resolve) => (onIdle = resolve));
-        let startedAt = 0;
-        let slowness = 1;
-        const firstRequest = recorder.requests.length;
+    async #last(recorder: Recorder): Promise<void> {
         const again = [...this.#planned.values()].filter(({ once }) => !once);
-        child.live(this.#life, (word, id = "", detail = "") => {
-            if (word === "starting") [startedAt, slowness] = [Number(id), Number(detail)];
-            if (word === "refused") this.#violations.push(`send() of ${id} rejected: ${detail}`);
-            if (word === "idle") onIdle();
-        });
-        child.say(numbers(again));
-        const until = Date.now() + this.#options.quietMs;
-        await Promise.race([idle, child.ended, sleep(this.#options.quietMs, undefined, { ref: false })]);
-        this.#measureRecovery(startedAt, slowness, recorder.requests[firstRequest]?.at ?? Date.now());
-        let wrong = this.#verdict(recorder);
-        while (wrong.length > 0 && Date.now() < until) {
-            await sleep(20);
-            wrong = this.#verdict(recorder);
-        }
-        child.leave();
-        const { code } = await Promise.race([child.ended, sleep(this.#options.quietMs, { code: "never" })]);
-        child.kill();
-        if (code === "never") this.#violations.push("a component that had come to rest could not be closed");
-        else if (code !== 0) this.#violations.push(`the last process ended with ${code}: ${child.stderr}`);
+        const living = { child: this.#take(), life: this.#life, recorder, say: numbers(again) };
+        const isWell = (): boolean => this.#verdict(recorder).length === 0;
+        const lived = await liveInPeace(living, this.#options.quietMs, isWell);
+        this.#judgeRecovery(lived);
+        this.#violations.push(...lived.violations);
         // Once more: nothing may have come twice while it closed.
         this.#violations.push(...this.#verdict(recorder), ...(await this.#leftBehind(recorder)));
     }

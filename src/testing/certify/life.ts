@@ -1,0 +1,158 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { join } from "node:path";
+import type { Child } from "./child.ts";
+import type { Life } from "./driver.ts";
+import type { Kind, Phase } from "./recorder/moments.ts";
+import type { Recorder } from "./recorder/recorder.ts";
+import type { Moment } from "./schedule.ts";
+import { watchFolder } from "./watch.ts";
+
+/** One life of the bridge, watched from outside, and its end: at its moment, or in peace. */
+
+export interface Lived {
+    /** Whether its moment came. */
+    readonly isKilled: boolean;
+    /** What it said of each message: its last word. */
+    readonly told: ReadonlyMap<string, Word>;
+    /** What it did that no bridge may. */
+    readonly violations: readonly string[];
+    /** How long its first request came after `start()`; undefined where it lived for less. */
+    readonly firstRequestMs: number | undefined;
+    /** How long it lived after `start()` was called. */
+    readonly livedMs: number;
+    /**
+     * How many times its processor time the process took to load, 1 at least: on a machine that is busy with other
+     * things nothing is quick.
+     */
+    readonly slowness: number;
+}
+
+export type Word = "said" | "sent" | "ended";
+
+export interface Living {
+    readonly child: Child;
+    readonly life: Life;
+    readonly recorder: Recorder;
+    /** The messages to say, by number. */
+    readonly say: readonly number[];
+}
+
+/** A life whose moment never comes, and that does not come to rest either. */
+const LIFE_LIMIT_MS = 30_000;
+
+/** @param more Asked when it has come to rest before its moment came; undefined where the moment is given up. */
+export async function liveUntil(
+    living: Living,
+    moment: Moment,
+    setStrike: (strike: (kind: Kind, phase: Phase) => boolean) => void,
+    more: () => readonly number[] | undefined,
+): Promise<Lived> {
+    const { child, life, recorder } = living;
+    const notes = new Notes(recorder);
+    let isKilled = false;
+    let count = 0;
+    const strike = (): true => {
+        isKilled = true;
+        child.kill();
+        return true;
+    };
+    // Once it is struck, what it had sent before it died is let go as well.
+    const reached = (): boolean => isKilled || ("nth" in moment && ++count >= moment.nth && strike());
+    setStrike((kind, phase) => isKilled || (isAt(moment, kind, phase) && reached()));
+    const isOnDisk = moment.on === "journal" || moment.on === "spool";
+    const unwatch = isOnDisk ? watchFolder(join(life.dataDir, moment.on), reached) : () => {};
+    const limit = setTimeout(() => {
+        notes.violations.push(`a life did not come to rest within ${LIFE_LIMIT_MS} ms`);
+        child.kill();
+    }, LIFE_LIMIT_MS);
+    let instant: NodeJS.Timeout | undefined;
+
+    child.live(life, (word, ...rest) => {
+        notes.take(word, ...rest);
+        if (word === "starting" && moment.on === "clock") instant = setTimeout(strike, moment.ms);
+        if (word === "idle" && !isKilled) {
+            const numbers = more();
+            if (numbers === undefined) child.kill();
+            else child.say(numbers);
+        }
+        if (moment.on === "word" && word === moment.word) reached();
+    });
+    child.say(living.say);
+    const { code, signal } = await child.ended;
+    clearTimeout(limit);
+    clearTimeout(instant);
+    unwatch();
+    setStrike(() => false);
+    if (signal !== "SIGKILL") notes.violations.push(`a process ended by itself with ${code}: ${child.stderr}`);
+    return { ...notes.lived(), isKilled };
+}
+
+/** @param isWell Asked until it says so, or `quietMs` have passed. */
+export async function liveInPeace(living: Living, quietMs: number, isWell: () => boolean): Promise<Lived> {
+    const { child, life, recorder } = living;
+    const notes = new Notes(recorder);
+    const until = Date.now() + quietMs;
+    const idle = new Promise<void>((resolve) => {
+        child.live(life, (word, ...rest) => {
+            notes.take(word, ...rest);
+            if (word === "idle") resolve();
+        });
+    });
+    child.say(living.say);
+    const tooLate = new AbortController();
+    const late = sleep(quietMs, undefined, { signal: tooLate.signal }).catch(() => {});
+    await Promise.race([idle, child.ended, late]);
+    while (!isWell() && Date.now() < until) await sleep(20);
+    const lived = notes.lived();
+    child.leave();
+    const end = await Promise.race([
+        child.ended,
+        sleep(quietMs, undefined, { signal: tooLate.signal }).catch(() => {}),
+    ]);
+    tooLate.abort();
+    child.kill();
+    if (end === undefined) notes.violations.push("the component could not be closed");
+    else if (end.code !== 0) notes.violations.push(`the last process ended with ${end.code}: ${child.stderr}`);
+    return { ...lived, isKilled: false };
+}
+
+function isAt(moment: Moment, kind: Kind, phase: Phase): boolean {
+    return moment.on === "wire" && moment.kind === kind && moment.phase === phase;
+}
+
+/** What a process tells, written down. */
+class Notes {
+    readonly violations: string[] = [];
+    readonly #told = new Map<string, Word>();
+    readonly #recorder: Recorder;
+    readonly #firstRequest: number;
+    #startedAt: number | undefined;
+    #slowness = 1;
+
+    constructor(recorder: Recorder) {
+        this.#recorder = recorder;
+        this.#firstRequest = recorder.requests.length;
+    }
+
+    take(word: string, id = "", detail = ""): void {
+        if (word === "starting") {
+            this.#startedAt = Number(id);
+            this.#slowness = Math.max(1, Number(detail));
+        }
+        if (word === "refused") this.violations.push(`send() of ${id} rejected: ${detail}`);
+        if (word === "said" || word === "sent" || word === "ended") this.#told.set(id, word);
+    }
+
+    lived(): Omit<Lived, "isKilled"> {
+        const { violations } = this;
+        const startedAt = this.#startedAt ?? Date.now();
+        const first = this.#recorder.requests[this.#firstRequest];
+        return {
+            told: this.#told,
+            violations,
+            firstRequestMs: first && first.at - startedAt,
+            livedMs: Date.now() - startedAt,
+            slowness: this.#slowness,
+        };
+    }
+}
