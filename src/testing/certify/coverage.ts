@@ -15,6 +15,8 @@ export interface Death {
     /** What it said of each message: its last word. */
     readonly told: ReadonlyMap<string, string>;
     readonly planned: ReadonlyMap<string, PlannedMessage>;
+    /** How many failures the recorder had shown to the processes before it. */
+    readonly failuresBefore: number;
     /** Addresses that this process had asked for. */
     readonly created: readonly string[];
 }
@@ -128,6 +130,20 @@ export const STEPS: readonly Step[] = [
             ),
     },
     {
+        name: "replace",
+        before: (death) =>
+            jobs(death).some(
+                (job) =>
+                    job.state === "transferring" && death.recorder.media.find(job.contentUri)?.isForgotten === true,
+            ),
+        after: (death) => jobs(death).some((job) => job.state === "replaced" && !wasIn(death, job)),
+    },
+    {
+        name: "postpone",
+        before: (death) => death.recorder.failures > death.failuresBefore && !jobs(death).some(isPostponed),
+        after: (death) => jobs(death).some(isPostponed),
+    },
+    {
         name: "follow, lead, reuse",
         before: (death) => jobs(death).some((job) => job.state === "ready" && job.follows === true),
         after: (death) =>
@@ -149,6 +165,10 @@ export const STEPS: readonly Step[] = [
 
 export function isKnown({ jobs, reservations }: Journaled, uri: string): boolean {
     return reservations.has(uri) || [...jobs.values()].some(({ contentUri }) => contentUri === uri);
+}
+
+function isPostponed({ notBefore }: Job): boolean {
+    return notBefore !== undefined;
 }
 
 function isMissing({ source }: Job): boolean {

@@ -140,6 +140,7 @@ class World {
     }
 
     async #live(recorder: Recorder, messages: readonly PlannedMessage[], moment: Moment): Promise<void> {
+        const failuresBefore = recorder.failures;
         const before = new Set([...recorder.media.addresses].map(({ uri }) => uri));
         let rounds = 1;
         const more = () => (++rounds > MAX_ROUNDS ? undefined : numbers(this.#fresh(NEW_MESSAGES)));
@@ -170,6 +171,7 @@ class World {
             told,
             planned,
             created: created.map(({ uri }) => uri),
+            failuresBefore,
         };
         for (const { name, before, after } of STEPS) {
             if (before(death)) this.#hits.push(`${name} before`);
@@ -214,8 +216,8 @@ class World {
         const found = journal.spooled.map((name) => `${name} was left in the spool`);
         for (const name of await readdir(this.#dataDir))
             if (name !== "journal" && name !== "spool") found.push(`${name} was left in the data folder`);
-        for (const { uri, content } of recorder.media.addresses)
-            if (content === undefined && !this.#unheard.has(uri) && !isKnown(journal, uri))
+        for (const { uri, content, isForgotten } of recorder.media.addresses)
+            if (content === undefined && !isForgotten && !this.#unheard.has(uri) && !isKnown(journal, uri))
                 found.push(`${uri} is lost`);
         for (const { state, contentUri = "" } of journal.jobs.values())
             if (state === "done" && recorder.media.find(contentUri)?.content === undefined)

@@ -9,6 +9,8 @@ export interface RecordedAddress {
     content?: Buffer;
     /** When the answer that told of it was handed to the system; undefined where none was. */
     answeredAt?: number;
+    /** The homeserver does not know it any more when it is to be filled. */
+    readonly isForgotten: boolean;
     /** The homeserver was told that the storage has it. */
     isTold?: boolean;
 }
@@ -43,11 +45,11 @@ export class Media {
     }
 
     /** @param storageUrl Where presigned uploads go; undefined for a user whose files the homeserver takes itself. */
-    create(uploader: string, storageUrl: string | undefined): Answer {
+    create(uploader: string, storageUrl: string | undefined, isForgotten: boolean): Answer {
         const id = `media${++this.#count}`;
         const uri = `mxc://${SERVER}/${id}`;
         const createdAt = Date.now();
-        this.#addresses.set(id, { uri, uploader, createdAt, presigned: storageUrl !== undefined });
+        this.#addresses.set(id, { uri, uploader, createdAt, presigned: storageUrl !== undefined, isForgotten });
         const presigned = storageUrl && {
             "com.beeper.msc3870.upload_url": `${storageUrl}/${id}?signature=${id}`,
             "com.beeper.msc3870.upload_method": "PUT",
@@ -64,7 +66,7 @@ export class Media {
     /** What speaks against filling the address; undefined where nothing does. */
     refuses(id: string, uploader: string): Answer | undefined {
         const address = this.#addresses.get(id);
-        if (address === undefined) return refusal(404, "M_NOT_FOUND");
+        if (address === undefined || address.isForgotten) return refusal(404, "M_NOT_FOUND");
         if (address.uploader !== uploader) return refusal(403, "M_FORBIDDEN");
         if (address.content !== undefined) return refusal(409, "M_CANNOT_OVERWRITE_MEDIA");
         return undefined;
@@ -103,7 +105,7 @@ export class Media {
 
     download(id: string): Answer | Buffer {
         const address = this.#addresses.get(id);
-        if (address === undefined) return refusal(404, "M_NOT_FOUND");
+        if (address === undefined || address.isForgotten) return refusal(404, "M_NOT_FOUND");
         return address.content ?? refusal(504, "M_NOT_YET_UPLOADED");
     }
 }

@@ -24,6 +24,7 @@ export interface RecordedRequest {
 /** How often in a hundred a world is not at its best, without a kill: what is ambiguous then has to be found out. */
 const LOST_ANSWERS = 3;
 const FAILURES = 2;
+const FORGOTTEN_ADDRESSES = 3;
 /** A file takes its time on the way, so that the next messages come meanwhile. */
 const LONGEST_PAUSE_MS = 25;
 
@@ -45,6 +46,7 @@ export class Recorder {
     readonly rooms = new Rooms();
     readonly media = new Media();
     readonly requests: RecordedRequest[] = [];
+    #failures = 0;
     readonly #server: Server;
     readonly #routes: readonly Route[];
     readonly #strike: Strike;
@@ -67,6 +69,11 @@ export class Recorder {
 
     get url(): string {
         return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    }
+
+    /** Requests that were refused for no fault of theirs. */
+    get failures(): number {
+        return this.#failures;
     }
 
     /** Lets go of what a dead process had open: what it had sent whole was handled when it arrived. */
@@ -113,7 +120,9 @@ export class Recorder {
 
     #fails(kind: Kind): Answer | undefined {
         const mayFail = kind === "upload" || kind === "complete" || kind === "fetch";
-        return mayFail && this.#random.below(100) < FAILURES ? refusal(503, "M_UNKNOWN") : undefined;
+        if (!mayFail || this.#random.below(100) >= FAILURES) return undefined;
+        this.#failures++;
+        return refusal(503, "M_UNKNOWN");
     }
 
     #losesAnswer(kind: Kind): boolean {
@@ -132,7 +141,11 @@ export class Recorder {
         });
         return [
             to("create", "POST", /^\/_matrix\/media\/v1\/create$/, ({ user }) =>
-                media.create(user, user === GHOSTS[1] ? `${this.url}/storage` : undefined),
+                media.create(
+                    user,
+                    user === GHOSTS[1] ? `${this.url}/storage` : undefined,
+                    this.#random.below(100) < FORGOTTEN_ADDRESSES,
+                ),
             ),
             to("upload", "PUT", /^\/_matrix\/media\/v3\/upload\/[^/]+\/([^/]+)$/, ({ path: [id = ""], user, body }) =>
                 media.fill(id, user, body),
