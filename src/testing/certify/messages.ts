@@ -33,7 +33,8 @@ export interface PlannedMessage {
     readonly once: boolean;
 }
 
-const SHARED_FILES = 3;
+/** Messages in a row. */
+const SHARED_FOR = 9;
 const LARGE = 700_000;
 const SMALL = 40_000;
 
@@ -49,12 +50,14 @@ export function plan(seed: number, number: number, connectorFiles = 0): PlannedM
         [2, "handed-over"],
         [2, "streamed"],
         // What is encrypted is shared with nobody.
-        [room === ENCRYPTED_ROOM ? 0 : 3, "shared"],
+        [room === ENCRYPTED_ROOM ? 0 : 6, "shared"],
         [connectorFiles > 0 ? 20 : 0, "connector"],
     ];
     const kind = random.pick(kinds);
     const name = (place: string): string => {
-        if (kind === "shared") return `shared-${sender === GHOSTS[0] ? "p" : "s"}-${random.below(SHARED_FILES)}-large`;
+        // Said by one sender within a short time, so that several want it before it is there.
+        if (kind === "shared")
+            return `${seed}-shared-${GHOSTS.indexOf(sender)}-${Math.floor(number / SHARED_FOR)}-large`;
         if (kind === "connector") return `connector-${random.below(connectorFiles)}`;
         return `${seed}-${number}-${place}${random.next() < 0.12 ? "-large" : ""}`;
     };
