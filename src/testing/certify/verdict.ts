@@ -11,8 +11,10 @@ export interface Expected {
     readonly isCertain: boolean;
 }
 
+type Recorded = Pick<Recorder, "rooms" | "media">;
+
 export function verdict(
-    recorder: Recorder,
+    recorder: Recorded,
     expected: readonly Expected[],
     bytesOf: (file: PlannedFile) => Buffer,
 ): string[] {
@@ -72,7 +74,7 @@ function editOf({ content }: RecordedEvent): [string, Content][] {
 }
 
 function wrongFiles(
-    { media }: Recorder,
+    { media }: Recorded,
     { files, room }: PlannedMessage,
     shown: Content,
     bytesOf: (file: PlannedFile) => Buffer,

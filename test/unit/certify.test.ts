@@ -1,0 +1,111 @@
+import { expect } from "chai";
+import { bytesOf, captionOf, GHOSTS, type PlannedMessage, plan, ROOMS } from "../../src/testing/certify/messages.ts";
+import { Random } from "../../src/testing/certify/random.ts";
+import { Media } from "../../src/testing/certify/recorder/media.ts";
+import { Rooms } from "../../src/testing/certify/recorder/rooms.ts";
+import { describe as nameOf, nextMoment } from "../../src/testing/certify/schedule.ts";
+import { verdict } from "../../src/testing/certify/verdict.ts";
+
+/** What judges the others is judged here: each thing that a recorder can have seen and must not. */
+describe("the certification's verdict", () => {
+    const [room, , encrypted] = ROOMS;
+    const [sender] = GHOSTS;
+    const text = (number: number): PlannedMessage => ({
+        id: `m${number}`,
+        number,
+        room,
+        sender,
+        files: [],
+        once: false,
+    });
+    const withFile = (number: number, kind: "plain" | "missing"): PlannedMessage => ({
+        ...text(number),
+        files: [{ at: ["url"], kind, name: `file-${number}` }],
+    });
+    let rooms: Rooms;
+    let media: Media;
+    beforeEach(() => {
+        rooms = new Rooms();
+        media = new Media();
+    });
+
+    function accept(id: string, content: object = {}, transactionId = id, roomId: string = room): string {
+        const all = { msgtype: "m.text", body: captionOf(id), ...content };
+        return rooms.accept({ room_id: roomId, type: "m.room.message", sender, content: all, transactionId });
+    }
+    function filled(bytes: Buffer | undefined): string {
+        const uri = String(media.create(sender, undefined, false).body["content_uri"]);
+        if (bytes !== undefined) media.fill(uri.split("/").at(-1) ?? "", sender, bytes);
+        return uri;
+    }
+    const judge = (...expected: [PlannedMessage, boolean?][]): string =>
+        verdict(
+            { rooms, media },
+            expected.map(([planned, isCertain = true]) => ({ planned, isCertain })),
+            ({ name }) => bytesOf(name),
+        ).join("; ");
+
+    it("finds nothing where everything is as it was promised", () => {
+        accept("m1");
+        accept("m2", { url: filled(bytesOf("file-2")) });
+        const failed = accept("m3", { url: filled(undefined) });
+        const notice = { msgtype: "m.notice", body: `gone\n\n${captionOf("m3")}` };
+        accept("m3", { "m.new_content": notice, "m.relates_to": { rel_type: "m.replace", event_id: failed } }, "edit");
+        expect(judge([text(1)], [withFile(2, "plain")], [withFile(3, "missing")], [text(4), false])).to.equal("");
+    });
+
+    it("finds what is missing, what came twice, and what stands in the wrong place", () => {
+        accept("m2");
+        accept("m1");
+        accept("m1", {}, "another");
+        expect(judge([text(1)], [text(2)], [text(3)])).to.match(
+            /m1 stands behind m2.*m1 is in its room 2 times.*m3 was journaled/,
+        );
+    });
+
+    it("finds a transaction that was sent twice", () => {
+        accept("m1");
+        accept("m1");
+        expect(judge([text(1)])).to.include("was sent before");
+    });
+
+    it("finds files that are not there, are others, or are told as lost for no reason", () => {
+        accept("m1", { url: filled(undefined) });
+        accept("m2", { url: filled(bytesOf("another")) });
+        accept("m3", { msgtype: "m.notice" });
+        accept("m4", { url: filled(undefined) });
+        const found = judge(
+            [withFile(1, "plain")],
+            [withFile(2, "plain")],
+            [withFile(3, "plain")],
+            [withFile(4, "missing")],
+        );
+        expect(found).to.match(/m1: .*no content.*m2: .*other bytes.*m3: .*told that it cannot.*m4: .*not told/);
+    });
+
+    it("finds an event in the clear", () => {
+        accept("m1", {}, "m1", encrypted);
+        expect(judge()).to.include("in the clear");
+    });
+
+    it("finds a file that went to the storage after the homeserver was told", () => {
+        media.create(sender, "http://storage", false);
+        media.store("media1", "media1", Buffer.from("file"));
+        media.complete("media1", sender);
+        media.store("media1", "media1", Buffer.from("file"));
+        expect(judge()).to.include("went to the storage again");
+    });
+
+    it("judges a schedule that follows from its seed", () => {
+        const moments = (seed: number): string[] => {
+            const random = new Random(seed);
+            return Array.from({ length: 50 }, () => JSON.stringify(nextMoment(random, 9)));
+        };
+        expect(moments(1)).to.deep.equal(moments(1)).and.not.deep.equal(moments(2));
+        expect(plan(1, 7)).to.deep.equal(plan(1, 7));
+        const random = new Random(1);
+        const names = new Set(Array.from({ length: 2000 }, () => nameOf(nextMoment(random, 9))));
+        for (const kind of ["create", "send", "upload", "storage", "complete"])
+            for (const phase of ["arrived", "handled", "answered"]) expect(names).to.include(`${kind} ${phase}`);
+    });
+});
