@@ -26,7 +26,7 @@ export interface CertifyOptions {
     readonly parallel?: number;
     /** From `start()` to the first request, where there is work, in milliseconds. @default 1000 */
     readonly recoveryMs?: number;
-    /** For an episode to come to its end once nothing is killed any more, in milliseconds. @default 30000 */
+    /** For an episode to come to its end once nothing is killed any more, in milliseconds. @default 60000 */
     readonly quietMs?: number;
     /** Told after each episode. */
     readonly onProgress?: (progress: { readonly kills: number; readonly violations: readonly Violation[] }) => void;
@@ -40,7 +40,7 @@ const EPISODE_STRIDE = 0x9e3779b1;
 
 /** Resolves with the report, whatever it says; rejects where a module cannot be used, or for an aborted signal. */
 export async function certify(options: CertifyOptions = {}): Promise<CertificationReport> {
-    const { kills = 200, seed = randomInt(2 ** 31), episode: only, recoveryMs = 1000, quietMs = 30_000 } = options;
+    const { kills = 200, seed = randomInt(2 ** 31), episode: only, recoveryMs = 1000, quietMs = 60_000 } = options;
     const { parallel = Math.min(2, availableParallelism()), signal = new AbortController().signal } = options;
     const storeUrl = options.store?.toString();
     const connectorUrl = options.connector?.toString();

@@ -38,7 +38,7 @@ export interface Living {
 }
 
 /** A life whose moment never comes, and that does not come to rest either. */
-const LIFE_LIMIT_MS = 30_000;
+const LIFE_LIMIT_MS = 60_000;
 
 /** @param more Asked when it has come to rest before its moment came; undefined where the moment is given up. */
 export async function liveUntil(
@@ -92,27 +92,25 @@ export async function liveInPeace(living: Living, quietMs: number, isWell: () =>
     const { child, life, recorder } = living;
     const notes = new Notes(recorder);
     const until = Date.now() + quietMs;
-    const idle = new Promise<void>((resolve) => {
-        child.live(life, (word, ...rest) => {
-            notes.take(word, ...rest);
-            if (word === "idle") resolve();
-        });
+    let hasIdled = false;
+    child.live(life, (word, ...rest) => {
+        notes.take(word, ...rest);
+        if (word === "idle") hasIdled = true;
     });
     child.say(living.say);
-    const tooLate = new AbortController();
-    const late = sleep(quietMs, undefined, { signal: tooLate.signal }).catch(() => {});
-    await Promise.race([idle, child.ended, late]);
-    while (!isWell() && Date.now() < until) await sleep(20);
+    let end: Awaited<typeof child.ended> | undefined;
+    void child.ended.then((ended) => (end = ended));
+    while (end === undefined && Date.now() < until && !(hasIdled && isWell())) await sleep(20);
     const lived = notes.lived();
+    if (!hasIdled && end === undefined) notes.violations.push(`jobs were not at their end after ${quietMs} ms`);
     child.leave();
-    const end = await Promise.race([
-        child.ended,
-        sleep(quietMs, undefined, { signal: tooLate.signal }).catch(() => {}),
-    ]);
-    tooLate.abort();
+    const closed = Date.now() + (hasIdled ? quietMs : 0);
+    while (end === undefined && Date.now() < closed) await sleep(20);
+    if (hasIdled && end === undefined) notes.violations.push("the component could not be closed");
     child.kill();
-    if (end === undefined) notes.violations.push("the component could not be closed");
-    else if (end.code !== 0) notes.violations.push(`the last process ended with ${end.code}: ${child.stderr}`);
+    const { code, signal } = await child.ended;
+    if (signal !== "SIGKILL" && code !== 0)
+        notes.violations.push(`the last process ended with ${code}: ${child.stderr}`);
     return { ...lived, isKilled: false };
 }
 
