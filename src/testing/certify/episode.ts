@@ -6,6 +6,7 @@ import { Child } from "./child.ts";
 import { isKnown, STEPS } from "./coverage.ts";
 import type { Life } from "./driver.ts";
 import { hasWork, type Journaled, NOTHING, readJournal } from "./journal.ts";
+import { isFinal } from "../../uploads/job.ts";
 import { type Lived, liveInPeace, liveUntil } from "./life.ts";
 import { bytesOf, plan, type PlannedMessage, ROOMS } from "./messages.ts";
 import { Random } from "./random.ts";
@@ -219,6 +220,13 @@ class World {
         for (const { uri, content, isForgotten } of recorder.media.addresses)
             if (content === undefined && !isForgotten && !this.#unheard.has(uri) && !isKnown(journal, uri))
                 found.push(`${uri} is lost`);
+        for (const { state, messageId, follows, notBefore, error } of journal.jobs.values())
+            if (!isFinal(state)) {
+                const why = `${follows === true ? ", behind another job" : ""}${notBefore === undefined ? "" : ", waiting"}`;
+                found.push(
+                    `a job of ${messageId} is still ${state}${why}${error === undefined ? "" : `: ${error.code}`}`,
+                );
+            }
         for (const { state, contentUri = "" } of journal.jobs.values())
             if (state === "done" && recorder.media.find(contentUri)?.content === undefined)
                 found.push(`${contentUri} is journaled as done and has no content`);
