@@ -37,6 +37,10 @@ export class Child {
         return this.#ended;
     }
 
+    get hasEnded(): boolean {
+        return this.#process.exitCode !== null || this.#process.signalCode !== null;
+    }
+
     live(life: Life, onLine: (word: string, ...rest: string[]) => void): void {
         this.#onLine = onLine;
         this.#process.stdin?.write(`${JSON.stringify(life)}\n`);

@@ -92,21 +92,17 @@ export async function liveInPeace(living: Living, quietMs: number, isWell: () =>
     const { child, life, recorder } = living;
     const notes = new Notes(recorder);
     const until = Date.now() + quietMs;
-    let hasIdled = false;
-    child.live(life, (word, ...rest) => {
-        notes.take(word, ...rest);
-        if (word === "idle") hasIdled = true;
-    });
+    child.live(life, notes.take.bind(notes));
     child.say(living.say);
-    let end: Awaited<typeof child.ended> | undefined;
-    void child.ended.then((ended) => (end = ended));
-    while (end === undefined && Date.now() < until && !(hasIdled && isWell())) await sleep(20);
+    const isOver = (): boolean => notes.hasIdled && isWell();
+    while (!child.hasEnded && Date.now() < until && !isOver()) await sleep(20);
     const lived = notes.lived();
-    if (!hasIdled && end === undefined) notes.violations.push(`jobs were not at their end after ${quietMs} ms`);
+    const { hasIdled } = notes;
+    if (!hasIdled && !child.hasEnded) notes.violations.push(`jobs were not at their end after ${quietMs} ms`);
     child.leave();
     const closed = Date.now() + (hasIdled ? quietMs : 0);
-    while (end === undefined && Date.now() < closed) await sleep(20);
-    if (hasIdled && end === undefined) notes.violations.push("the component could not be closed");
+    while (!child.hasEnded && Date.now() < closed) await sleep(20);
+    if (hasIdled && !child.hasEnded) notes.violations.push("the component could not be closed");
     child.kill();
     const { code, signal } = await child.ended;
     if (signal !== "SIGKILL" && code !== 0)
@@ -126,10 +122,16 @@ class Notes {
     readonly #firstRequest: number;
     #startedAt: number | undefined;
     #slowness = 1;
+    #hasIdled = false;
 
     constructor(recorder: Recorder) {
         this.#recorder = recorder;
         this.#firstRequest = recorder.requests.length;
+    }
+
+    /** Whether it has come to rest. */
+    get hasIdled(): boolean {
+        return this.#hasIdled;
     }
 
     take(word: string, id = "", detail = ""): void {
@@ -137,6 +139,7 @@ class Notes {
             this.#startedAt = Number(id);
             this.#slowness = Math.max(1, Number(detail));
         }
+        if (word === "idle") this.#hasIdled = true;
         if (word === "refused") this.violations.push(`send() of ${id} rejected: ${detail}`);
         if (word === "said" || word === "sent" || word === "ended") this.#told.set(id, word);
     }
