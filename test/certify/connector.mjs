@@ -10,6 +10,7 @@ const files = Array.from({ length: 6 }, (_, index) => ({
 export default function create() {
     const opened = new Map();
     const process = randomBytes(4).toString("hex");
+    let given = 0;
     const connector = {
         async open({ file, link }, { offset }) {
             const count = (opened.get(link) ?? 0) + 1;
@@ -18,7 +19,7 @@ export default function create() {
             const bytes = files[file].bytes.subarray(offset);
             return { stream: Readable.from([bytes.subarray(0, 1000), bytes.subarray(1000)]), size: bytes.length };
         },
-        refresh: async ({ file }) => ({ file, link: `${process}-${opened.size}` }),
+        refresh: async ({ file }) => ({ file, link: `${process}-${++given}` }),
     };
     return { connector, files };
 }
