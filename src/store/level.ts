@@ -1,8 +1,9 @@
-import { appendFile, chmod, mkdir } from "node:fs/promises";
+import { appendFile, chmod, mkdir, readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ClassicLevel } from "classic-level";
 import { Level } from "level";
 import { MediaError, systemCode } from "../errors.ts";
+import { CommitCount } from "./commit-count.ts";
 import { copyAside } from "./damaged-copy.ts";
 import { decodeRecord, encodeRecord } from "./record-codec.ts";
 import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
@@ -16,8 +17,11 @@ import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
  * After a failed write (a full disk) LevelDB may hold part of a record in the buffer of its log, or refuse every further
  * write, so the next access opens it anew, which reads the log back and begins another; as long as even that fails,
  * every access rejects with STORE_WRITE_FAILED. What reading the log back brings to light of the failed write (all of it,
- * where only the sync failed) is undone before anything else: its callers were told that it is not there. Damage that LevelDB notices at opening is repaired after a copy was put aside; damage that it does not
- * notice is caught by each record's checksum when it is read.
+ * where only the sync failed) is undone before anything else: its callers were told that it is not there.
+ *
+ * Damage that LevelDB notices, at opening or when a record is read, is repaired after a copy was put aside, and what was
+ * asked for goes on. What it does not notice is caught by each record's checksum, and by the count of the writes
+ * (commit-count.ts).
  */
 
 /** Parts a collection from a key; sorts below every character a collection may have. */
@@ -40,6 +44,10 @@ export class LevelStore implements Store {
     #needsReopening = false;
     /** Puts back what was there before the write that failed. */
     #undo: Operation[] = [];
+    /** The damage that a read has met. */
+    #needsRepair: unknown;
+    #repairs = 0;
+    readonly #count = new CommitCount();
     #reopening: Promise<void> | undefined;
     #closed = false;
 
@@ -59,25 +67,34 @@ export class LevelStore implements Store {
         try {
             await mkdir(this.#directory, { recursive: true, mode: 0o700 });
             await chmod(this.#directory, 0o700);
-            await this.#db.open();
+            await this.#openDatabase();
         } catch (error) {
             await this.#openDespite(error);
         }
         await this.#checkSchema();
+        await this.#checkCount();
+        await this.#usable();
+    }
+
+    /** Without CURRENT LevelDB takes a folder for empty, and removes the tables in it. */
+    async #openDatabase(): Promise<void> {
+        const files = await readdir(this.#directory);
+        if (!files.includes("CURRENT") && files.some((name) => /^\d+\.(ldb|sst|log)$/.test(name))) {
+            throw new Error("no CURRENT", { cause: corruption("CURRENT is missing") });
+        }
+        await this.#db.open();
     }
 
     async get(collection: string, key: string): Promise<StoredRecord | undefined> {
         const path = collection + SEPARATOR + key;
-        await this.#usable();
         // Synchronous: a record is small and nearly always in the cache, where a trip to another thread costs more.
-        const value = this.#db.getSync(path);
+        const value = await this.#reading(() => this.#db.getSync(path));
         return value === undefined ? undefined : this.#decode(path, value);
     }
 
     async *range(range: Range): AsyncIterable<readonly [string, StoredRecord]> {
         const skip = range.collection.length + SEPARATOR.length;
-        await this.#usable();
-        for await (const [path, value] of this.#db.iterator(bounds(range))) {
+        for await (const [path, value] of this.#throughDamage(range, (limits) => this.#db.iterator(limits))) {
             const record = await this.#decode(path, value);
             if (record !== undefined) yield [path.slice(skip), record];
         }
@@ -85,8 +102,55 @@ export class LevelStore implements Store {
 
     async *keys(range: Range): AsyncIterable<string> {
         const skip = range.collection.length + SEPARATOR.length;
-        await this.#usable();
-        for await (const path of this.#db.keys(bounds(range))) yield path.slice(skip);
+        const read = async function* (paths: AsyncIterable<string>) {
+            for await (const path of paths) yield [path, ""] as const;
+        };
+        for await (const [path] of this.#throughDamage(range, (limits) => read(this.#db.keys(limits))))
+            yield path.slice(skip);
+    }
+
+    /** Goes on behind the last record when the reading has met damage and that is repaired. */
+    async *#throughDamage(
+        range: Range,
+        read: (limits: ReturnType<typeof bounds>) => AsyncIterable<readonly [string, string]>,
+    ): AsyncIterable<readonly [string, string]> {
+        const skip = range.collection.length + SEPARATOR.length;
+        let { after } = range;
+        for (let left = range.limit ?? Number.POSITIVE_INFINITY; left > 0; ) {
+            const rest = { ...range, ...(after !== undefined && { after }), ...(left !== Infinity && { limit: left }) };
+            await this.#usable();
+            try {
+                for await (const entry of read(bounds(rest))) {
+                    after = entry[0].slice(skip);
+                    left--;
+                    yield entry;
+                }
+                return;
+            } catch (error) {
+                this.#meet(error);
+            }
+        }
+    }
+
+    async #reading<T>(read: () => T): Promise<T> {
+        while (true) {
+            await this.#usable();
+            try {
+                return read();
+            } catch (error) {
+                this.#meet(error);
+            }
+        }
+    }
+
+    /** Has the next access repair what a read has met, and throws what no repair helps. */
+    #meet(error: unknown): void {
+        // Closed by another one's reopening.
+        if (this.#reopening !== undefined && /_NOT_OPEN$/.test(systemCode(error) ?? "")) return;
+        if (!isCorruption(error)) throw error;
+        if (this.#repairs >= MAX_REPAIRS) throw new MediaError("STORE_UNUSABLE", { cause: error, detail: "damaged" });
+        this.#needsRepair = error;
+        this.#needsReopening = true;
     }
 
     commit(writes: readonly Write[]): Promise<void> {
@@ -102,6 +166,7 @@ export class LevelStore implements Store {
         this.#closed = true;
         await this.#flushing;
         await this.#opened?.close();
+        this.#count.close();
     }
 
     async #flush(): Promise<void> {
@@ -115,6 +180,8 @@ export class LevelStore implements Store {
                 for (const { resolve } of group) resolve();
             } catch (cause) {
                 this.#needsReopening = true;
+                // Met while LevelDB merged its tables: it takes no more writes until that is repaired.
+                if (isCorruption(cause) && this.#repairs < MAX_REPAIRS) this.#needsRepair = cause;
                 for (const { reject } of group) reject(writeFailed(cause));
             }
         }
@@ -123,17 +190,18 @@ export class LevelStore implements Store {
 
     async #write(group: readonly Waiting[]): Promise<void> {
         if (this.#needsReopening) await this.#reopen();
-        const operations = group.flatMap(({ writes }) => writes.map(operation));
+        const operations = [...group.flatMap(({ writes }) => writes.map(operation)), this.#count.next()];
         try {
             await this.#db.batch(operations, { sync: true });
         } catch (error) {
             // LevelDB shows a batch only after it was written, so this still is what was there before.
             this.#undo = [...new Set(operations.map(({ key }) => key))].map((key) => {
-                const value = this.#db.getSync(key);
+                const value = this.#getSync(key);
                 return value === undefined ? { type: "del", key } : { type: "put", key, value };
             });
             throw error;
         }
+        this.#count.advance();
     }
 
     async #usable(): Promise<void> {
@@ -143,11 +211,15 @@ export class LevelStore implements Store {
 
     #reopen(): Promise<void> {
         const reopen = async (): Promise<void> => {
+            const damage = this.#needsRepair;
             await this.#db.close();
-            await this.#db.open();
+            if (damage === undefined) await this.#db.open();
+            else await this.#openDespite(damage);
             await this.#db.batch(this.#undo, { sync: true });
             this.#undo = [];
+            this.#needsRepair = undefined;
             this.#needsReopening = false;
+            if (damage !== undefined) await this.#checkCount();
         };
         this.#reopening ??= reopen()
             .catch((cause: unknown) => {
@@ -160,9 +232,10 @@ export class LevelStore implements Store {
     }
 
     async #openDespite(error: unknown): Promise<void> {
-        const cause = error instanceof Error ? error.cause : undefined;
+        const cause = error instanceof Error ? (error.cause ?? error) : undefined;
         if (systemCode(cause) === "LEVEL_LOCKED") throw new MediaError("STORE_LOCKED", { cause: error });
-        if (systemCode(cause) !== "LEVEL_CORRUPTION") throw new MediaError("STORE_UNUSABLE", { cause: error });
+        if (!isCorruption(error)) throw new MediaError("STORE_UNUSABLE", { cause: error });
+        this.#repairs++;
         let copy: string;
         try {
             copy = await copyAside(this.#directory);
@@ -175,13 +248,22 @@ export class LevelStore implements Store {
         this.#onDamage({ finding: `opened after a repair, records may be missing: ${finding}`, copy });
     }
 
+    async #checkCount(): Promise<void> {
+        try {
+            const finding = await this.#count.open(this.#db, this.#directory);
+            if (finding !== undefined) this.#onDamage({ finding });
+        } catch (error) {
+            this.#meet(error);
+        }
+    }
+
     async #checkSchema(): Promise<void> {
-        const value = await this.#db.get(SCHEMA_KEY);
-        if (value === undefined) {
+        const value = await this.#reading(() => this.#db.getSync(SCHEMA_KEY));
+        const decoded = value === undefined ? undefined : decodeRecord(SCHEMA_KEY, value);
+        if (decoded === undefined || decoded.kind === "damaged") {
             await this.#db.put(SCHEMA_KEY, encodeRecord(SCHEMA_KEY, {}));
             return;
         }
-        const decoded = decodeRecord(SCHEMA_KEY, value);
         if (decoded.kind !== "newer") return;
         await this.#db.close();
         throw new MediaError("STORE_NEWER_SCHEMA", { detail: `schema ${decoded.version}` });
@@ -199,6 +281,23 @@ export class LevelStore implements Store {
         if (decoded.kind === "damaged") await this.commit([{ collection, key }]).catch(() => {});
         return undefined;
     }
+}
+
+/** Repairs in one run: a disk that damages what it keeps is not to be repaired for ever. */
+const MAX_REPAIRS = 3;
+
+function corruption(message: string): Error {
+    return Object.assign(new Error(message), { code: "LEVEL_CORRUPTION" });
+}
+
+/** Damage that a repair may help: also a CURRENT that names a file which is not there. */
+function isCorruption(error: unknown): boolean {
+    for (let cause = error; cause instanceof Error; cause = cause.cause) {
+        const code = systemCode(cause);
+        if (code === "LEVEL_CORRUPTION" || code === "LEVEL_NOT_FOUND") return true;
+        if (code === "LEVEL_IO_ERROR" && cause.message.includes("No such file or directory")) return true;
+    }
+    return false;
 }
 
 function writeFailed(cause: unknown): MediaError {
