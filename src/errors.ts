@@ -48,6 +48,10 @@ export const ERRORS = {
         message: "The journal could not be written: free disk space, then send again",
         retryable: true,
     },
+    STORE_DAMAGED: {
+        message: "The journal was damaged and the record of this file is lost: send the message again",
+        retryable: false,
+    },
     SPOOL_FULL: {
         message: "The spool holds as much as maxSpoolBytes allows: it empties as uploads finish",
         retryable: true,

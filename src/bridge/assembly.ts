@@ -14,6 +14,7 @@ import { Admission } from "./admission.ts";
 import { Backlog } from "./backlog.ts";
 import { Cancellation } from "./cancellation.ts";
 import { Closing } from "./closing.ts";
+import { Aftermath } from "./damage/aftermath.ts";
 import { Addresses } from "./dedupe/addresses.ts";
 import { Followers } from "./dedupe/followers.ts";
 import { Forgetting } from "./dedupe/forgetting.ts";
@@ -56,6 +57,7 @@ export interface Parts {
     readonly admission: Admission;
     readonly revisions: Revisions;
     readonly sweeper: Sweeper;
+    readonly aftermath: Aftermath;
     readonly metrics: Metrics;
     readonly lookup: Lookup;
     readonly addresses: Addresses;
@@ -162,7 +164,13 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         onOutcome: hooks.onOutcome,
         onJob,
     });
-    const outbox = new Outbox({ store, logger, closing, deliver: delivery.deliver.bind(delivery) });
+    const outbox = new Outbox({
+        store,
+        logger,
+        closing,
+        deliver: delivery.deliver.bind(delivery),
+        isInDoubt: () => aftermath.isInDoubt,
+    });
     const onHandedOver = ({ roomId, id }: MessageRecord, committed: Promise<void>): void =>
         outbox.append(roomId, id, committed);
     const questions = new FailureQuestions({
@@ -184,6 +192,22 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         onQueued: ({ roomId }) => {
             backlog.add(1, 0);
             outbox.notify(roomId);
+        },
+    });
+    const tending = new Tending({ turns, followers, logger });
+    const aftermath: Aftermath = new Aftermath({
+        store,
+        logger,
+        reservations,
+        messageLocks,
+        jobLocks,
+        onJob,
+        onReviewed: async ({ putBack, filesLost }) => {
+            backlog.add(0, putBack + filesLost);
+            await tending.lookAtAll();
+            revisions.poke();
+            await queue.lookAgain();
+            await outbox.lookAgain();
         },
     });
     const botFor = (code: "INVALID_OPTION" | "INVALID_ARGUMENT", field: string): string => {
@@ -235,7 +259,8 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         }),
         lookup,
         addresses,
-        tending: new Tending({ turns, followers, logger }),
+        tending,
+        aftermath,
         forgetting: new Forgetting({ store, files, logger, keepMs, maxFiles: MAX_SHARED_FILES }),
         ends: new JobEnds(store),
         outcomes,

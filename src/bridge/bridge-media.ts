@@ -101,11 +101,10 @@ export class BridgeMedia {
     async start(): Promise<void> {
         if (this.#state === "closed") throw new MediaError("CLOSED");
         if (this.#state === "started") return;
-        await this.#parts.store.open((damage) => {
-            this.#logger.error("The journal was damaged; what is named here is lost, the rest goes on", damage);
-        });
+        await this.#parts.store.open((damage) => this.#parts.aftermath.found(damage));
         try {
-            this.#nextSequence = await openSequence(this.#parts.store);
+            await this.#parts.aftermath.prepare();
+            this.#nextSequence = await openSequence(this.#parts.store, () => this.#parts.aftermath.isInDoubt);
             await this.#parts.spool.start((name) => this.#isSpoolNeeded(name));
             await this.#parts.reservations.start();
             await this.#parts.backlog.takeStock(this.#parts.store);
@@ -123,6 +122,7 @@ export class BridgeMedia {
         this.#parts.tending.start();
         this.#parts.forgetting.start();
         await this.#avatars.start();
+        this.#parts.aftermath.start();
     }
 
     /**
@@ -304,6 +304,7 @@ export class BridgeMedia {
         this.#state = "closed";
         this.#closing.abort(new MediaError("CLOSED"));
         await Promise.all([this.#parts.queue.close(), this.#parts.outbox.close(), this.#parts.reservations.close()]);
+        await this.#parts.aftermath.close();
         await this.#parts.expiryWatch.close();
         await this.#parts.questions.close();
         await this.#parts.revisions.close();

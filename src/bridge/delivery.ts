@@ -11,6 +11,7 @@ import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { Addressing } from "./addressing.ts";
 import type { Closing } from "./closing.ts";
+import { lostJobWrites } from "./damage/lost-jobs.ts";
 import { type PreparationParts, prepareFiles } from "./encrypted-files.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import { originalOf, withEditEvent } from "./edits.ts";
@@ -78,6 +79,7 @@ export class Delivery {
         const { stop } = begun;
         let { message } = begun;
         try {
+            await this.#tellLostFiles(message);
             // Before another address is looked for: an event that is in the room shows the one it was sent with.
             const eventId = mayBeSent ? await this.#lookFor(message) : undefined;
             if (eventId === undefined) {
@@ -98,6 +100,13 @@ export class Delivery {
         } finally {
             this.#parts.withdrawals.leave(id);
         }
+    }
+
+    /** Files whose records are gone are told as failed with the message itself. */
+    async #tellLostFiles(message: MessageRecord): Promise<void> {
+        const { lost, writes } = await lostJobWrites(this.#parts.store, message);
+        await this.#parts.store.commit(writes);
+        for (const job of lost) this.#parts.onJob(job);
     }
 
     /** Encrypts its files first, where its event has to be encrypted. */

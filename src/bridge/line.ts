@@ -56,6 +56,12 @@ export class Line {
         return id;
     }
 
+    /** Something has come to light in the journal's line that was not said here. */
+    reread(): void {
+        this.#isWhole = false;
+        this.#entries.length = 0;
+    }
+
     /** The first message has come to its end, and is out of the journal's line. */
     shift(): void {
         this.#entries.shift();

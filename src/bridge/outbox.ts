@@ -20,6 +20,8 @@ export interface OutboxParts {
      * @param mayBeSent Whether an earlier try may have reached the homeserver.
      */
     readonly deliver: (messageId: string, mayBeSent: boolean) => Promise<void>;
+    /** Whether any message may have been sent, whatever the journal says. */
+    readonly isInDoubt: () => boolean;
     /** Aborts when the component closes, and a while after. */
     readonly closing: Closing;
 }
@@ -46,6 +48,15 @@ export class Outbox {
         this.#early = undefined;
         for (const roomId of rooms) this.#open(roomId, true);
         for (const roomId of early) this.notify(roomId);
+    }
+
+    /** Opens or wakes the lanes of messages that have come to light in the journal. */
+    async lookAgain(): Promise<void> {
+        for (const roomId of await this.#rooms()) {
+            this.#lineOf(roomId).reread();
+            if (this.#lanes.has(roomId)) this.notify(roomId);
+            else this.#open(roomId, true);
+        }
     }
 
     /** To be called whenever something is handed to the store for the room's line, and in that order; then `notify()`. */
@@ -107,7 +118,7 @@ export class Outbox {
                 const next = (): Promise<string | undefined> => line.first(() => this.#stored(roomId));
                 for (let id = await next(); id !== undefined; id = await next()) {
                     this.#parts.closing.signal.throwIfAborted();
-                    await this.#parts.deliver(id, mayBeSent);
+                    await this.#parts.deliver(id, mayBeSent || this.#parts.isInDoubt());
                     line.shift();
                     mayBeSent = false;
                 }
@@ -136,7 +147,11 @@ export class Outbox {
             this.#parts.closing.signal.throwIfAborted();
             const message = await loadMessage(store, String(record["id"]));
             if (message !== undefined && message.state === "queued") return message.id;
-            // Its record was lost to damage, which the store has reported.
+            // Its record was lost to damage, which the store has reported only if there was one to be read.
+            if (message === undefined) {
+                const text = "A message was lost to damage before its end was journaled";
+                this.#parts.logger.error(text, { id: record["id"], roomId });
+            }
             await store.commit([{ collection: OUTBOX, key }]);
             return this.#stored(roomId);
         }

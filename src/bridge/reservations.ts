@@ -85,6 +85,18 @@ export class Reservations {
         await this.#store.commit(stale);
     }
 
+    /** Drops all that are kept ahead: the journal may be wrong about them, and an event may show one already. */
+    async giveUp(): Promise<void> {
+        this.#warm.clear();
+        this.#count = 0;
+        const dropped: Write[] = [];
+        for await (const key of this.#store.keys({ collection: RESERVATIONS })) {
+            dropped.push({ collection: RESERVATIONS, key });
+        }
+        await this.#store.commit(dropped);
+        if (dropped.length > 0) this.#logger.warn("Addresses kept ahead were given up", { count: dropped.length });
+    }
+
     /** One from those kept ahead, at once; the caller journals `takenWrite` with what it uses it for. */
     takeWarm(userId: string): Reservation | undefined {
         const warm = this.#warm.get(userId) ?? [];

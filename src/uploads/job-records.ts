@@ -31,6 +31,22 @@ export function jobWrites(before: Job | undefined, after: Job): Write[] {
     return writes;
 }
 
+/** The writes that put a job into the lists where it belongs. */
+export function placeWrites(job: Job): Write[] {
+    const own = place(job);
+    const end = expiringKey(job);
+    return [
+        ...(own === undefined ? [] : [{ ...own, record: {} }]),
+        ...(end === undefined ? [] : [{ collection: EXPIRING, key: end, record: {} }]),
+    ];
+}
+
+/** Whether a list has the job where it belongs; a row that damage has left behind is none of its places. */
+export function isPlaceOf(job: Job, collection: string, key: string): boolean {
+    const own = place(job);
+    return own?.collection === collection && own.key === key;
+}
+
 const SCHEDULED: ReadonlySet<JobState> = new Set(["ready", "transferring", "completing"]);
 
 function place(job: Job): { collection: string; key: string } | undefined {

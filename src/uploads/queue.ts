@@ -4,7 +4,7 @@ import { MediaError } from "../errors.ts";
 import type { Write } from "../store/store.ts";
 import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
-import { fromOrderedKey, jobWrites, loadJob, SCHEDULE, WAITING } from "./job-records.ts";
+import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE, WAITING } from "./job-records.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { dueTime, isThumbnail } from "./priority.ts";
@@ -69,6 +69,12 @@ export class UploadQueue {
     async start(): Promise<void> {
         await this.#held.start();
         this.#open = true;
+        this.poke();
+    }
+
+    /** Looks for jobs that have come to light in the lists. */
+    async lookAgain(): Promise<void> {
+        await this.#held.start();
         this.poke();
     }
 
@@ -182,8 +188,10 @@ export class UploadQueue {
                 this.#fillAgain = true;
                 continue;
             }
-            // Postponed since the schedule was read: the list of those who wait has it now, or of those who follow.
-            if (job.notBefore !== undefined || job.follows === true) continue;
+            if (!isPlaceOf(job, SCHEDULE, key)) {
+                await this.#tidy(id, SCHEDULE, key);
+                continue;
+            }
             if (!this.#open) break;
             if (this.#held.mustWait(job)) blocked.push(id);
             else void this.#begin(job).then(() => this.poke());
@@ -195,6 +203,15 @@ export class UploadQueue {
             this.#fillAgain = true;
         }
         return this.#held.opensAt();
+    }
+
+    /** Takes a row away whose job has its place elsewhere: it went there since the list was read, or damage left the row. */
+    async #tidy(id: string, collection: string, key: string): Promise<void> {
+        await this.#parts.locks.hold([id], async () => {
+            const job = await loadJob(this.#parts.store, id);
+            if (job === undefined || !isPlaceOf(job, collection, key))
+                await this.#parts.store.commit([{ collection, key }]);
+        });
     }
 
     /** Starts held jobs that are due before a time and whose source is open. */
@@ -218,7 +235,8 @@ export class UploadQueue {
             // Nobody waits longer: the clock was wrong when this was journaled.
             if (left > 0 && left <= LONGEST_WAIT_MS) return time;
             const job = await loadJob(this.#parts.store, id);
-            const after = job && (await this.#tries.advance(job, { type: "promote" }));
+            const isThere = job !== undefined && isPlaceOf(job, WAITING, key);
+            const after = isThere ? await this.#tries.advance(job, { type: "promote" }) : undefined;
             if (after === undefined) await this.#parts.store.commit([{ collection: WAITING, key }]);
             this.#fillAgain = true;
         }

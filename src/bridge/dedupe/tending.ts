@@ -30,6 +30,12 @@ export class Tending {
         this.#poke();
     }
 
+    /** Sees to all that follow, as a start does; for followers that have come to light since. */
+    async lookAtAll(): Promise<void> {
+        for await (const key of this.#parts.followers.files()) this.#due.add(key);
+        this.#poke();
+    }
+
     /** To be told of every job that has ended. */
     ended({ dedupe, state, id }: Job): void {
         if (dedupe === undefined || !isFinal(state) || !this.#parts.turns.mayHaveLed(dedupe, id)) return;
