@@ -1,0 +1,126 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "chai";
+import type { Logger } from "../../src/index.ts";
+import { DAMAGES } from "../support/damage/damages.ts";
+import { randomOf } from "../support/damage/random.ts";
+import { isQuiet, openTenant, type Said } from "../support/damage/tenant.ts";
+import { judge, type Verdict } from "../support/damage/verdict.ts";
+import { type Remote, startRemote } from "../support/remote.ts";
+import { until } from "../support/until.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+/** A run can be had again: `DAMAGE_SEED=… DAMAGE_RUNS=… DAMAGE_ONLY=… npx mocha test/fault/damaged-store.test.ts`. */
+const SEED = Number(process.env["DAMAGE_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+const RUNS = Number(process.env["DAMAGE_RUNS"] ?? 207);
+const ONLY = process.env["DAMAGE_ONLY"];
+/** Bridges at once, on one homeserver. */
+const AT_ONCE = 6;
+
+interface Outcome extends Verdict {
+    readonly what: string;
+    /** What the operator was told. */
+    readonly named: readonly string[];
+}
+
+describe("a damaged journal", function () {
+    this.timeout(600_000);
+    const kinds = Object.keys(DAMAGES);
+    let directory: string;
+    let world: World;
+    let remote: Remote;
+    beforeEach(async () => {
+        directory = await mkdtemp(join(tmpdir(), "damaged-"));
+        // Transactions are forgotten at once, as when the homeserver was restarted meanwhile.
+        const createRateLimit = { perSecond: 10_000, burst: 10_000 };
+        world = await openWorld({ txnMemoryMs: 0, createRateLimit });
+        remote = await startRemote();
+    });
+    afterEach(async () => {
+        await world.close();
+        await remote.close();
+        await rm(directory, { recursive: true, force: true });
+    });
+
+    /** Brings work into every state, damages its journal, starts again, and looks at what the rooms show then. */
+    async function run(index: number, kind: string | undefined): Promise<Outcome> {
+        const random = randomOf(SEED + index * 7919);
+        const tenant = await openTenant(`t${index}`, world, remote, join(directory, `t${index}`));
+        const { journal, earlier } = await tenant.bringAbout();
+        const damage = kind === undefined ? undefined : DAMAGES[kind];
+        const did = await damage?.(join(journal, "journal"), random, earlier);
+        const what = `${index}: ${kind ?? "nothing"}${did === undefined ? "" : `, ${did}`}`;
+        const named: string[] = [];
+        const told = (text: string, details: unknown): void => void named.push(`${text} ${JSON.stringify(details)}`);
+        tenant.release();
+        const media = tenant.component(journal, { logger: { ...silent, error: told } });
+        try {
+            await media.start();
+            // Behind everything that is in line.
+            const last: Said[] = [...tenant.plainRooms, tenant.encryptedRoom].map((roomId) => ({
+                label: "Z9.99",
+                roomId,
+                kind: "text",
+                encrypted: roomId === tenant.encryptedRoom,
+            }));
+            await within(30_000, Promise.all(last.map((said) => tenant.say(media, { ...said, label: `Z9.9${last.indexOf(said)}` }))), "the lines go on");
+            await until(() => isQuiet(media), { what: "every job ends", limitMs: 30_000 });
+            await until(async () => (await isQuiet(media)) && noEditIsDue(), { what: "edits", limitMs: 30_000 });
+            await media.close();
+            return { what, named, ...(await judge(tenant, world)) };
+        } catch (error) {
+            await media.close().catch(() => {});
+            return { what, named, wrong: [`it does not go on: ${String(error)}`], lost: [] };
+        }
+
+        /** Nothing was sent into its rooms for a while. */
+        async function noEditIsDue(): Promise<boolean> {
+            const count = () =>
+                [...tenant.plainRooms, tenant.encryptedRoom].reduce(
+                    (sum, roomId) => sum + world.homeserver.events(roomId).length,
+                    0,
+                );
+            const before = count();
+            await new Promise((resolve) => setTimeout(resolve, 100));
+            return count() === before;
+        }
+    }
+
+    it("does nothing else when nothing is damaged: everything arrives, nothing is named", async () => {
+        const { wrong, lost, named } = await run(0, undefined);
+        expect({ wrong, lost, named }).to.deep.equal({ wrong: [], lost: [], named: [] });
+    });
+
+    it(`is named, and nothing wrong is sent: ${RUNS} damages, seed ${SEED}`, async () => {
+        const outcomes: Outcome[] = [];
+        let next = 1;
+        const work = async (): Promise<void> => {
+            while (next <= RUNS) {
+                const index = next++;
+                outcomes.push(await run(index, ONLY ?? kinds[index % kinds.length]));
+            }
+        };
+        await Promise.all(Array.from({ length: AT_ONCE }, work));
+        const wrong = outcomes.filter((outcome) => outcome.wrong.length > 0);
+        const unnamed = outcomes.filter(({ lost, named }) => lost.length > 0 && named.length === 0);
+        const withLoss = outcomes.filter(({ lost }) => lost.length > 0).length;
+        const noticed = outcomes.filter(({ named }) => named.length > 0).length;
+        console.log(
+            `      seed ${SEED}: ${outcomes.length} damages, ${noticed} noticed, ${withLoss} took something, ` +
+                `${unnamed.length} of them unnamed, ${wrong.length} with something wrong`,
+        );
+        expect(wrong, `wrong, seed ${SEED}: ${JSON.stringify(wrong, null, 1)}`).to.have.length(0);
+        expect(unnamed, `unnamed, seed ${SEED}: ${JSON.stringify(unnamed, null, 1)}`).to.have.length(0);
+    });
+});
+
+const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+async function within<T>(ms: number, promise: Promise<T>, what: string): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+        timer = setTimeout(() => reject(new Error(`Never came: ${what}`)), ms);
+    });
+    return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
