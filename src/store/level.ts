@@ -6,6 +6,7 @@ import { MediaError, systemCode } from "../errors.ts";
 import { CommitCount } from "./commit-count.ts";
 import { copyAside } from "./damaged-copy.ts";
 import { decodeRecord, encodeRecord } from "./record-codec.ts";
+import { damagedTables, mendTables, type TableDamage } from "./table-check.ts";
 import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
 
 /**
@@ -82,6 +83,8 @@ export class LevelStore implements Store {
         if (!files.includes("CURRENT") && files.some((name) => /^\d+\.(ldb|sst|log)$/.test(name))) {
             throw new Error("no CURRENT", { cause: corruption("CURRENT is missing") });
         }
+        const tables = await damagedTables(this.#directory);
+        if (tables.length > 0) throw new Error("tables", { cause: corruption(inWords(tables)) });
         await this.#db.open();
     }
 
@@ -239,6 +242,7 @@ export class LevelStore implements Store {
         let copy: string;
         try {
             copy = await copyAside(this.#directory);
+            await mendTables(this.#directory, await damagedTables(this.#directory));
             await ClassicLevel.repair(this.#directory);
             await this.#db.open();
         } catch (repairError) {
@@ -285,6 +289,10 @@ export class LevelStore implements Store {
 
 /** Repairs in one run: a disk that damages what it keeps is not to be repaired for ever. */
 const MAX_REPAIRS = 3;
+
+function inWords(tables: readonly TableDamage[]): string {
+    return tables.map(({ name, finding }) => `${name}: ${finding} damaged`).join(", ");
+}
 
 function corruption(message: string): Error {
     return Object.assign(new Error(message), { code: "LEVEL_CORRUPTION" });

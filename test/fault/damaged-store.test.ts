@@ -64,7 +64,11 @@ describe("a damaged journal", function () {
                 kind: "text",
                 encrypted: roomId === tenant.encryptedRoom,
             }));
-            await within(30_000, Promise.all(last.map((said) => tenant.say(media, { ...said, label: `Z9.9${last.indexOf(said)}` }))), "the lines go on");
+            await within(
+                30_000,
+                Promise.all(last.map((said) => tenant.say(media, { ...said, label: `Z9.9${last.indexOf(said)}` }))),
+                "the lines go on",
+            );
             await until(() => isQuiet(media), { what: "every job ends", limitMs: 30_000 });
             await until(async () => (await isQuiet(media)) && noEditIsDue(), { what: "edits", limitMs: 30_000 });
             await media.close();

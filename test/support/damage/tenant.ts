@@ -138,8 +138,7 @@ export async function openTenant(name: string, world: World, remote: Remote, dat
             const isStuck = () =>
                 [second, encryptedRoom].every((room) =>
                     world.homeserver.requests.some(
-                        ({ path, status }) =>
-                            status === 0 && path.includes(`${encodeURIComponent(room)}/send/m.room.`),
+                        ({ path, status }) => status === 0 && path.includes(`${encodeURIComponent(room)}/send/m.room.`),
                     ),
                 );
             await until(isStuck, { what: `${name}'s rooms are stuck`, limitMs: 60_000 });

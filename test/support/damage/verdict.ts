@@ -24,7 +24,8 @@ export async function judge(tenant: Tenant, world: World): Promise<Verdict> {
     for (const roomId of [...tenant.plainRooms, tenant.encryptedRoom]) {
         const said = tenant.said.filter((one) => one.roomId === roomId);
         const shown = roomId === tenant.encryptedRoom ? inTheEncrypted(world, roomId) : inThePlain(world, roomId);
-        if (roomId === tenant.encryptedRoom && messages(world.homeserver, roomId).length > 0) wrong.push("in the clear");
+        if (roomId === tenant.encryptedRoom && messages(world.homeserver, roomId).length > 0)
+            wrong.push("in the clear");
         const labels = shown.map(({ label }) => label);
         for (const [index, label] of labels.entries()) {
             if (labels.indexOf(label) !== index) wrong.push(`${label} twice`);
