@@ -91,8 +91,13 @@ export class LevelStore implements Store {
     async get(collection: string, key: string): Promise<StoredRecord | undefined> {
         const path = collection + SEPARATOR + key;
         // Synchronous: a record is small and nearly always in the cache, where a trip to another thread costs more.
-        const value = await this.#reading(() => this.#db.getSync(path));
+        const value = await this.#reading(() => this.#getSync(path));
         return value === undefined ? undefined : this.#decode(path, value);
+    }
+
+    /** Bytes, not text: classic-level 3.0.0 cuts a text key off at a character of several bytes behind a shorter key. */
+    #getSync(path: string): string | undefined {
+        return this.#db.getSync<Buffer, string>(Buffer.from(path), { keyEncoding: "buffer" });
     }
 
     async *range(range: Range): AsyncIterable<readonly [string, StoredRecord]> {
@@ -262,7 +267,7 @@ export class LevelStore implements Store {
     }
 
     async #checkSchema(): Promise<void> {
-        const value = await this.#reading(() => this.#db.getSync(SCHEMA_KEY));
+        const value = await this.#reading(() => this.#getSync(SCHEMA_KEY));
         const decoded = value === undefined ? undefined : decodeRecord(SCHEMA_KEY, value);
         if (decoded === undefined || decoded.kind === "damaged") {
             await this.#db.put(SCHEMA_KEY, encodeRecord(SCHEMA_KEY, {}));

@@ -49,6 +49,18 @@ const RULES: readonly StoreRule[] = [
         },
     ],
     [
+        "finds a long key of any characters after short ones",
+        async ({ open }) => {
+            const store = await open();
+            for (let length = 1; length < 600; length++) {
+                const key = `${"ü".repeat(length)}${length % 2 === 0 ? "" : "x"}`;
+                await store.commit([put(key, length)]);
+                assert.equal(await valueOf(store, ""), undefined);
+                assert.equal(await valueOf(store, key), length);
+            }
+        },
+    ],
+    [
         "takes a commit of nothing, a record of a mebibyte and a thousand writes at once",
         async ({ open }) => {
             const store = await open();
