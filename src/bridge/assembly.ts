@@ -201,6 +201,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         reservations,
         messageLocks,
         jobLocks,
+        strategy: options.encryption,
         onJob,
         onReviewed: async ({ putBack, filesLost }) => {
             backlog.add(0, putBack + filesLost);

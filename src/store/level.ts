@@ -303,12 +303,14 @@ function corruption(message: string): Error {
     return Object.assign(new Error(message), { code: "LEVEL_CORRUPTION" });
 }
 
-/** Damage that a repair may help: also a CURRENT that names a file which is not there. */
+/**
+ * Damage that a repair may help: also a CURRENT that names a file which is not there, and a table that was cut. By LevelDB's
+ * own words, because synchronous reads have no code.
+ */
 function isCorruption(error: unknown): boolean {
     for (let cause = error; cause instanceof Error; cause = cause.cause) {
-        const code = systemCode(cause);
-        if (code === "LEVEL_CORRUPTION" || code === "LEVEL_NOT_FOUND") return true;
-        if (code === "LEVEL_IO_ERROR" && cause.message.includes("No such file or directory")) return true;
+        if (systemCode(cause) === "LEVEL_CORRUPTION" || /^(?:Corruption|NotFound): /.test(cause.message)) return true;
+        if (/^IO error: .*(?:No such file|Invalid argument)/.test(cause.message)) return true;
     }
     return false;
 }

@@ -76,7 +76,8 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     encrypt: ["unreserved", "reserved", "transferring"],
     prepare: ["transferring"],
     "forget-key": ["done", "failed", "cancelled"],
-    release: ["reserved", "ready"],
+    // From *unreserved*: damage of the journal brought back a record from before its event. Its upload gives another MXC.
+    release: ["reserved", "ready", "unreserved"],
     // From *reserved*: to be prepared for an encrypted room.
     begin: ["ready", "transferring", "completing", "unreserved", "reserved"],
     refresh: ["transferring"],
@@ -116,7 +117,13 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "forget-key":
             return { ...job, encryption: withoutKey(job.encryption) };
         case "release":
-            return { ...job, state: "ready", dueAt: event.dueAt, heldFor: undefined };
+            return {
+                ...job,
+                state: "ready",
+                dueAt: event.dueAt,
+                heldFor: undefined,
+                ...(job.state === "unreserved" && { revived: true }),
+            };
         case "begin":
             return {
                 ...job,

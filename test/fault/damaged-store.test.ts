@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import type { Logger } from "../../src/index.ts";
+import type { BridgeMedia, Logger } from "../../src/index.ts";
 import { DAMAGES } from "../support/damage/damages.ts";
 import { randomOf } from "../support/damage/random.ts";
 import { isQuiet, openTenant, type Said } from "../support/damage/tenant.ts";
@@ -22,6 +22,8 @@ interface Outcome extends Verdict {
     readonly what: string;
     /** What the operator was told. */
     readonly named: readonly string[];
+    /** Jobs that did not come to a good end. */
+    readonly failed?: readonly string[];
 }
 
 describe("a damaged journal", function () {
@@ -71,11 +73,13 @@ describe("a damaged journal", function () {
             );
             await until(() => isQuiet(media), { what: "every job ends", limitMs: 30_000 });
             await until(async () => (await isQuiet(media)) && noEditIsDue(), { what: "edits", limitMs: 30_000 });
+            const failed = await unfinished(media);
             await media.close();
-            return { what, named, ...(await judge(tenant, world)) };
+            return { what, named, failed, ...(await judge(tenant, world)) };
         } catch (error) {
+            const open = await unfinished(media).catch(() => []);
             await media.close().catch(() => {});
-            return { what, named, wrong: [`it does not go on: ${String(error)}`], lost: [] };
+            return { what, named, wrong: [`it does not go on: ${String(error)}`, ...open], lost: [] };
         }
 
         /** Nothing was sent into its rooms for a while. */
@@ -92,8 +96,12 @@ describe("a damaged journal", function () {
     }
 
     it("does nothing else when nothing is damaged: everything arrives, nothing is named", async () => {
-        const { wrong, lost, named } = await run(0, undefined);
-        expect({ wrong, lost, named }).to.deep.equal({ wrong: [], lost: [], named: [] });
+        const { wrong, lost, named, failed } = await run(0, undefined);
+        expect({ wrong, lost, named }, JSON.stringify(failed, null, 1)).to.deep.equal({
+            wrong: [],
+            lost: [],
+            named: [],
+        });
     });
 
     it(`is named, and nothing wrong is sent: ${RUNS} damages, seed ${SEED}`, async () => {
@@ -118,6 +126,14 @@ describe("a damaged journal", function () {
         expect(unnamed, `unnamed, seed ${SEED}: ${JSON.stringify(unnamed, null, 1)}`).to.have.length(0);
     });
 });
+
+async function unfinished(media: BridgeMedia): Promise<string[]> {
+    const found: string[] = [];
+    for await (const job of media.jobs()) {
+        if (!["done", "cancelled", "replaced"].includes(job.state)) found.push(JSON.stringify(job));
+    }
+    return found;
+}
 
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 

@@ -1,11 +1,16 @@
 import type { Logger } from "../../logger.ts";
 import type { Store, Write } from "../../store/store.ts";
 import { isFinal, type Job } from "../../uploads/job.ts";
-import { JOBS, jobFrom, jobWrites, loadJob, placeWrites } from "../../uploads/job-records.ts";
+import type { EncryptionStrategy } from "../../uploads/encryption/job-encryption.ts";
+import { dueFromNow } from "../../uploads/queue.ts";
+import { fromOrderedKey, JOBS, jobFrom, jobWrites, loadJob, placeWrites } from "../../uploads/job-records.ts";
 import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
-import { transition } from "../../uploads/transition.ts";
+import { type JobEvent, transition } from "../../uploads/transition.ts";
 import {
+    FINISHED,
     finishedWrite,
+    loadJobs,
+    reviseMark,
     loadMessage,
     type MessageRecord,
     MESSAGES,
@@ -25,6 +30,8 @@ export interface ReviewParts {
     readonly logger: Logger;
     readonly messageLocks: KeyedLocks;
     readonly jobLocks: KeyedLocks;
+    /** How files of encrypted rooms are prepared. */
+    readonly strategy: EncryptionStrategy;
     /** Told about each job that was changed, after it is journaled. */
     readonly onJob: (job: Job) => void;
 }
@@ -39,29 +46,56 @@ export interface Review {
 }
 
 export async function reviewJournal(parts: ReviewParts, signal: AbortSignal): Promise<Review> {
+    const { store, messageLocks, jobLocks } = parts;
+    const ended = await endedOf(store, await lostOf(store, signal));
     let [putBack, filesLost, jobsWithoutMessage] = [0, 0, 0];
-    for await (const [id] of parts.store.range({ collection: MESSAGES })) {
+    for await (const [id] of store.range({ collection: MESSAGES })) {
         signal.throwIfAborted();
-        const found = await parts.messageLocks.hold([id], () => reviewMessage(id, parts));
+        const found = await messageLocks.hold([id], () => reviewMessage(id, ended, parts));
         putBack += found.putBack;
         filesLost += found.filesLost;
     }
-    for await (const [id, record] of parts.store.range({ collection: JOBS })) {
+    for await (const [id, record] of store.range({ collection: JOBS })) {
         signal.throwIfAborted();
         if (isFinal(jobFrom(record).state)) continue;
-        const found = await parts.jobLocks.hold([id], () => reviewJob(id, parts));
+        const found = await jobLocks.hold([id], () => reviewJob(id, parts));
         if (found === "put back") putBack++;
         if (found === "ended") jobsWithoutMessage++;
     }
     return { putBack, filesLost, jobsWithoutMessage };
 }
 
-async function reviewMessage(id: string, { store, logger, onJob }: ReviewParts) {
+/** Jobs that their messages name and that are not there. */
+async function lostOf(store: Store, signal: AbortSignal): Promise<Set<string>> {
+    const lost = new Set<string>();
+    for await (const [, record] of store.range({ collection: MESSAGES })) {
+        signal.throwIfAborted();
+        const { jobs } = record as unknown as MessageRecord;
+        for (const id of jobs) if ((await loadJob(store, id)) === undefined) lost.add(id);
+    }
+    return lost;
+}
+
+/** Those of them of which the list of what has ended still knows. */
+async function endedOf(store: Store, lost: ReadonlySet<string>): Promise<Set<string>> {
+    const ended = new Set<string>();
+    if (lost.size === 0) return ended;
+    for await (const key of store.keys({ collection: FINISHED })) {
+        const [kind, id = ""] = fromOrderedKey(key).id.split(" ");
+        if (kind === "job" && lost.has(id)) ended.add(id);
+    }
+    return ended;
+}
+
+async function reviewMessage(id: string, ended: ReadonlySet<string>, { store, logger, onJob }: ReviewParts) {
     const message = await loadMessage(store, id);
     if (message === undefined) return { putBack: 0, filesLost: 0 };
-    const { lost, writes } = await lostJobWrites(store, message);
-    const isOutOfLine = await hasLost(store, message);
+    const { lost, writes } = await lostJobWrites(store, message, (jobId) => ended.has(jobId));
+    const isOutOfLine = await hasLostItsPlace(store, message);
     if (isOutOfLine) writes.push(outboxWrite(message));
+    // The mark for an edit may be lost as well; where the room shows the end, looking changes nothing.
+    const jobs = message.state === "sent" ? await loadJobs(store, message.jobs) : [];
+    if (jobs.some(({ state, revived }) => state !== "done" || revived === true)) writes.push(reviseMark(id));
     await store.commit(writes);
     for (const job of lost) {
         logger.error("A file's record was lost: it is told as failed", { jobId: job.id, messageId: id });
@@ -70,29 +104,46 @@ async function reviewMessage(id: string, { store, logger, onJob }: ReviewParts) 
     return { putBack: isOutOfLine ? 1 : 0, filesLost: lost.length };
 }
 
-async function hasLost(store: Store, message: MessageRecord): Promise<boolean> {
+async function hasLostItsPlace(store: Store, message: MessageRecord): Promise<boolean> {
     if (message.state !== "queued") return false;
     return (await store.get(OUTBOX, outboxKey(message))) === undefined;
 }
 
-async function reviewJob(id: string, { store, logger, onJob }: ReviewParts): Promise<"put back" | "ended" | undefined> {
+async function reviewJob(id: string, parts: ReviewParts): Promise<"put back" | "ended" | undefined> {
+    const { store } = parts;
     const job = await loadJob(store, id);
     if (job === undefined || isFinal(job.state)) return undefined;
-    if (job.dueAt === undefined) {
-        const { messageId } = job;
-        if (messageId === undefined || (await loadMessage(store, messageId)) !== undefined) return undefined;
-        logger.error("A file's message was lost before it was sent", { jobId: id, messageId });
-        const at = Date.now();
-        const after = transition(job, { type: "cancel", at });
-        if (after === undefined) return undefined;
-        await store.commit([...jobWrites(job, after), finishedWrite(at, "job", id)]);
-        onJob(after);
-        return "ended";
-    }
+    if (job.dueAt === undefined) return reviewBeforeItsEvent(job, parts);
     const missing: Write[] = [];
     for (const write of placeWrites(job)) {
         if ((await store.get(write.collection, write.key)) === undefined) missing.push(write);
     }
     await store.commit(missing);
     return missing.length > 0 ? "put back" : undefined;
+}
+
+/** A job that waits for its event: that may be out already, or will never be. */
+async function reviewBeforeItsEvent(job: Job, { store, logger, onJob, strategy }: ReviewParts) {
+    const { id, messageId } = job;
+    if (messageId === undefined) return undefined;
+    const message = await loadMessage(store, messageId);
+    if (message?.state === "queued") return undefined;
+    const at = Date.now();
+    const steps: JobEvent[] =
+        message?.state !== "sent"
+            ? [{ type: "cancel", at }]
+            : [
+                  { type: "park" },
+                  ...(message.encrypted === true && job.encryption === undefined
+                      ? [{ type: "encrypt", strategy } as const]
+                      : []),
+                  { type: "release", dueAt: dueFromNow(job) },
+              ];
+    const after = steps.reduce((current, step) => transition(current, step) ?? current, job);
+    if (after.state === job.state) return undefined;
+    const end = isFinal(after.state) ? [finishedWrite(at, "job", id)] : [];
+    await store.commit([...jobWrites(job, after), ...end]);
+    if (message === undefined) logger.error("A file's message was lost before it was sent", { jobId: id, messageId });
+    onJob(after);
+    return isFinal(after.state) ? ("ended" as const) : ("put back" as const);
 }

@@ -7,12 +7,17 @@ import { finishedWrite, type MessageRecord, reviseMark } from "../records.ts";
 /**
  * A message's file whose record was lost: nobody knows any more where its bytes were to come from. A failed job takes its
  * place, so that the room is told as after any other failure.
+ * @param hasEnded Of which files it is known that they had come to their end: the room shows that end.
  */
-export async function lostJobWrites(store: Store, message: MessageRecord): Promise<{ lost: Job[]; writes: Write[] }> {
+export async function lostJobWrites(
+    store: Store,
+    message: MessageRecord,
+    hasEnded: (jobId: string) => boolean = () => false,
+): Promise<{ lost: Job[]; writes: Write[] }> {
     const lost: Job[] = [];
     const writes: Write[] = [];
     for (const [index, id] of message.jobs.entries()) {
-        if ((await loadJob(store, id)) !== undefined) continue;
+        if (hasEnded(id) || (await loadJob(store, id)) !== undefined) continue;
         const job = failedInPlaceOf(id, message, message.places?.[index]);
         lost.push(job);
         writes.push(...jobWrites(undefined, job), finishedWrite(job.finishedAt ?? 0, "job", id));

@@ -39,7 +39,17 @@ type Kind = "text" | "http" | "held" | "failing" | "buffer" | "missing" | "stick
 
 const BEFORE: readonly Kind[] = ["text", "http", "buffer", "missing", "sticker", "text"];
 /** In the first room events get out and files do not; in the second not even events. */
-const FIRST: readonly Kind[] = ["text", "http", "http", "failing", "new sticker", "new sticker", "held", "buffer"];
+const FIRST: readonly Kind[] = [
+    "text",
+    "http",
+    "http",
+    "failing",
+    "failing",
+    "new sticker",
+    "new sticker",
+    "held",
+    "buffer",
+];
 const THEN: readonly Kind[] = ["http", "http", "sticker", "text"];
 const SECOND: readonly Kind[] = ["text", "http", "buffer", "sticker", "new sticker", "http", "text"];
 const ENCRYPTED_BEFORE: readonly Kind[] = ["http", "text"];
@@ -64,18 +74,23 @@ export async function openTenant(name: string, world: World, remote: Remote, dat
         return isSend || isUpload ? { drop: "before" } : undefined;
     });
 
-    const serve = (file: string, kind: Kind): string =>
-        remote.on(`/${name}/${file}`, (_request: IncomingMessage, response: ServerResponse) => {
+    const serve = (file: string, kind: Kind): string => {
+        const url = remote.on(`/${name}/${file}`, (_request: IncomingMessage, response: ServerResponse) => {
             const answer = (): void => {
                 if (kind === "missing") return void response.writeHead(404).end();
                 const bytes = fileOf(file);
-                response.writeHead(200, { "content-type": "image/jpeg", "content-length": bytes.length }).end(bytes);
+                response
+                    .writeHead(200, { "content-type": "application/octet-stream", "content-length": bytes.length })
+                    .end(bytes);
             };
             if (!holding) return answer();
             if (kind === "failing") return void response.writeHead(503).end();
             if (kind === "held") return void held.add(answer);
             answer();
         });
+        // An origin of its own: the others' is not to be left alone for its sake.
+        return kind === "failing" ? url.replace("127.0.0.1", "localhost") : url;
+    };
 
     const say = (media: BridgeMedia, { label, roomId, kind }: Said): Promise<unknown> => {
         const sender = ghosts[Number(label.slice(-2)) % 2] ?? "";
@@ -87,7 +102,7 @@ export async function openTenant(name: string, world: World, remote: Remote, dat
                 ? { at: ["url"], source: { kind: "buffer", data: fileOf(file) } }
                 : { at: ["url"], source: { kind: "http", url: serve(file, kind) } };
         const shared = kind === "sticker" || kind === "new sticker" ? { dedupeKey: file } : {};
-        return media.send({ ...message, ...photo(label), media: [{ ...item, ...shared }] });
+        return media.send({ ...message, ...fileContent(label), media: [{ ...item, ...shared }] });
     };
 
     const sayAll = (media: BridgeMedia, kinds: readonly Kind[], roomId: string): Promise<unknown>[] => {
@@ -160,8 +175,8 @@ export function fileNameOf(label: string, kind: Kind): string {
     return kind === "new sticker" ? "new-sticker" : label;
 }
 
-function photo(label: string): Pick<RemoteMessage, "content"> {
-    return { content: { msgtype: "m.image", body: label, info: { mimetype: "image/jpeg" } } };
+function fileContent(label: string): Pick<RemoteMessage, "content"> {
+    return { content: { msgtype: "m.file", body: label, info: { mimetype: "application/octet-stream" } } };
 }
 
 export async function statesOf(media: BridgeMedia): Promise<string[]> {
