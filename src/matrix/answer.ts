@@ -43,7 +43,7 @@ export function jsonBody(text: string): Required<Pick<Answer, "body" | "isJson">
  * are Synapse's (400 M_RESOURCE_LIMIT_EXCEEDED, since 1.140 403 M_USER_LIMIT_EXCEEDED).
  */
 export function answerError({ status, body, retryAfter }: Answer, codes: RefusalCodes): MediaError {
-    const errcode = typeof body["errcode"] === "string" ? body["errcode"] : undefined;
+    const errcode = errcodeOf(body["errcode"]);
     const retryAfterMs = toldWaitMs(body["retry_after_ms"], retryAfter);
     const details: ErrorDetails = {
         status,
@@ -52,6 +52,11 @@ export function answerError({ status, body, retryAfter }: Answer, codes: Refusal
         ...(retryAfterMs !== undefined && { retryAfterMs }),
     };
     return new MediaError(refusalCode(status, errcode, codes), details);
+}
+
+/** Undefined for what is no code: it would stand in every log line and in the journal. Spec: "Common Namespaced Identifier Grammar". */
+function errcodeOf(value: unknown): string | undefined {
+    return typeof value === "string" && /^[\w.-]{1,255}$/.test(value) ? value : undefined;
 }
 
 function refusalCode(status: number, errcode: string | undefined, codes: RefusalCodes): ErrorCode {
@@ -74,7 +79,7 @@ export function toldWaitMs(bodyValue: unknown, header: string | undefined, now =
     if (typeof bodyValue === "number" && Number.isFinite(bodyValue) && bodyValue >= 0) return bodyValue;
     if (header === undefined) return undefined;
     const seconds = Number(header);
-    if (header.trim() !== "" && Number.isFinite(seconds) && seconds >= 0) return seconds * 1000;
+    if (header.trim() !== "" && Number.isFinite(seconds * 1000) && seconds >= 0) return seconds * 1000;
     const date = Date.parse(header);
     return Number.isNaN(date) ? undefined : Math.max(0, date - now);
 }
