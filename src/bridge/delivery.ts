@@ -85,6 +85,8 @@ export class Delivery {
             if (eventId === undefined) {
                 message = await this.#encrypted(message, stop);
                 await this.#addressing.reserve(message, stop);
+            } else {
+                message = await this.#withKeys(message, stop);
             }
             const { store, onFailure } = this.#parts;
             // Its files may have been given other addresses while it waited for one.
@@ -100,6 +102,17 @@ export class Delivery {
         } finally {
             this.#parts.withdrawals.leave(id);
         }
+    }
+
+    /**
+     * An event that is there although its files were not prepared: damage has brought back a journal from before. What has
+     * no address yet is encrypted for another one, and an edit shows it; what has one could be there with another key.
+     */
+    async #withKeys(message: MessageRecord, stop: AbortSignal): Promise<MessageRecord> {
+        const older = (await this.#jobs(message)).filter(lacksKey);
+        if (older.length === 0 || !(await this.#parts.encryption.isDue(message, stop))) return message;
+        for (const { id, contentUri } of older) if (contentUri !== undefined) await this.#parts.queue.cancel(id);
+        return this.#encrypted(message, stop);
     }
 
     /** Files whose records are gone are told as failed with the message itself. */
@@ -236,7 +249,10 @@ export class Delivery {
         const kept = message.jobs.length === 0 ? { ...sent, content: {} } : sent;
         const uploaders = new Set<string>();
         await queue.locks.hold(message.jobs, async () => {
-            const reserved = (await this.#jobs(message)).filter(({ state }) => state === "reserved");
+            // Unreserved only where damage has brought back a record from before its event.
+            const reserved = (await this.#jobs(message)).filter(
+                ({ state }) => state === "reserved" || state === "unreserved",
+            );
             for (const { uploader } of reserved) uploaders.add(uploader);
             const released = reserved.map((job) => queue.releaseWrites(job));
             await store.commit([
@@ -315,6 +331,11 @@ export class Delivery {
     #jobs(message: MessageRecord): Promise<Job[]> {
         return loadJobs(this.#parts.store, message.jobs);
     }
+}
+
+/** Of a job that waits for its event. */
+function lacksKey({ state, dueAt, encryption }: Job): boolean {
+    return !isFinal(state) && dueAt === undefined && encryption?.file === undefined;
 }
 
 /** What a former process sent may show an address that was replaced since; then it is looked at anew. */

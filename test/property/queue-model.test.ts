@@ -221,7 +221,7 @@ describe("the model of the upload queue", function () {
         const clock = new Clock();
         try {
             await fc.assert(
-                fc.asyncProperty(fc.commands(commands, { maxCommands: 60 }), async (run) => {
+                fc.asyncProperty(fc.commands(commands, { maxCommands: 60, size: "max" }), async (run) => {
                     const model = new Model();
                     const real = new Real(model, clock);
                     await real.store.open();

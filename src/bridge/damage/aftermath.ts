@@ -54,8 +54,8 @@ export class Aftermath {
         const until = known?.["doubtUntil"];
         if (typeof until === "number") this.#doubtUntil = Math.max(this.#doubtUntil, until);
         if (known?.["reviewed"] === false) this.#found = true;
-        if (this.#found) await this.#note(false);
-        if (this.#found) await reservations.giveUp();
+        // Whose place in a line was lost has it again before anybody comes behind.
+        while (this.#found) await this.#review(reservations);
     }
 
     /** Once everything else has been started. */
@@ -85,14 +85,18 @@ export class Aftermath {
 
     async #work(): Promise<void> {
         while (this.#found && this.#open) {
-            this.#found = false;
-            await this.#note(false);
-            await this.#parts.reservations.giveUp();
-            const review = await reviewJournal(this.#parts, this.#closing.signal);
-            if (!this.#found) await this.#note(true);
-            this.#parts.logger.warn("The journal was reviewed after damage", review);
-            await this.#parts.onReviewed(review);
+            await this.#parts.onReviewed(await this.#review(this.#parts.reservations));
         }
+    }
+
+    async #review(reservations: Reservations): Promise<Review> {
+        this.#found = false;
+        await this.#note(false);
+        await reservations.giveUp();
+        const review = await reviewJournal(this.#parts, this.#closing.signal);
+        if (!this.#found) await this.#note(true);
+        this.#parts.logger.warn("The journal was reviewed after damage", review);
+        return review;
     }
 
     async #note(reviewed: boolean): Promise<void> {

@@ -158,7 +158,10 @@ export async function openTenant(name: string, world: World, remote: Remote, dat
                 );
             await until(isStuck, { what: `${name}'s rooms are stuck`, limitMs: 60_000 });
             const journal = `${dataDir}.killed`;
-            await cp(dataDir, journal, { recursive: true });
+            // The count first: it may lag behind, as after a power cut, but not run ahead.
+            const count = join("journal", "COUNT");
+            await cp(join(dataDir, count), join(journal, count));
+            await cp(dataDir, journal, { recursive: true, filter: (path) => !path.endsWith("COUNT") });
             await media.close();
             return { journal, earlier };
         },
