@@ -106,7 +106,7 @@ function listOf(job: Job): string | undefined {
 describe("the model of a job", () => {
     it("goes as the chart says, stands in the one list where it belongs, and keeps no secret when it is over", () => {
         fc.assert(
-            fc.property(fc.array(event, { maxLength: 60 }), (events) => {
+            fc.property(fc.array(event, { maxLength: 60, size: "max" }), (events) => {
                 const rows = new Map<string, StoredRecord>();
                 const write = (writes: ReturnType<typeof jobWrites>): void => {
                     for (const { collection, key, record } of writes) {
