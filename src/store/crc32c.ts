@@ -5,14 +5,11 @@ const [T0, T1, T2, T3, T4, T5, T6, T7] = tables();
 const IS_LITTLE = endianness() === "LE";
 
 export function crc32c(bytes: Uint8Array, from: number, to: number): number {
-    let crc = -1;
-    let at = from;
-    const step = (): void => {
-        crc = (T0[(crc ^ (bytes[at++] as number)) & 0xff] as number) ^ (crc >>> 8);
-    };
-    while (at < to && (bytes.byteOffset + at) % 4 !== 0) step();
-    const pairs = IS_LITTLE ? Math.max(0, (to - at) >> 3) : 0;
-    const words = pairs === 0 ? new Int32Array(0) : new Int32Array(bytes.buffer, bytes.byteOffset + at, 2 * pairs);
+    const unaligned = (4 - ((bytes.byteOffset + from) % 4)) % 4;
+    const start = Math.min(to, from + unaligned);
+    const pairs = IS_LITTLE ? (to - start) >> 3 : 0;
+    let crc = byBytes(-1, bytes, from, start);
+    const words = pairs === 0 ? NOTHING : new Int32Array(bytes.buffer, bytes.byteOffset + start, 2 * pairs);
     for (let index = 0; index < words.length; index += 2) {
         const low = crc ^ (words[index] as number);
         const high = words[index + 1] as number;
@@ -26,9 +23,15 @@ export function crc32c(bytes: Uint8Array, from: number, to: number): number {
             (T1[(high >>> 16) & 0xff] as number) ^
             (T0[high >>> 24] as number);
     }
-    at += 8 * pairs;
-    while (at < to) step();
-    return ~crc >>> 0;
+    return ~byBytes(crc, bytes, start + 8 * pairs, to) >>> 0;
+}
+
+const NOTHING = new Int32Array(0);
+
+function byBytes(before: number, bytes: Uint8Array, from: number, to: number): number {
+    let crc = before;
+    for (let at = from; at < to; at++) crc = (T0[(crc ^ (bytes[at] as number)) & 0xff] as number) ^ (crc >>> 8);
+    return crc;
 }
 
 type Table = Int32Array;

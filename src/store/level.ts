@@ -154,7 +154,7 @@ export class LevelStore implements Store {
     /** Has the next access repair what a read has met, and throws what no repair helps. */
     #meet(error: unknown): void {
         // Closed by another one's reopening.
-        if (this.#reopening !== undefined && /_NOT_OPEN$/.test(systemCode(error) ?? "")) return;
+        if (this.#reopening !== undefined && systemCode(error)?.endsWith("_NOT_OPEN") === true) return;
         if (!isCorruption(error)) throw error;
         if (this.#repairs >= MAX_REPAIRS) throw new MediaError("STORE_UNUSABLE", { cause: error, detail: "damaged" });
         this.#needsRepair = error;

@@ -265,7 +265,7 @@ describe("what others send, whatever it is", function () {
             } catch (error) {
                 expect(error).to.be.instanceOf(MediaError);
                 expect((error as MediaError).code).not.to.equal("INTERNAL");
-                expect(String((error as MediaError).message)).not.to.contain("secret-token");
+                expect((error as MediaError).message).not.to.contain("secret-token");
                 return undefined;
             }
         }

@@ -249,7 +249,7 @@ describe("the model of the upload queue", function () {
 async function drain(real: Real): Promise<void> {
     for (let round = 0; real.running.size > 0 || rowsLeft(real).length > 0; round++) {
         expect(round, "rounds until every job had its turn").to.be.below(1000);
-        for (const { end } of [...real.running.values()]) end(ok);
+        for (const { end } of real.running.values()) end(ok);
         real.clock.advance(400_000);
         real.queue.poke();
         await real.quiet();

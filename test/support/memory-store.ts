@@ -55,7 +55,7 @@ export class MemoryStore implements Store {
             if (before !== undefined && compare(key, before) >= 0) continue;
             rows.push([key, text]);
         }
-        return rows.sort(([one], [other]) => compare(one, other)).slice(0, limit);
+        return rows.toSorted(([one], [other]) => compare(one, other)).slice(0, limit);
     }
 }
 

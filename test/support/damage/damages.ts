@@ -99,5 +99,5 @@ export const DAMAGES: Readonly<Record<string, DamageKind>> = {
 };
 
 async function namesOf(journal: string, files: RegExp): Promise<string[]> {
-    return (await readdir(journal)).filter((name) => files.test(name)).sort();
+    return (await readdir(journal)).filter((name) => files.test(name)).toSorted();
 }

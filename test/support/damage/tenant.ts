@@ -58,8 +58,8 @@ const ENCRYPTED_STUCK: readonly Kind[] = ["http", "text"];
 
 export async function openTenant(name: string, world: World, remote: Remote, dataDir: string): Promise<Tenant> {
     const ghosts = [world.ghost(`${name}a`), world.ghost(`${name}b`)];
-    const rooms = await Promise.all([world.room(...ghosts), world.room(...ghosts), world.room(...ghosts)]);
-    const [first = "", second = "", encryptedRoom = ""] = rooms;
+    const room = () => world.room(...ghosts);
+    const [first, second, encryptedRoom] = await Promise.all([room(), room(), room()]);
     const crypto = standInCrypto(encryptedRoom);
     const bridge = withCrypto(world.bridge, () => crypto);
     const said: Said[] = [];
