@@ -27,7 +27,7 @@ interface Outcome extends Verdict {
 }
 
 describe("a damaged journal", function () {
-    this.timeout(600_000);
+    this.timeout(1_500_000);
     const kinds = Object.keys(DAMAGES);
     let directory: string;
     let world: World;

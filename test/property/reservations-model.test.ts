@@ -177,7 +177,11 @@ const commands = [
             const own = (): number =>
                 [...real.disk.records.keys()].filter((key) => key.startsWith(`${RESERVATIONS}\0${id} `)).length;
             const before = own();
+            const known = new Set(real.homeserver.unused.keys());
             await real.filled(id);
+            // What was made is journaled: none is forgotten.
+            const made = [...real.homeserver.unused.keys()].filter((uri) => !known.has(uri));
+            for (const uri of made) expect(real.journaled(), uri).to.include(uri);
             // Filled up to the bound; more only where there was more, because it was given back.
             expect(own()).to.be.at.most(Math.max(AHEAD, before));
         }),
