@@ -311,6 +311,7 @@ export class BridgeMedia {
         await this.#parts.sweeper.close();
         await this.#parts.tending.close();
         await this.#parts.forgetting.close();
+        await this.#parts.cancellation.quiet();
         this.#parts.outcomes.close();
         this.#parts.ends.close();
         await this.#avatars.quiet();

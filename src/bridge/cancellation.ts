@@ -27,8 +27,16 @@ export interface CancellationParts {
 export class Cancellation {
     readonly #parts: CancellationParts;
 
+    /** Messages whose withdrawal is not journaled yet. */
+    readonly #noting = new Set<Promise<unknown>>();
+
     constructor(parts: CancellationParts) {
         this.#parts = parts;
+    }
+
+    /** Resolves when every withdrawal that was asked for is journaled, or has failed to be. */
+    async quiet(): Promise<void> {
+        await Promise.allSettled(this.#noting);
     }
 
     /** Ends a job, or the one that has its place. Without its event a message's other files have no place either. */
@@ -42,7 +50,7 @@ export class Cancellation {
     /** Ends a message's jobs. One that has no event yet is never sent. Resolves when that is certain. */
     async message(id: string, redact: boolean): Promise<void> {
         const { store, messageLocks, revisions } = this.#parts;
-        const settled = await messageLocks.hold([id], async () => {
+        const noting = messageLocks.hold([id], async () => {
             const message = await loadMessage(store, id);
             if (message === undefined) throw new MediaError("MESSAGE_UNKNOWN", { detail: id });
             if (message.state !== "queued") await this.#note(message, redact);
@@ -50,6 +58,8 @@ export class Cancellation {
             else await this.#parts.delivery.takeOut(message);
             return undefined;
         });
+        this.#noting.add(noting);
+        const settled = await noting.finally(() => this.#noting.delete(noting));
         await settled?.outcome;
         const message = await loadMessage(store, id);
         for (const job of message?.jobs ?? []) {

@@ -13,13 +13,15 @@ export function bounded(runs: number): fc.Parameters<unknown> {
     };
 }
 
-/** Moves `Date.now()` on; timers stay as they are, so whoever waits has to be poked. */
+/** Moves `Date.now()` and `performance.now()` on; timers stay as they are, so whoever waits has to be poked. */
 export class Clock {
     readonly #real = Date.now;
+    readonly #realSince = performance.now;
     #ahead = 0;
 
     constructor() {
         Date.now = () => this.#real() + this.#ahead;
+        performance.now = () => this.#realSince.call(performance) + this.#ahead;
     }
 
     advance(ms: number): void {
@@ -28,5 +30,6 @@ export class Clock {
 
     restore(): void {
         Date.now = this.#real;
+        performance.now = this.#realSince;
     }
 }
