@@ -2,6 +2,7 @@ import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Access, ActingUsers } from "../matrix/client.ts";
 import { findSentEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.ts";
+import { Unrepeated } from "../matrix/unrepeated.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import type { Store, Write } from "../store/store.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
@@ -65,6 +66,7 @@ export interface DeliveryParts {
 export class Delivery {
     readonly #parts: DeliveryParts;
     readonly #addressing: Addressing;
+    readonly #answers = new Unrepeated();
 
     constructor(parts: DeliveryParts) {
         this.#parts = parts;
@@ -165,7 +167,11 @@ export class Delivery {
                 try {
                     if (isSealed(message)) sealed ??= await this.#parts.encryption.seal(message, content, stop);
                     const event = { ...message, content, ...sealed };
-                    const send = () => this.#put(access, event);
+                    const send = async () => {
+                        const eventId = await this.#put(access, event);
+                        this.#answers.check(eventId, event.transactionId);
+                        return eventId;
+                    };
                     return await this.#parts.requests.one(send);
                 } catch (thrown) {
                     const error = asMediaError(thrown);

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { asMediaError, MediaError } from "../errors.ts";
@@ -5,6 +6,7 @@ import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { type CreatedMedia, createMedia } from "../matrix/media-endpoints.ts";
+import { Unrepeated } from "../matrix/unrepeated.ts";
 import type { Store, StoredRecord, Write } from "../store/store.ts";
 import type { PresignedUpload } from "../uploads/job.ts";
 import { steadyNow } from "../uploads/steady-clock.ts";
@@ -43,6 +45,7 @@ const LONGEST_BLOCK_MS = 60_000;
 const SHORTEST_BLOCK_MS = 200;
 
 export class Reservations {
+    readonly #answers = new Unrepeated();
     readonly #store: Store;
     readonly #users: ActingUsers;
     readonly #logger: Logger;
@@ -210,6 +213,7 @@ export class Reservations {
                 await user.ensureRegistered();
                 return create();
             });
+            this.#answers.check(created.contentUri, randomUUID());
             return { ...withBelievableEnd(created), userId, createdAt: Date.now() };
         } catch (error) {
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") {

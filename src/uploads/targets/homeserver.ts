@@ -46,7 +46,8 @@ export class HomeserverTarget implements Target {
         );
         if (isSuccess(answer.status)) {
             if (upload.contentUri !== undefined) {
-                if (answer.isJson === false) await this.#verify(access, upload.contentUri, signal);
+                if (answer.isJson === false || Object.keys(answer.body).length > 0)
+                    await this.#verify(access, upload.contentUri, signal);
                 return upload.contentUri;
             }
             parseMxc(answer.body["content_uri"]);
@@ -62,7 +63,7 @@ export class HomeserverTarget implements Target {
         throw error;
     }
 
-    /** Spec: the answer is `{}`. A page in its place may be a proxy's, and the file then nowhere. */
+    /** Spec: the answer is `{}`. Anything else may be a proxy's, or another request's, and the file then nowhere. */
     async #verify(access: Access, contentUri: string, signal: AbortSignal): Promise<void> {
         if (!(await hasContent(access, contentUri, signal))) throw notJson();
     }

@@ -81,6 +81,7 @@ export class FaultGate {
     readonly #server: Server;
     readonly #tls: TlsIdentity | undefined;
     #port = 0;
+    #isClosed = false;
     /** By which it is reached; a name needs a resolver that knows it. */
     #host = "127.0.0.1";
 
@@ -142,8 +143,9 @@ export class FaultGate {
         };
     }
 
-    /** Takes connections again, on the same port. */
+    /** Takes connections again, on the same port; a gate that was closed meanwhile stays so. */
     async listen(): Promise<void> {
+        if (this.#isClosed) return;
         this.#server.listen(this.#port, "127.0.0.1");
         await once(this.#server, "listening");
         this.#port = (this.#server.address() as AddressInfo).port;
@@ -169,6 +171,7 @@ export class FaultGate {
     }
 
     async close(): Promise<void> {
+        this.#isClosed = true;
         this.#agent.destroy();
         if (this.#server.listening) await this.shut();
     }
