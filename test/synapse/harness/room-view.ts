@@ -61,12 +61,17 @@ export function mxcs(value: unknown): string[] {
 /** Downloads as a client does: authenticated, and willing to wait that long for the bytes. */
 export async function download(world: SynapseWorld, mxc: string, timeoutMs = 20_000) {
     const path = mxc.replace("mxc://", "/_matrix/client/v1/media/download/");
-    const answer = await got(`${world.synapse.url}${path}`, {
-        searchParams: { timeout_ms: timeoutMs },
-        headers: { authorization: `Bearer ${AS_TOKEN}` },
-        responseType: "buffer",
-        throwHttpErrors: false,
-        retry: { limit: 0 },
-    });
-    return { status: answer.statusCode, body: Buffer.from(answer.body) };
+    const end = Date.now() + timeoutMs;
+    while (true) {
+        const answer = await got(`${world.synapse.url}${path}`, {
+            // Synapse itself waits a minute at most (`max_timeout_ms` in its media repository), and answers 504 then.
+            searchParams: { timeout_ms: Math.max(0, Math.min(end - Date.now(), 60_000)) },
+            headers: { authorization: `Bearer ${AS_TOKEN}` },
+            responseType: "buffer",
+            throwHttpErrors: false,
+            retry: { limit: 0 },
+        });
+        if (answer.statusCode !== 504 || Date.now() >= end)
+            return { status: answer.statusCode, body: Buffer.from(answer.body) };
+    }
 }
