@@ -2,6 +2,7 @@ import { Readable } from "node:stream";
 import { z } from "zod";
 import { check } from "./check.ts";
 import { isPlace } from "./content-path.ts";
+import { json, jsonObject } from "./json-check.ts";
 import type { CancelOptions, MediaItem, MediaSource, MessageEdit, RemoteMessage } from "./message.ts";
 
 /** The door of send() and upload(): what is malformed is refused here, by the field's name, before anything is written. */
@@ -30,7 +31,6 @@ const sha256 = z
     .string()
     .regex(/^[\da-f]{64}$/i, "must be 64 hex digits")
     .toLowerCase();
-const json: z.ZodType = z.json();
 
 const httpUrl = z
     .string()
@@ -44,11 +44,7 @@ const publicUrl = httpUrl
         message: "must not hold credentials",
     });
 
-const content = z
-    .record(z.string(), json)
-    .refine((value) => Buffer.byteLength(JSON.stringify(value)) <= MAX_CONTENT_BYTES, {
-        message: `must be at most ${MAX_CONTENT_BYTES} bytes of JSON`,
-    });
+const content = jsonObject(MAX_CONTENT_BYTES);
 
 const source = z.discriminatedUnion("kind", [
     z.strictObject({ kind: z.literal("http"), url: httpUrl, headers: headers.optional() }),

@@ -38,6 +38,9 @@ describe("the door", () => {
         ["timestamp", { ...good, timestamp: -1 }],
         ["content", { ...good, content: { body: "x".repeat(70_000) } }],
         ["content.info", { ...good, content: { info: () => {} } }],
+        ["content.info.w", { ...good, content: { info: { w: Number.NaN } } }],
+        ["content.list[1]", { ...good, content: { list: [1, undefined] } }],
+        ["content.at", { ...good, content: { at: new Date(0) } }],
         ["surprise", { ...good, surprise: true }],
         ["media[0].at", { ...good, media: [{ ...good.media[0], at: [] }] }],
         ["media[0].at[0]", { ...good, media: [{ ...good.media[0], at: ["__proto__"] }] }],
@@ -65,6 +68,14 @@ describe("the door", () => {
             expect(refusal(() => checkMessage(message))).to.include({ code: "INVALID_ARGUMENT", field });
         });
     }
+
+    it("refuses a circle, naming where it begins to be too deep", () => {
+        const info: Record<string, unknown> = {};
+        info["again"] = info;
+        const { code, field } = refusal(() => checkMessage({ ...good, content: { info } })) as MediaError;
+        expect(code).to.equal("INVALID_ARGUMENT");
+        expect(field).to.match(/^content\.info\.again\./);
+    });
 
     it("refuses options by name", () => {
         const options: [field: string, given: object][] = [
