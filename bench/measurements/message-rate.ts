@@ -44,7 +44,7 @@ export const messageRate: Measurement = {
 };
 
 function flood(component: Child<ComponentHandlers>, count: number): Promise<number> {
-    return component.call("flood", { kind: "text", count, rooms: ROOMS, url: "" });
+    return component.call("flood", { kind: "text", count, rooms: ROOMS, url: "", key: "" });
 }
 
 function bareFlood(pipe: Child<PipeHandlers>, count: number): Promise<number> {

@@ -86,14 +86,14 @@ function photo(roomId: string, sender: string, url: string): RemoteMessage {
     };
 }
 
-function sticker(roomId: string, sender: string, url: string): RemoteMessage {
+function sticker(roomId: string, sender: string, url: string, dedupeKey: string): RemoteMessage {
     return {
         id: `sticker/${process.pid}/${ids++}`,
         roomId,
         sender,
         eventType: "m.sticker",
         content: { body: "a cat", info: { mimetype: "image/webp", size: 48_000, w: 256, h: 256 } },
-        media: [{ at: ["url"], source: { kind: "http", url }, dedupeKey: "sticker/cat" }],
+        media: [{ at: ["url"], source: { kind: "http", url }, dedupeKey }],
     };
 }
 
@@ -161,16 +161,18 @@ interface Flood {
     readonly count: number;
     readonly rooms: number;
     readonly url: string;
+    /** Which sticker. */
+    readonly key: string;
 }
 
 /** As many sends as come through, two under way in each room; resolves with how many there were a second. */
-async function flood({ kind, count, rooms, url }: Flood): Promise<number> {
+async function flood({ kind, count, rooms, url, key }: Flood): Promise<number> {
     let next = 0;
     const began = performance.now();
     const lane = async () => {
         for (let i = next++; i < count; i = next++) {
             const roomId = `!room${i % rooms}:x`;
-            await media().send(kind === "text" ? text(roomId, SENDER) : sticker(roomId, SENDER, url));
+            await media().send(kind === "text" ? text(roomId, SENDER) : sticker(roomId, SENDER, url, key));
         }
     };
     await Promise.all(Array.from({ length: 2 * rooms }, lane));
