@@ -10,6 +10,8 @@ const MAX_WAIT_MS = 10;
 export class RightOfWay {
     #underWay = 0;
     #waiting: (() => void)[] = [];
+    /** Between two steps of a message nobody is under way for a moment: the way is free a turn of the loop later. */
+    #freeSoon: NodeJS.Immediate | undefined;
 
     /** Has `work` go before the transfers' pieces. */
     async first<T>(work: () => Promise<T>): Promise<T> {
@@ -18,13 +20,13 @@ export class RightOfWay {
             return await work();
         } finally {
             this.#underWay--;
-            if (this.#underWay === 0) this.#letPass();
+            if (this.#underWay === 0) this.#freeSoon ??= setImmediate(() => this.#letPass());
         }
     }
 
     /** Resolves when no message is under way, or after a short while; undefined when the way is free now. */
     free(): Promise<void> | undefined {
-        if (this.#underWay === 0) return undefined;
+        if (this.#underWay === 0 && this.#freeSoon === undefined) return undefined;
         return new Promise((resolve) => {
             const timer = setTimeout(resolve, MAX_WAIT_MS);
             this.#waiting.push(() => {
@@ -35,6 +37,8 @@ export class RightOfWay {
     }
 
     #letPass(): void {
+        this.#freeSoon = undefined;
+        if (this.#underWay > 0) return;
         const waiting = this.#waiting;
         this.#waiting = [];
         for (const pass of waiting) pass();

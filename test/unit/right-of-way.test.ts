@@ -55,7 +55,25 @@ describe("the right of way", () => {
         endless.end();
         await through;
         await way.first(() => Promise.reject(new Error("refused"))).catch(() => {});
+        await way.free();
         expect(way.free()).to.equal(undefined);
+    });
+
+    it("stays with a message from one of its steps to the next", async () => {
+        const way = new RightOfWay();
+        let passed = false;
+        await way.first(async () => {});
+        const waiting = way.free()?.then(() => {
+            passed = true;
+        });
+        expect(waiting, "free at once").not.to.equal(undefined);
+        const next = held();
+        const through = way.first(next.work);
+        const began = performance.now();
+        await turn();
+        if (performance.now() - began < 8) expect(passed).to.equal(false);
+        next.end();
+        await Promise.all([through, waiting]);
     });
 
     it("lets all transfers pass at once when the way is free", async () => {
