@@ -63,10 +63,12 @@ describe("the right of way", () => {
         const way = new RightOfWay();
         let passed = false;
         await way.first(async () => {});
-        const waiting = way.free()?.then(() => {
+        const free = way.free();
+        expect(free, "free at once").not.to.equal(undefined);
+        const waiting = (async () => {
+            await free;
             passed = true;
-        });
-        expect(waiting, "free at once").not.to.equal(undefined);
+        })();
         const next = held();
         const through = way.first(next.work);
         const began = performance.now();
