@@ -13,7 +13,7 @@ import type { Spool } from "../uploads/sources/spool.ts";
 import type { Addresses, Claim } from "./dedupe/addresses.ts";
 import type { Lookup } from "./dedupe/lookup.ts";
 import { type SharedFile, sharedKeyOf } from "./dedupe/shared-file.ts";
-import { deferred } from "./deferred.ts";
+import { deferred } from "../deferred.ts";
 import { describedFile, withUris } from "./event-content.ts";
 import { promisedFamily } from "./promised-family.ts";
 import { withFinding } from "./finding.ts";

@@ -133,6 +133,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         store,
         logger,
         concurrency: options.concurrency,
+        smallFileConcurrency: options.smallFileConcurrency,
         maxAttempts: options.maxAttempts,
         gate,
         locks: jobLocks,

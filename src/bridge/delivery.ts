@@ -260,22 +260,28 @@ export class Delivery {
                 ({ state }) => state === "reserved" || state === "unreserved",
             );
             for (const { uploader } of reserved) uploaders.add(uploader);
-            const released = reserved.map((job) => queue.releaseWrites(job));
-            await store.commit([
+            const released = reserved.map((job) => queue.release(job));
+            const writes = [
                 messageWrite(kept),
                 { collection: OUTBOX, key: outboxKey(message) },
                 finishedWrite(finishedAt, "message", message.id),
-                ...released.flatMap(({ writes }) => writes),
+                ...released.flatMap((release) => release.writes),
                 ...(message.redact === true ? [reviseMark(message.id)] : []),
                 ...also,
-            ]);
-            for (const { job } of released) this.#parts.onJob(job);
+            ];
+            await store.commit(writes).catch((error: unknown) => {
+                for (const release of released) release.undo();
+                throw error;
+            });
+            for (const release of released) {
+                this.#parts.onJob(release.job);
+                release.confirm();
+            }
         });
         this.#parts.onOutcome(sent, undefined);
         if (uploaders.size === 0) return;
-        // Whoever waits for the event hears of it before its files and the next message's addresses are seen to.
+        // Whoever waits for the event hears of it before the next message's addresses are seen to.
         setImmediate(() => {
-            queue.poke();
             for (const uploader of uploaders) this.#parts.reservations.keepAhead(uploader);
         });
     }

@@ -29,6 +29,12 @@ const time = (fallback: number, what: string) =>
 export const dataOptions = z.strictObject({
     dataDir: z.string().min(1).describe("Folder for the journal and the spool. One process at a time."),
     concurrency: z.int().min(1).max(256).default(4).describe("Transfers at once."),
+    smallFileConcurrency: z
+        .int()
+        .min(0)
+        .max(256)
+        .default(4)
+        .describe("Beside them, transfers of files of at most 1 MiB, by their message's word."),
     maxPendingJobs: z
         .int()
         .min(1)

@@ -13,6 +13,8 @@ export interface BridgeMediaOptions {
     readonly dataDir: string;
     /** Transfers at once. @default 4 */
     readonly concurrency?: number;
+    /** Beside them, transfers of files of at most 1 MiB, by their message's word; 0 to 256. @default 4 */
+    readonly smallFileConcurrency?: number;
     /** Messages and upload jobs that may be pending together; beyond it `send()` rejects with BACKLOG_FULL. @default 200000 */
     readonly maxPendingJobs?: number;
     /** Largest file in bytes; a larger one ends as FILE_TOO_LARGE. @default what the homeserver allows the uploading user */

@@ -40,6 +40,10 @@ export class HeldJobs {
         }
     }
 
+    get areNone(): boolean {
+        return this.#earliest.size === 0;
+    }
+
     /** Whether the job's source is closed now. */
     mustWait(job: Job): boolean {
         const source = asksItsSource(job) ? sourceKeyOf(job) : undefined;

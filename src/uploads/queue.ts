@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import PQueue from "p-queue";
+import { deferred } from "../deferred.ts";
 import { MediaError } from "../errors.ts";
 import type { Write } from "../store/store.ts";
 import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
 import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE, WAITING } from "./job-records.ts";
+import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
+import { isSmall, Places } from "./places.ts";
 import { dueTime, isThumbnail } from "./priority.ts";
 import { LONGEST_WAIT_MS } from "./retry.ts";
 import { steadyNow } from "./steady-clock.ts";
@@ -16,8 +18,11 @@ import { STORE_RETRY_MS, Tries, type TryParts } from "./tries.ts";
  * The bounded queue of upload jobs.
  *
  * The backlog lives in the store, sorted by due time; in memory are only the jobs under way, at most `concurrency`.
- * When a place is free, the first job of the schedule that is not under way gets it. A job that must wait lies in a
- * second list, sorted by the time until which it waits, and is moved over when that has come.
+ * When a place is free (places.ts), the first job of the schedule that is not under way gets it. A job that must wait lies
+ * in a second list, sorted by the time until which it waits, and is moved over when that has come.
+ *
+ * The lists are read when something may have come into them. As long as the last look has left nobody waiting, a job that
+ * becomes ready has its place at once and begins in the commit that makes it ready.
  *
  * Every step is committed before the next is taken, and a job under way keeps its place in the schedule: whenever the
  * process dies, the next one finds the work where it was. A job whose source must not be asked now (source-gate.ts) is
@@ -25,7 +30,20 @@ import { STORE_RETRY_MS, Tries, type TryParts } from "./tries.ts";
  * failing, no new job begins: one after the other would fail for a reason that is none of its own.
  */
 export interface UploadQueueParts extends TryParts {
+    /** Places for any file. */
     readonly concurrency: number;
+    /** Places for small files beside them. */
+    readonly smallFileConcurrency: number;
+}
+
+/** A job that becomes ready with the next commit of its holder, who then calls one of the two. */
+export interface Release {
+    readonly job: Job;
+    readonly writes: readonly Write[];
+    /** They are journaled. */
+    confirm(): void;
+    /** They never were. */
+    undo(): void;
 }
 
 interface Run {
@@ -33,15 +51,29 @@ interface Run {
     readonly ended: Promise<Job | undefined>;
 }
 
+/** Who the last look at the schedule has left there without a place. */
+interface Left {
+    readonly small: boolean;
+    readonly large: boolean;
+}
+
 /** Jobs that are moved out of the schedule in one step when their source is closed. */
 const HOLD_BATCH = 256;
+/** Jobs of the schedule among which a small one is looked for when only small files' places are free. */
+const SMALL_AHEAD = 64;
 /** How often a message that needs its file at once looks whether the file's source is open. */
 const SOURCE_LOOK_MS = 100;
 
 export class UploadQueue {
     readonly #parts: UploadQueueParts;
-    readonly #places: PQueue;
+    readonly #places: Places;
     readonly #running = new Map<string, Run>();
+    /** Those under way whose beginning is not journaled yet. */
+    readonly #claimed = new Set<string>();
+    /** Undefined when something may have come into the lists since. */
+    #left: Left | undefined;
+    /** No job waits for an earlier time; in a future only when all of them were looked at. */
+    #waitingUntil = 0;
     #filling: Promise<void> | undefined;
     #fillAgain = false;
     #timer: NodeJS.Timeout | undefined;
@@ -54,7 +86,7 @@ export class UploadQueue {
         this.#parts = parts;
         this.#tries = new Tries(parts, () => this.#open);
         this.#held = new HeldJobs(parts.store, parts.gate, parts.locks);
-        this.#places = new PQueue({ concurrency: parts.concurrency });
+        this.#places = new Places(parts.concurrency, parts.smallFileConcurrency);
     }
 
     get locks(): KeyedLocks {
@@ -75,12 +107,14 @@ export class UploadQueue {
     /** Looks for jobs that have come to light in the lists. */
     async lookAgain(): Promise<void> {
         await this.#held.start();
+        this.#waitingUntil = 0;
         this.poke();
     }
 
     /** Looks for work; to be called after a job became ready. */
     poke(): void {
         if (!this.#open) return;
+        this.#left = undefined;
         this.#fillAgain = true;
         this.#filling ??= this.#fill().finally(() => {
             this.#filling = undefined;
@@ -93,6 +127,39 @@ export class UploadQueue {
     releaseWrites(job: Job): { job: Job; writes: Write[] } {
         const after = transition(job, { type: "release", dueAt: dueFromNow(job) });
         return after === undefined ? { job, writes: [] } : { job: after, writes: jobWrites(job, after) };
+    }
+
+    /** The same; where a place is free that nobody waits for, the job also begins. To be called while its lock is held. */
+    release(job: Job): Release {
+        const { job: ready, writes } = this.releaseWrites(job);
+        const begun = this.#mayBegin(ready) ? transition(ready, { type: "begin" }) : undefined;
+        if (begun === undefined) return { job: ready, writes, confirm: () => this.poke(), undo: () => {} };
+        const { id } = job;
+        const journaled = deferred<boolean>();
+        this.#claimed.add(id);
+        void this.#begin(begun, journaled.promise);
+        return {
+            job: ready,
+            writes: jobWrites(job, begun),
+            confirm: () => {
+                this.#claimed.delete(id);
+                this.#parts.onChange(begun, 0);
+                journaled.resolve(true);
+            },
+            undo: () => {
+                this.#claimed.delete(id);
+                this.#running.delete(id);
+                journaled.resolve(false);
+            },
+        };
+    }
+
+    /** Whether a ready job may begin without a look at the lists, and without what has to be asked before. */
+    #mayBegin(job: Job): boolean {
+        const left = this.#left;
+        if (!this.#open || left === undefined || left.small || (left.large && !isSmall(job))) return false;
+        if (job.dedupe !== undefined || mustPrepare(job) || !this.#held.areNone) return false;
+        return this.#places.hasOneFor(job) && this.#tries.pausedUntil <= steadyNow() && !this.#held.mustWait(job);
     }
 
     /**
@@ -125,8 +192,9 @@ export class UploadQueue {
 
     /** Ends a job for good. Rejects with JOB_UNKNOWN. Does nothing to a job that has ended. */
     async cancel(id: string): Promise<void> {
-        if (!this.#running.has(id)) {
+        if (!this.#running.has(id) || this.#claimed.has(id)) {
             await this.#parts.locks.hold([id], async () => {
+                if (this.#running.has(id)) return;
                 const job = await loadJob(this.#parts.store, id);
                 if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
                 await this.#tries.advance(job, { type: "cancel", at: Date.now() });
@@ -161,25 +229,34 @@ export class UploadQueue {
         while (this.#fillAgain && this.#open) {
             this.#fillAgain = false;
             try {
-                const wakeAt = Math.min(await this.#promoteWaiting(), await this.#takePlaces());
-                this.#wakeAt(wakeAt);
+                await this.#promoteWaiting();
+                const left = await this.#takePlaces();
+                if (!this.#fillAgain) this.#left = left;
+                const opensAt = left === undefined ? this.#tries.pausedUntil : this.#held.opensAt();
+                this.#wakeAt(Math.min(this.#waitingUntil, opensAt));
             } catch (error) {
                 this.#parts.logger.error("The upload queue could not read or write its journal", { error });
+                this.#waitingUntil = 0;
                 this.#wakeAt(steadyNow() + STORE_RETRY_MS);
             }
         }
     }
 
-    /** Starts jobs while there are places; returns when to look again at the latest. */
-    async #takePlaces(): Promise<number> {
-        if (this.#tries.pausedUntil > steadyNow()) return this.#tries.pausedUntil;
-        const limit = this.#parts.concurrency + this.#running.size + this.#scanAhead;
-        if (this.#isFull()) return Number.POSITIVE_INFINITY;
+    /** Starts jobs while there are places; undefined while none is to begin. */
+    async #takePlaces(): Promise<Left | undefined> {
+        if (this.#tries.pausedUntil > steadyNow()) return undefined;
+        if (this.#places.isFull) return { small: true, large: true };
+        const limit = this.#places.total + this.#running.size + Math.max(this.#scanAhead, SMALL_AHEAD);
         const blocked: string[] = [];
+        let rows = 0;
+        let isFull = false;
+        let largeLeft = false;
         for await (const key of this.#parts.store.keys({ collection: SCHEDULE, limit })) {
+            rows++;
             const { time, id } = fromOrderedKey(key);
             await this.#takeHeld(time);
-            if (this.#isFull() || blocked.length >= HOLD_BATCH) break;
+            isFull = this.#places.isFull || blocked.length >= HOLD_BATCH;
+            if (isFull) break;
             if (this.#running.has(id)) continue;
             const job = await loadJob(this.#parts.store, id);
             if (job === undefined || isFinal(job.state)) {
@@ -194,7 +271,8 @@ export class UploadQueue {
             }
             if (!this.#open) break;
             if (this.#held.mustWait(job)) blocked.push(id);
-            else void this.#begin(job).then(() => this.poke());
+            else if (this.#places.hasOneFor(job)) void this.#begin(job);
+            else largeLeft = true;
         }
         await this.#takeHeld(Number.POSITIVE_INFINITY);
         this.#scanAhead = blocked.length > 0 ? HOLD_BATCH : 0;
@@ -202,7 +280,8 @@ export class UploadQueue {
             await this.#held.put(blocked);
             this.#fillAgain = true;
         }
-        return this.#held.opensAt();
+        const mayBeMore = isFull || rows >= limit;
+        return { small: mayBeMore, large: mayBeMore || largeLeft };
     }
 
     /** Takes a row away whose job has its place elsewhere: it went there since the list was read, or damage left the row. */
@@ -216,31 +295,35 @@ export class UploadQueue {
 
     /** Starts held jobs that are due before a time and whose source is open. */
     async #takeHeld(before: number): Promise<void> {
-        while (this.#open && !this.#isFull()) {
+        while (this.#open && !this.#places.isFull) {
             const job = await this.#held.next(before, (id) => this.#running.has(id), this.#running.size);
-            if (job === undefined || !this.#open) return;
-            void this.#begin(job).then(() => this.poke());
+            if (job === undefined || !this.#open || !this.#places.hasOneFor(job)) return;
+            void this.#begin(job);
         }
     }
 
-    #isFull(): boolean {
-        return this.#running.size >= this.#parts.concurrency;
-    }
-
-    /** Moves jobs whose wait is over into the schedule; returns when the next one's is. */
-    async #promoteWaiting(): Promise<number> {
+    /** Moves jobs whose wait is over into the schedule. */
+    async #promoteWaiting(): Promise<void> {
+        if (this.#waitingUntil > steadyNow()) return;
+        // Before the reading: one that comes to wait meanwhile sets it back.
+        this.#waitingUntil = Number.POSITIVE_INFINITY;
         for await (const key of this.#parts.store.keys({ collection: WAITING, limit: 64 })) {
             const { time, id } = fromOrderedKey(key);
             const left = time - steadyNow();
             // Nobody waits longer: the clock was wrong when this was journaled.
-            if (left > 0 && left <= LONGEST_WAIT_MS) return time;
+            if (left > 0 && left <= LONGEST_WAIT_MS) return this.#waits(time);
             const job = await loadJob(this.#parts.store, id);
             const isThere = job !== undefined && isPlaceOf(job, WAITING, key);
             const after = isThere ? await this.#tries.advance(job, { type: "promote" }) : undefined;
             if (after === undefined) await this.#parts.store.commit([{ collection: WAITING, key }]);
             this.#fillAgain = true;
+            // There may be more than were read.
+            this.#waitingUntil = 0;
         }
-        return Number.POSITIVE_INFINITY;
+    }
+
+    #waits(until: number): void {
+        this.#waitingUntil = Math.min(this.#waitingUntil, until);
     }
 
     #wakeAt(time: number): void {
@@ -250,19 +333,35 @@ export class UploadQueue {
         this.#timer = setTimeout(() => this.poke(), delay);
     }
 
-    /** Gives a job its place and one try; never rejects. Resolves with the job as it stands afterwards. */
-    #begin(job: Job): Promise<Job | undefined> {
+    /**
+     * Gives a job its place and one try; never rejects. Resolves with the job as it stands afterwards.
+     * @param journaled Whether its beginning is, for one that needs not be begun any more.
+     */
+    #begin(job: Job, journaled?: Promise<boolean>): Promise<Job | undefined> {
+        const { id } = job;
         const controller = new AbortController();
         if (!this.#open) controller.abort(new MediaError("CLOSED"));
         const leave = this.#parts.gate.enter(job);
-        const ended = this.#places
-            .add(() => this.#tries.run(job, controller.signal))
-            .finally(() => {
-                leave();
-                this.#running.delete(job.id);
-            });
-        this.#running.set(job.id, { controller, ended });
+        const work = async (): Promise<Job | undefined> => {
+            if (journaled === undefined) return this.#tries.run(job, controller.signal);
+            return (await journaled) ? this.#tries.goOn(job, controller.signal) : undefined;
+        };
+        const ended = this.#places.run(job, work).finally(() => {
+            leave();
+            if (this.#running.get(id) === run) this.#running.delete(id);
+        });
+        const run = { controller, ended };
+        this.#running.set(id, run);
+        void ended.then((after) => this.#ended(after));
         return ended;
+    }
+
+    /** Looks for work where there may be some now. */
+    #ended(job: Job | undefined): void {
+        this.#waits(job === undefined ? 0 : (job.notBefore ?? Number.POSITIVE_INFINITY));
+        const left = this.#left;
+        const isNobodyLeft = left !== undefined && !left.small && !left.large && this.#held.areNone;
+        if (job?.state !== "done" || !isNobodyLeft) this.poke();
     }
 }
 

@@ -67,14 +67,22 @@ export class Tries {
 
     /** Never rejects. Resolves with the job as it stands afterwards. */
     async run(job: Job, signal: AbortSignal): Promise<Job | undefined> {
-        let current = job;
         try {
             signal.throwIfAborted();
-            const chosen = await this.#parts.beforeBegin(current);
+            const chosen = await this.#parts.beforeBegin(job);
             if (chosen === undefined) return await this.#putAside(job.id, signal);
             const begun = await this.#takeUp(chosen);
-            if (begun === undefined) return undefined;
-            current = begun;
+            return begun && (await this.goOn(begun, signal));
+        } catch (thrown) {
+            return await this.#afterThrown(job, asMediaError(thrown), signal);
+        }
+    }
+
+    /** The same for a job whose beginning is journaled. */
+    async goOn(begun: Job, signal: AbortSignal): Promise<Job | undefined> {
+        let current = begun;
+        try {
+            signal.throwIfAborted();
             const watch: TransferWatch = {
                 onBytes: this.#progressOf(current),
                 onRefreshed: async (source) => {

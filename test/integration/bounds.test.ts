@@ -38,6 +38,30 @@ describe("bounds", () => {
         expect(most).to.equal(2);
     });
 
+    it("small files have `smallFileConcurrency` places beside large ones, and no more", async () => {
+        const held: (() => void)[] = [];
+        const hold = (name: string): string =>
+            remote.on(`/${name}`, (_request, response) => {
+                held.push(() => response.writeHead(200, { "content-length": 3 }).end("abc"));
+            });
+        const media = world.component({ concurrency: 1, smallFileConcurrency: 2 });
+        await media.start();
+        const send = (name: string, size: number) =>
+            media.send(photoMessage(roomId, alice, { kind: "http", url: hold(name) }, {}, { size }));
+        const sent = [await send("video", 40 * 2 ** 20), await send("another", 40 * 2 ** 20)];
+        await until(() => held.length === 1);
+        for (const name of ["photo-1", "photo-2", "photo-3"]) sent.push(await send(name, 3));
+        const asked = () => remote.requests.map(({ url }) => url?.slice(1));
+        await until(() => held.length === 3);
+        // One that is there makes room for the next: had there been room before, the third would be among the first.
+        held.pop()?.();
+        await until(() => held.length === 3);
+        expect(asked()).to.have.members(["video", "photo-1", "photo-2", "photo-3"]);
+        while (asked().length < 5 || held.length > 0) await until(() => held.shift()?.() ?? asked().length === 5);
+        for (const { uploads } of sent) await uploads[0]?.done;
+        expect(asked()[3]).to.equal("photo-3");
+    });
+
     it("BACKLOG_FULL beyond maxPendingJobs, also for calls made at once; room again when work is done", async () => {
         const stop = world.homeserver.intercept(({ path }) =>
             path.includes("/send/") ? { status: 503, body: {} } : undefined,
@@ -102,7 +126,7 @@ describe("bounds", () => {
         const blocker = remote.on("/blocker", (_request, response) => {
             release = () => response.writeHead(200, { "content-length": 3 }).end("abc");
         });
-        const media = world.component({ concurrency: 1 });
+        const media = world.component({ concurrency: 1, smallFileConcurrency: 0 });
         await media.start();
         await media.send(photoMessage(roomId, alice, { kind: "http", url: blocker }));
         await until(() => remote.requests.length === 1);

@@ -103,7 +103,7 @@ describe("several files in one event", () => {
     });
 
     it("uploads a thumbnail before its large file, whichever was named first", async () => {
-        const media = world.component({ concurrency: 1 });
+        const media = world.component({ concurrency: 1, smallFileConcurrency: 0 });
         await media.start();
         const [busy, large, small] = ["/busy", "/large", "/small"].map((path) => {
             const bytes = someBytes(path === "/small" ? 40_000 : 1000);

@@ -84,7 +84,7 @@ describe("an address that ends before its file is there", () => {
     it("is replaced at its turn, with one edit; whoever waits for the file hears of the new one", async () => {
         await open({ unusedExpirationMs: 400 });
         const bytes = someBytes(4000);
-        const first = world.component({ concurrency: 1, reserveAhead: 0 });
+        const first = world.component({ concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 });
         await first.start();
         const sent = await first.send(
             photoMessage(roomId, alice, { kind: "http", url: remote.on("/photo", () => {}) }),
@@ -95,7 +95,7 @@ describe("an address that ends before its file is there", () => {
         await expired(alice);
 
         remote.on("/photo", (_request, response) => response.end(bytes));
-        const second = world.component({ concurrency: 1, reserveAhead: 0 });
+        const second = world.component({ concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 });
         const registry = new Registry();
         second.registerMetrics(registry);
         await second.start();
@@ -117,7 +117,7 @@ describe("an address that ends before its file is there", () => {
 
     it("is replaced ahead of its end where the file still waits, and the event never points to nothing", async () => {
         await open({ unusedExpirationMs: 1500 });
-        const media = world.component({ concurrency: 1, reserveAhead: 0 });
+        const media = world.component({ concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 });
         await media.start();
         const stalled = await media.send(
             photoMessage(roomId, alice, { kind: "http", url: remote.on("/stalled", () => {}) }),
@@ -135,7 +135,7 @@ describe("an address that ends before its file is there", () => {
 
     it("is left to its turn where the user may have no more addresses now", async () => {
         await open({ unusedExpirationMs: 1500, rateLimited: true, maxPendingMedia: 2 });
-        const media = world.component({ concurrency: 1, reserveAhead: 0 });
+        const media = world.component({ concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 });
         await media.start();
         const stalled = await media.send(
             photoMessage(roomId, alice, { kind: "http", url: remote.on("/stalled", () => {}) }),
@@ -225,7 +225,7 @@ describe("an address that ends before its file is there", () => {
                 if (open_) response.end(bytes);
             });
         }
-        const first = world.component({ concurrency: 1, reserveAhead: 0 });
+        const first = world.component({ concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 });
         await first.start();
         const sent: SentMessage[] = [];
         for (const [index, bytes] of files.entries()) {
@@ -288,7 +288,7 @@ describe("an address that ends before its file is there", () => {
         await open({ unusedExpirationMs: 400 });
         const bytes = someBytes(4000);
         const run = async (): Promise<BridgeMedia> => {
-            const media = world.component({ concurrency: 1, reserveAhead: 0 });
+            const media = world.component({ concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 });
             await media.start();
             return media;
         };

@@ -251,7 +251,7 @@ describe("probeHeaders", () => {
         const blocker = remote.on("/blocker", (_request, response) => {
             release = () => response.writeHead(200, { "content-length": 2 }).end("ok");
         });
-        const media = await started({ concurrency: 1 });
+        const media = await started({ concurrency: 1, smallFileConcurrency: 0 });
         const { uploads } = await media.send({
             ...probed({ kind: "http", url: blocker }),
             media: [{ at: ["url"], source: { kind: "http", url: blocker } }],

@@ -264,6 +264,7 @@ describe("a large backlog of a blocked source", () => {
                 store: counting,
                 logger: silentLogger,
                 concurrency: 1,
+                smallFileConcurrency: 0,
                 maxAttempts: 3,
                 gate: new SourceGate({}),
                 locks: new KeyedLocks(),

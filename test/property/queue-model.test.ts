@@ -6,6 +6,7 @@ import { silentLogger } from "../../src/logger.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { JOBS, jobFrom, jobWrites } from "../../src/uploads/job-records.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
+import { isSmall } from "../../src/uploads/places.ts";
 import { UploadQueue } from "../../src/uploads/queue.ts";
 import { SourceGate } from "../../src/uploads/source-gate.ts";
 import type { Transferred } from "../../src/uploads/transfer.ts";
@@ -18,6 +19,7 @@ import { bounded, Clock } from "../support/model.ts";
  * Transfers end when the model says so; the clock moves when the model says so.
  */
 const CONCURRENCY = 3;
+const SMALL = 2;
 
 class Model {
     /** What each job has to come to in the end. */
@@ -55,6 +57,7 @@ class Real {
             logger: silentLogger,
             maxAttempts: 3,
             concurrency: CONCURRENCY,
+            smallFileConcurrency: SMALL,
             gate: new SourceGate({}),
             locks: new KeyedLocks(),
             transfer: (job, signal) => this.#transfer(job, signal, life),
@@ -82,9 +85,27 @@ class Real {
                 resolve(outcome);
             };
             this.running.set(job.id, { job, end });
-            expect(this.running.size).to.be.at.most(CONCURRENCY);
+            this.expectBounds();
             signal.addEventListener("abort", () => end(signal.reason as MediaError));
         });
+    }
+
+    expectBounds(): void {
+        const large = [...this.running.values()].filter(({ job }) => !isSmall(job));
+        expect(large.length, "large files at once").to.be.at.most(CONCURRENCY);
+        expect(this.running.size, "files at once").to.be.at.most(CONCURRENCY + SMALL);
+    }
+
+    /** Who waits has no place because there is none. */
+    expectNoIdlePlace(): void {
+        const large = [...this.running.values()].filter(({ job }) => !isSmall(job)).length;
+        for (const [path, text] of this.disk.records) {
+            if (!path.startsWith(`${JOBS}\0`)) continue;
+            const job = JSON.parse(text) as Job;
+            if (job.state !== "ready" || job.notBefore !== undefined || this.running.has(job.id)) continue;
+            const isPlaceFree = this.running.size < (large < CONCURRENCY ? CONCURRENCY : 0);
+            expect(isPlaceFree, `${job.id} waits although a place is free`).to.equal(false);
+        }
     }
 
     /** Nobody who is ready and due earlier may stand behind this one. Kept as failures of the run, not of the job. */
@@ -95,6 +116,8 @@ class Real {
             const other = JSON.parse(text) as Job;
             if (other.state !== "ready" || this.running.has(other.id) || other.id === begun.id) continue;
             if (other.notBefore !== undefined || other.backfill || !begun.backfill) continue;
+            // There may be places for small files alone.
+            if (isSmall(begun) && !isSmall(other)) continue;
             if (this.added.has(other.id)) this.overtaken.push(`${begun.id} before ${other.id}`);
         }
     }
@@ -109,6 +132,19 @@ class Real {
     async add(job: Job): Promise<void> {
         await this.store.commit(jobWrites(undefined, job));
         this.queue.poke();
+    }
+
+    /** As a message's event makes its file ready. @param turns Of the loop before the commit. */
+    async release(reserved: Job, turns: number, fails: boolean): Promise<void> {
+        const { store, queue } = this;
+        await store.commit(jobWrites(undefined, reserved));
+        await queue.locks.hold([reserved.id], async () => {
+            const release = queue.release(reserved);
+            for (let turn = 0; turn < turns; turn++) await nextTurn();
+            if (fails) return release.undo();
+            await store.commit(release.writes);
+            release.confirm();
+        });
     }
 
     async restart(how: "close" | "die"): Promise<void> {
@@ -138,7 +174,8 @@ function command(
             await run(model, real);
             await real.quiet();
             for (const id of model.due.keys()) real.added.add(id);
-            expect(real.running.size).to.be.at.most(CONCURRENCY);
+            real.expectBounds();
+            real.expectNoIdlePlace();
             expect(real.overtaken).to.deep.equal([]);
         },
         toString: () => name,
@@ -146,26 +183,31 @@ function command(
 }
 
 const ok: Transferred = { size: 5, contentUri: "mxc://a/b" };
-const nth = (real: Real, index: number): Running | undefined => [...real.running.values()][index % CONCURRENCY];
+const nth = (real: Real, index: number): Running | undefined =>
+    [...real.running.values()][index % (CONCURRENCY + SMALL)];
 let count = 0;
 
+const size = fc.oneof(fc.nat(2 ** 20), fc.nat(10 * 2 ** 20));
+
+function reserved(backfill: boolean, size: number): Job {
+    return {
+        id: `job${count++}`,
+        state: "reserved",
+        uploader: "@a:b",
+        source: { kind: "file", path: "/x" },
+        createdAt: Date.now(),
+        backfill,
+        size,
+        attempts: 0,
+        contentUri: "mxc://a/b",
+    };
+}
+
 const commands = [
-    fc.record({ backfill: fc.boolean(), size: fc.nat(10 * 2 ** 20) }).map(({ backfill, size }) =>
+    fc.record({ backfill: fc.boolean(), size }).map(({ backfill, size }) =>
         command(`add(${backfill ? "backfill" : "live"}, ${size})`, async (model, real) => {
-            const id = `job${count++}`;
-            model.due.set(id, "done");
-            const source = { kind: "file", path: "/x" } as const;
-            const fresh: Job = {
-                id,
-                state: "reserved",
-                uploader: "@a:b",
-                source,
-                createdAt: Date.now(),
-                backfill,
-                size,
-                attempts: 0,
-                contentUri: "mxc://a/b",
-            };
+            const fresh = reserved(backfill, size);
+            model.due.set(fresh.id, "done");
             const ready = transition(fresh, {
                 type: "release",
                 dueAt: Date.now() + size / 1000 + (backfill ? 86_400_000 : 0),
@@ -173,6 +215,25 @@ const commands = [
             if (ready !== undefined) await real.add(ready);
         }),
     ),
+    fc
+        .record({ backfill: fc.boolean(), size, turns: fc.nat(3), fails: fc.boolean(), taken: fc.boolean() })
+        .map(({ backfill, size, turns, fails, taken }) =>
+            command(
+                `send(${size}${fails ? ", not journaled" : ""}${taken ? ", cancelled" : ""})`,
+                async (model, real) => {
+                    const fresh = reserved(backfill, size);
+                    const released = real.release(fresh, turns, fails);
+                    // One whose commit fails stays reserved, which the reference has no more to do with once it is cancelled.
+                    model.due.set(fresh.id, fails || taken ? "cancelled" : "done");
+                    if (taken) {
+                        await nextTurn();
+                        await real.queue.cancel(fresh.id);
+                    }
+                    await released;
+                    if (fails && !taken) await real.queue.cancel(fresh.id);
+                },
+            ),
+        ),
     fc.nat(5).map((index) => command(`arrive(${index})`, async (_model, real) => nth(real, index)?.end(ok))),
     fc
         .nat(5)

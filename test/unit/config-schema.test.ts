@@ -14,6 +14,7 @@ type InCode = "connectors" | "describe" | "store" | "logger";
 const EVERY: Required<Omit<BridgeMediaOptions, InCode>> = {
     dataDir: "./data",
     concurrency: 8,
+    smallFileConcurrency: 0,
     maxPendingJobs: 1000,
     maxFileBytes: 2 ** 30,
     maxSpoolBytes: 0,

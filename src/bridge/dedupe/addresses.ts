@@ -3,7 +3,7 @@ import { type Address, isFinal, type Job } from "../../uploads/job.ts";
 import { transition } from "../../uploads/transition.ts";
 import { jobWrites } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
-import { deferred } from "../deferred.ts";
+import { deferred } from "../../deferred.ts";
 import { type Reservation, type Reservations, takenWrite } from "../reservations.ts";
 import type { KnownFiles } from "./known-files.ts";
 import { pendingFile, type SharedFile } from "./shared-file.ts";

@@ -1,0 +1,53 @@
+import PQueue from "p-queue";
+
+/**
+ * The queue's places: `concurrency` for files of any size, and beside them some for small files alone, so that a photo
+ * does not wait until a video is through. A small file takes one of the others only where all of its own are taken.
+ */
+export interface Sized {
+    /** Bytes, as promised; a file that does not say counts as large. */
+    readonly size?: number | undefined;
+}
+
+/** Bytes. */
+export const SMALL_FILE_BYTES = 2 ** 20;
+
+export function isSmall({ size }: Sized): boolean {
+    return size !== undefined && size <= SMALL_FILE_BYTES;
+}
+
+export class Places {
+    readonly total: number;
+    readonly #ofAny: PQueue;
+    readonly #ofSmall: PQueue | undefined;
+
+    /** @param small May be 0. */
+    constructor(any: number, small: number) {
+        this.total = any + small;
+        this.#ofAny = new PQueue({ concurrency: any });
+        this.#ofSmall = small === 0 ? undefined : new PQueue({ concurrency: small });
+    }
+
+    /** Whether there is none for any file. */
+    get isFull(): boolean {
+        return !hasOne(this.#ofAny) && !hasOne(this.#ofSmall);
+    }
+
+    hasOneFor(file: Sized): boolean {
+        return hasOne(this.#ofAny) || (isSmall(file) && hasOne(this.#ofSmall));
+    }
+
+    /** Runs `task` in a place, at once where there is one. */
+    run<T>(file: Sized, task: () => Promise<T>): Promise<T> {
+        const places = isSmall(file) && hasOne(this.#ofSmall) ? this.#ofSmall : this.#ofAny;
+        return places.add(task);
+    }
+
+    async onIdle(): Promise<void> {
+        await Promise.all([this.#ofAny.onIdle(), this.#ofSmall?.onIdle()]);
+    }
+}
+
+function hasOne(places: PQueue | undefined): places is PQueue {
+    return places !== undefined && places.pending + places.size < places.concurrency;
+}
