@@ -122,7 +122,11 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     });
     const files = new KnownFiles(store);
     const addresses = new Addresses({ store, files, reservations });
-    const onJob = (job: Job): void => hooks.onJob(job, 0);
+    const onChange = (job: Job, bytes: number): void => {
+        if (isFinal(job.state)) engine.opened.drop(job.id);
+        hooks.onJob(job, bytes);
+    };
+    const onJob = (job: Job): void => onChange(job, 0);
     const followers = new Followers({ store, jobLocks, alongside, onJob });
     const onTurn = (): void => queue.poke();
     const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn });
@@ -144,7 +148,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         alongside: (before, after) => [...alongside(before, after), ...turns.finishWrites(before, after)],
         beforeBegin: (job) => turns.beforeBegin(job),
         handOver: (job, error) => turns.handOver(job, error),
-        onChange: hooks.onJob,
+        onChange,
     });
     const closing = new Closing();
     const delivery = new Delivery({
@@ -162,6 +166,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         messageLocks,
         withdrawals,
         way,
+        openAhead: (job) => engine.openAhead(job),
         onOutcome: hooks.onOutcome,
         onJob,
     });

@@ -57,6 +57,8 @@ export interface DeliveryParts {
     readonly messageLocks: KeyedLocks;
     readonly withdrawals: Withdrawals;
     readonly way: RightOfWay;
+    /** Opens a file's source while its event is on its way. */
+    readonly openAhead: (job: Job) => void;
     /** Told after the outcome is journaled; `error` only for a refusal. */
     readonly onOutcome: (message: MessageRecord, error: MediaError | undefined) => void;
     /** Told about each job that was changed, after it is journaled. */
@@ -95,6 +97,7 @@ export class Delivery {
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
             const now = await outgoing(store, current, onFailure);
             if (eventId !== undefined) return await this.#journalSent(message, eventId, foundAgain(now));
+            for (const file of now.files) if (this.#parts.queue.mayOpenAhead(file)) this.#parts.openAhead(file);
             const sent = await this.#sendUntilAnswered(message, now.content, stop);
             await this.#parts.way.first(() => this.#journalSent(message, sent, now));
         } catch (thrown) {
@@ -352,7 +355,7 @@ function lacksKey({ state, dueAt, encryption }: Job): boolean {
 
 /** What a former process sent may show an address that was replaced since; then it is looked at anew. */
 function foundAgain(now: Outgoing): Outgoing {
-    return now.hasReplaced === true ? { ...now, shown: "" } : now;
+    return now.files.some(({ replaces }) => replaces !== undefined) ? { ...now, shown: "" } : now;
 }
 
 /** The address of a job that never began: nobody has seen it, so another message may have it. A shared one is its file's. */

@@ -40,6 +40,8 @@ export interface Engine {
     /** After a transfer that ended with `isStored`: tells the homeserver, and returns the MXC URI. */
     complete(job: Job, signal: AbortSignal): Promise<string>;
     open(source: SourceDescription, signal: AbortSignal): Promise<OpenedSource>;
+    /** Opens a job's source while its event is on its way, so that the transfer need not wait for it. */
+    openAhead(job: Job): void;
     /** Streams that were opened ahead of their transfer. */
     readonly opened: OpenedSources;
     /** Encrypts a file of an encrypted room before its event is sent. */
@@ -68,6 +70,7 @@ export function createEngine(parts: EngineParts): Engine {
         prepare: (job, signal, watch) => prepare(job, transferParts, signal, watch),
         complete: (job, signal) => completion.complete(job, signal),
         open: (source, signal) => openSource(source, sources, signal),
+        openAhead: ({ id, source }) => opened.open(id, (signal) => openSource(source, sources, signal)),
         opened,
         close: () => {
             opened.close();

@@ -154,6 +154,11 @@ export class UploadQueue {
         };
     }
 
+    /** Whether a job whose event goes out now can begin right behind it, and its source may be asked before. */
+    mayOpenAhead(job: Job): boolean {
+        return this.#mayBegin(job) && this.#parts.gate.mayAskAhead(job.source);
+    }
+
     /** Whether a ready job may begin without a look at the lists, and without what has to be asked before. */
     #mayBegin(job: Job): boolean {
         const left = this.#left;
