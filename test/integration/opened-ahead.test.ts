@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { expect } from "chai";
 import type { BridgeMedia, BridgeMediaOptions, MediaError, SentMessage } from "../../src/index.ts";
@@ -70,7 +69,7 @@ describe("a source that is opened while its event is on its way", () => {
         const { message, sent } = await sending();
         const refused = sent.catch((error: { code: string }) => error.code);
         const [answer] = await until(() => (answers.length === 1 ? answers : undefined));
-        const closed = answer?.socket && once(answer.socket, "close");
+        const closed = new Promise((resolve) => answer?.socket?.once("close", resolve));
         await media.cancelMessage(message.id);
         expect(await refused).to.equal("CANCELLED");
         await closed;
