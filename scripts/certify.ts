@@ -35,9 +35,12 @@ function URL_OF(path: string): string {
 const options = command.opts<Options>();
 const { certify } = (await import(new URL("testing/index.js", compiled()).href)) as typeof Kit;
 let shown = 0;
+let told = 0;
 const report = await certify({
     ...options,
     onProgress: ({ kills, violations }) => {
+        // At once: a long run may be broken off.
+        for (; told < violations.length; told++) console.log(violations[told]);
         if (kills - shown < 100) return;
         shown = kills;
         console.log(`${kills} kills, ${violations.length} findings`);
