@@ -1,12 +1,11 @@
-import { appendFile, chmod, mkdir, readdir } from "node:fs/promises";
+import { appendFile, chmod, mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { ClassicLevel } from "classic-level";
 import { Level } from "level";
 import { MediaError, systemCode } from "../errors.ts";
 import { CommitCount } from "./commit-count.ts";
-import { copyAside } from "./damaged-copy.ts";
+import { checkFolder, isCorruption, repairFolder } from "./level-damage.ts";
+import { bounds, type Operation, operation, SEPARATOR } from "./level-keys.ts";
 import { decodeRecord, encodeRecord } from "./record-codec.ts";
-import { damagedTables, mendTables, type TableDamage } from "./table-check.ts";
 import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
 
 /**
@@ -25,8 +24,6 @@ import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
  * (commit-count.ts).
  */
 
-/** Parts a collection from a key; sorts below every character a collection may have. */
-const SEPARATOR = "\u0000";
 const SCHEMA_KEY = `store${SEPARATOR}schema`;
 
 interface Waiting {
@@ -68,24 +65,14 @@ export class LevelStore implements Store {
         try {
             await mkdir(this.#directory, { recursive: true, mode: 0o700 });
             await chmod(this.#directory, 0o700);
-            await this.#openDatabase();
+            await checkFolder(this.#directory);
+            await this.#db.open();
         } catch (error) {
             await this.#openDespite(error);
         }
         await this.#checkSchema();
         await this.#checkCount();
         await this.#usable();
-    }
-
-    /** Without CURRENT LevelDB takes a folder for empty, and removes the tables in it. */
-    async #openDatabase(): Promise<void> {
-        const files = await readdir(this.#directory);
-        if (!files.includes("CURRENT") && files.some((name) => /^\d+\.(ldb|sst|log)$/.test(name))) {
-            throw new Error("no CURRENT", { cause: corruption("CURRENT is missing") });
-        }
-        const tables = await damagedTables(this.#directory);
-        if (tables.length > 0) throw new Error("tables", { cause: corruption(inWords(tables)) });
-        await this.#db.open();
     }
 
     async get(collection: string, key: string): Promise<StoredRecord | undefined> {
@@ -246,9 +233,7 @@ export class LevelStore implements Store {
         this.#repairs++;
         let copy: string;
         try {
-            copy = await copyAside(this.#directory);
-            await mendTables(this.#directory, await damagedTables(this.#directory));
-            await ClassicLevel.repair(this.#directory);
+            copy = await repairFolder(this.#directory);
             await this.#db.open();
         } catch (repairError) {
             throw new MediaError("STORE_UNUSABLE", { cause: repairError, detail: "damaged, and repair failed" });
@@ -295,56 +280,10 @@ export class LevelStore implements Store {
 /** Repairs in one run: a disk that damages what it keeps is not to be repaired for ever. */
 const MAX_REPAIRS = 3;
 
-function inWords(tables: readonly TableDamage[]): string {
-    return tables.map(({ name, finding }) => `${name}: ${finding} damaged`).join(", ");
-}
-
-function corruption(message: string): Error {
-    return Object.assign(new Error(message), { code: "LEVEL_CORRUPTION" });
-}
-
-/**
- * Damage that a repair may help: also a CURRENT that names a file which is not there, and a table that was cut. By LevelDB's
- * own words, because synchronous reads have no code.
- */
-function isCorruption(error: unknown): boolean {
-    for (let cause = error; cause instanceof Error; cause = cause.cause) {
-        if (systemCode(cause) === "LEVEL_CORRUPTION" || /^(?:Corruption|NotFound): /.test(cause.message)) return true;
-        if (/^IO error: .*(?:No such file|Invalid argument)/.test(cause.message)) return true;
-    }
-    return false;
-}
-
 function writeFailed(cause: unknown): MediaError {
     if (cause instanceof MediaError) return cause;
     // LevelDB's own words (IO error: No space left on device) are in the innermost cause.
     const below = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
     const detail = below instanceof Error ? below.message : systemCode(cause);
     return new MediaError("STORE_WRITE_FAILED", { cause, ...(detail !== undefined && { detail }) });
-}
-
-type Operation =
-    | { readonly type: "del"; readonly key: string }
-    | { readonly type: "put"; readonly key: string; readonly value: string };
-
-function operation({ collection, key, record }: Write): Operation {
-    const path = collection + SEPARATOR + key;
-    return record === undefined
-        ? { type: "del", key: path }
-        : { type: "put", key: path, value: encodeRecord(path, record) };
-}
-
-function bounds({ collection, prefix = "", after, before, limit }: Range) {
-    const root = collection + SEPARATOR;
-    const start = root + prefix;
-    // No key begins with U+10FFFF, so it closes the range of every key with the prefix.
-    const end = `${start}\u{10FFFF}`;
-    const lower = after !== undefined && sortsBefore(start, root + after) ? { gt: root + after } : { gte: start };
-    const upper = before !== undefined && sortsBefore(root + before, end) ? root + before : end;
-    return { ...lower, lt: upper, ...(limit !== undefined && { limit }) };
-}
-
-/** In LevelDB's order, by UTF-8 bytes; JavaScript compares by UTF-16 units. */
-function sortsBefore(one: string, other: string): boolean {
-    return Buffer.compare(Buffer.from(one), Buffer.from(other)) <= 0;
 }
