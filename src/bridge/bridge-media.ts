@@ -3,14 +3,12 @@ import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { BridgeLike } from "../matrix/client.ts";
 import { jobOfSpoolName } from "../uploads/encryption/job-encryption.ts";
-import type { Job, JobState } from "../uploads/job.ts";
+import type { JobState } from "../uploads/job.ts";
 import { JOBS, jobFrom } from "../uploads/job-records.ts";
 import { assemble, type Parts } from "./assembly.ts";
 import { Avatars } from "./avatars.ts";
-import { uploadAlone } from "./bare-upload.ts";
-import { uploadAtHand, withShared } from "./dedupe/handles.ts";
-import { sharedKeyOf } from "./dedupe/shared-file.ts";
-import { jobInfo } from "./job-info.ts";
+import { withShared } from "./dedupe/handles.ts";
+import { handleOf, jobInfo } from "./job-info.ts";
 import type {
     CancelOptions,
     JobInfo,
@@ -41,6 +39,7 @@ import { Reactions } from "./reactions.ts";
 import { Sendings } from "./sendings.ts";
 import { openSequence } from "./sequence.ts";
 import { newestJob } from "./successor.ts";
+import { Uploads } from "./uploads.ts";
 
 /**
  * The component that a bridge embeds: it journals each remote message, sends its event at once and in order, and
@@ -56,6 +55,7 @@ export class BridgeMedia {
     readonly #reactions: Reactions;
     readonly #sendings: Sendings;
     readonly #closing = new AbortController();
+    readonly #uploads: Uploads;
     readonly #avatars: Avatars;
     #nextSequence: () => string = () => "";
     #state: "new" | "started" | "closed" = "new";
@@ -83,12 +83,20 @@ export class BridgeMedia {
             assertOpen: () => this.#assertStarted(),
             onJob: (job) => this.#reactions.tell(job, 0),
         });
+        this.#uploads = new Uploads({
+            ...this.#parts,
+            closing: this.#closing.signal,
+            onJob: (job) => this.#reactions.jobChanged(job, 0),
+        });
         const { store, users, ends } = this.#parts;
         this.#avatars = new Avatars({
             store,
             users,
             logger: this.#logger,
-            upload: (source, given, announce) => this.#upload(source, given, announce),
+            upload: (source, given, announce) => {
+                this.#assertStarted();
+                return this.#uploads.begin(source, checkUploadOptions(given), announce);
+            },
             endOf: (jobId) => ends.of(jobId),
             closing: this.#closing.signal,
         });
@@ -169,49 +177,9 @@ export class BridgeMedia {
      * Reserves an MXC URI, journals the upload and returns at once; for code that sends its events itself. On a
      * homeserver without `/create` it returns when the file is there.
      */
-    upload(source: MediaSource, options: UploadOptions): Promise<PendingUpload> {
-        return this.#upload(source, options, async () => {});
-    }
-
-    /** @param announce Awaited before the upload is journaled, or with the address where the file is there already. */
-    async #upload(
-        source: MediaSource,
-        options: UploadOptions,
-        announce: (jobId: string, contentUri?: string) => Promise<void>,
-    ): Promise<PendingUpload> {
+    async upload(source: MediaSource, options: UploadOptions): Promise<PendingUpload> {
         this.#assertStarted();
-        const checkedSource = checkSource(source);
-        const { userId, backfill = false, dedupeKey, transformVersion, ...known } = checkUploadOptions(options);
-        const uploader = this.#parts.uploaderOf(userId);
-        const dedupe = dedupeKey === undefined ? undefined : sharedKeyOf(uploader, dedupeKey, transformVersion);
-        const file = dedupe === undefined ? undefined : await this.#parts.lookup.uploaded(dedupe);
-        if (file !== undefined) {
-            const atHand = uploadAtHand(file, checkedSource, known);
-            await announce(atHand.jobId, atHand.contentUri);
-            return atHand;
-        }
-        this.#parts.backlog.enter(0, 1);
-        let spooled: Job[] = [];
-        try {
-            const asGiven = { mimetype: undefined, filename: undefined, size: undefined, ...known };
-            const of = { ...asGiven, uploader, backfill, dedupe };
-            const job = await this.#parts.admission.newJob(checkedSource, of);
-            spooled = [job];
-            await announce(job.id);
-            const contentUri = await uploadAlone(job, {
-                store: this.#parts.store,
-                queue: this.#parts.queue,
-                reservations: this.#parts.reservations,
-                addresses: this.#parts.addresses,
-                closing: this.#closing.signal,
-                onJob: (changed) => this.#reactions.jobChanged(changed, 0),
-            });
-            return this.#handle(job.id, contentUri);
-        } catch (error) {
-            this.#parts.backlog.add(0, -1);
-            await this.#parts.admission.discard(spooled);
-            throw error;
-        }
+        return this.#uploads.begin(checkSource(source), checkUploadOptions(options));
     }
 
     /**
@@ -326,26 +294,11 @@ export class BridgeMedia {
         const uploads = jobs.map((jobId, index): UploadHandle => {
             // One whose record was lost leaves the others where they are; its `done` says so.
             const job = found.find((candidate) => candidate.id === jobId);
-            return Object.assign(this.#handle(jobId, job?.contentUri), { at: job?.at ?? places[index] ?? [] });
+            return Object.assign(handleOf(this.#parts.ends, jobId, job?.contentUri), {
+                at: job?.at ?? places[index] ?? [],
+            });
         });
         return { id, roomId, eventId, uploads: withShared(uploads, message) };
-    }
-
-    #handle<Uri extends string | undefined>(jobId: string, contentUri: Uri) {
-        const ends = this.#parts.ends;
-        let done: Promise<JobInfo> | undefined;
-        return {
-            jobId,
-            contentUri,
-            // Asked for only when somebody looks; and whoever looks need not handle a failure.
-            get done(): Promise<JobInfo> {
-                if (done === undefined) {
-                    done = ends.of(jobId);
-                    done.catch(() => {});
-                }
-                return done;
-            },
-        };
     }
 
     async #isSpoolNeeded(name: string): Promise<boolean> {

@@ -57,7 +57,7 @@ export interface DeliveryParts {
     readonly messageLocks: KeyedLocks;
     readonly withdrawals: Withdrawals;
     readonly way: RightOfWay;
-    /** Opens a file's source while its event is on its way. */
+    /** Opens a file's source while it is journaled that its event is in the room. */
     readonly openAhead: (job: Job) => void;
     /** Told after the outcome is journaled; `error` only for a refusal. */
     readonly onOutcome: (message: MessageRecord, error: MediaError | undefined) => void;
@@ -97,8 +97,9 @@ export class Delivery {
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
             const now = await outgoing(store, current, onFailure);
             if (eventId !== undefined) return await this.#journalSent(message, eventId, foundAgain(now));
-            for (const file of now.files) if (this.#parts.queue.mayOpenAhead(file)) this.#parts.openAhead(file);
             const sent = await this.#sendUntilAnswered(message, now.content, stop);
+            // Not before: a file is none of the homeserver's or the network's business until its event is in the room.
+            for (const file of now.files) if (this.#parts.queue.mayOpenAhead(file)) this.#parts.openAhead(file);
             await this.#parts.way.first(() => this.#journalSent(message, sent, now));
         } catch (thrown) {
             const error = asMediaError(thrown);

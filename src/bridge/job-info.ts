@@ -73,6 +73,22 @@ export class JobEnds {
     }
 }
 
+/** What a caller holds of a job. `done` is asked for only when somebody looks; and whoever looks need not handle a failure. */
+export function handleOf<Uri extends string | undefined>(ends: JobEnds, jobId: string, contentUri: Uri) {
+    let done: Promise<JobInfo> | undefined;
+    return {
+        jobId,
+        contentUri,
+        get done(): Promise<JobInfo> {
+            if (done === undefined) {
+                done = ends.of(jobId);
+                done.catch(() => {});
+            }
+            return done;
+        },
+    };
+}
+
 function outcome(job: Job | undefined): JobInfo {
     if (job === undefined) throw new MediaError("CLOSED");
     if (job.state === "done") return jobInfo(job, job.size ?? 0);

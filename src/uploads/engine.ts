@@ -40,7 +40,7 @@ export interface Engine {
     /** After a transfer that ended with `isStored`: tells the homeserver, and returns the MXC URI. */
     complete(job: Job, signal: AbortSignal): Promise<string>;
     open(source: SourceDescription, signal: AbortSignal): Promise<OpenedSource>;
-    /** Opens a job's source while its event is on its way, so that the transfer need not wait for it. */
+    /** Opens a job's source while its event is journaled, so that the transfer need not wait for it. */
     openAhead(job: Job): void;
     /** Streams that were opened ahead of their transfer. */
     readonly opened: OpenedSources;

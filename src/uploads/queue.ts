@@ -154,7 +154,7 @@ export class UploadQueue {
         };
     }
 
-    /** Whether a job whose event goes out now can begin right behind it, and its source may be asked before. */
+    /** Whether a job can begin as soon as its event is journaled, and its source may be asked before. */
     mayOpenAhead(job: Job): boolean {
         return this.#mayBegin(job) && this.#parts.gate.mayAskAhead(job.source);
     }

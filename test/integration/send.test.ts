@@ -1,5 +1,6 @@
 import { PassThrough } from "node:stream";
 import { expect } from "chai";
+import { Registry } from "prom-client";
 import type { MediaError } from "../../src/index.ts";
 import { bodies, download, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
@@ -145,8 +146,10 @@ describe("send()", () => {
         const media = world.component();
         await media.start();
         const url = remote.file(someBytes(1000));
+        const registry = new Registry();
+        media.registerMetrics(registry);
         await (await media.send(photoMessage(roomId, alice, { kind: "http", url }))).uploads[0]?.done;
-        await until(() => world.homeserver.requests.filter(({ path }) => path.includes("/v1/create")).length === 3);
+        await until(async () => (await registry.metrics()).includes("bridge_media_reservations 2\n"));
 
         const before = world.homeserver.requests.length;
         const sending = media.send(photoMessage(roomId, alice, { kind: "http", url: remote.on("/never", () => {}) }));

@@ -2,7 +2,7 @@ import type { OpenedSource } from "./source.ts";
 import { Readable } from "node:stream";
 
 /**
- * Streams that were opened before their job's turn, by a probe or while its event was on its way, kept so that the transfer
+ * Streams that were opened before their job's turn, by a probe or while its event was journaled, kept so that the transfer
  * need not open its source a second time, or wait for it. A few, and not for long: what finds no place here, or is not
  * fetched in time, is closed, and its transfer opens the source anew. After a restart there are none.
  */

@@ -1,0 +1,57 @@
+import type { Job } from "../uploads/job.ts";
+import type { Parts } from "./assembly.ts";
+import { uploadAlone } from "./bare-upload.ts";
+import { uploadAtHand } from "./dedupe/handles.ts";
+import { sharedKeyOf } from "./dedupe/shared-file.ts";
+import { handleOf } from "./job-info.ts";
+import type { MediaSource, PendingUpload } from "./message.ts";
+import type { UploadOptions } from "./message-check.ts";
+
+/** The calls of `upload()`: files without a message of ours. */
+export interface UploadsParts
+    extends Pick<
+        Parts,
+        "store" | "queue" | "reservations" | "addresses" | "lookup" | "admission" | "backlog" | "ends" | "uploaderOf"
+    > {
+    readonly closing: AbortSignal;
+    /** Told about each job that was changed, after it is journaled. */
+    readonly onJob: (job: Job) => void;
+}
+
+export class Uploads {
+    readonly #parts: UploadsParts;
+
+    constructor(parts: UploadsParts) {
+        this.#parts = parts;
+    }
+
+    /** @param announce Awaited before the upload is journaled, or with the address where the file is there already. */
+    async begin(
+        source: MediaSource,
+        { userId, backfill = false, dedupeKey, transformVersion, ...known }: UploadOptions,
+        announce: (jobId: string, contentUri?: string) => Promise<void> = async () => {},
+    ): Promise<PendingUpload> {
+        const { admission, backlog, ends, lookup } = this.#parts;
+        const uploader = this.#parts.uploaderOf(userId);
+        const dedupe = dedupeKey === undefined ? undefined : sharedKeyOf(uploader, dedupeKey, transformVersion);
+        const file = dedupe === undefined ? undefined : await lookup.uploaded(dedupe);
+        if (file !== undefined) {
+            const atHand = uploadAtHand(file, source, known);
+            await announce(atHand.jobId, atHand.contentUri);
+            return atHand;
+        }
+        backlog.enter(0, 1);
+        let spooled: Job[] = [];
+        try {
+            const asGiven = { mimetype: undefined, filename: undefined, size: undefined, ...known };
+            const job = await admission.newJob(source, { ...asGiven, uploader, backfill, dedupe });
+            spooled = [job];
+            await announce(job.id);
+            return handleOf(ends, job.id, await uploadAlone(job, this.#parts));
+        } catch (error) {
+            backlog.add(0, -1);
+            await admission.discard(spooled);
+            throw error;
+        }
+    }
+}
