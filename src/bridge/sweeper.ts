@@ -5,36 +5,28 @@ import { fromOrderedKey, JOBS, loadJob } from "../uploads/job-records.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
 import { EDITED, FINISHED, finishedWrite, loadJobs, loadMessage, MESSAGES } from "./records.ts";
 import { predecessorsOf } from "./successor.ts";
+import { Tidying } from "./tidying.ts";
 
-const EVERY_MS = 60 * 60_000;
-const BATCH = 500;
+const BATCH = 100;
 
 /** Forgets results after `keepResultsMs`, so that the journal does not grow for ever. */
 export class Sweeper {
     readonly #parts: { store: Store; spool: Spool; logger: Logger; keepResultsMs: number };
-    #timer: NodeJS.Timeout | undefined;
-    #sweeping: Promise<void> | undefined;
+    readonly #tidying: Tidying;
 
     constructor(parts: { store: Store; spool: Spool; logger: Logger; keepResultsMs: number }) {
         this.#parts = parts;
+        const { logger, keepResultsMs: keepMs } = parts;
+        const work = (): Promise<void> => this.sweep(Date.now() - keepMs);
+        this.#tidying = new Tidying({ logger, keepMs, work, failure: "Old results could not be removed" });
     }
 
     start(): void {
-        this.#timer = setInterval(() => this.#poke(), Math.min(EVERY_MS, this.#parts.keepResultsMs));
-        this.#timer.unref();
+        this.#tidying.start();
     }
 
-    async close(): Promise<void> {
-        clearInterval(this.#timer);
-        await this.#sweeping;
-    }
-
-    #poke(): void {
-        this.#sweeping ??= this.sweep(Date.now() - this.#parts.keepResultsMs)
-            .catch((error: unknown) => this.#parts.logger.error("Old results could not be removed", { error }))
-            .finally(() => {
-                this.#sweeping = undefined;
-            });
+    close(): Promise<void> {
+        return this.#tidying.close();
     }
 
     /** Removes what ended before `cutoff`. */
@@ -47,7 +39,7 @@ export class Sweeper {
             }
             const gone = await Promise.all(keys.map((key) => this.#recordOf(key, cutoff)));
             await store.commit([...keys.map((key) => ({ collection: FINISHED, key })), ...gone.flat()]);
-            full = keys.length === BATCH;
+            full = keys.length === BATCH && (await this.#tidying.mayGoOn());
         }
     }
 

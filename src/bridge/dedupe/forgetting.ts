@@ -1,6 +1,7 @@
 import type { Logger } from "../../logger.ts";
 import type { Store, Write } from "../../store/store.ts";
 import { fromOrderedKey } from "../../uploads/job-records.ts";
+import { Tidying } from "../tidying.ts";
 import type { KnownFiles } from "./known-files.ts";
 import { SHARED, USED, usedKey } from "./shared-file.ts";
 
@@ -13,43 +14,32 @@ export interface ForgettingParts {
     readonly maxFiles: number;
 }
 
-const EVERY_MS = 60 * 60_000;
-const BATCH = 500;
+const BATCH = 100;
 
 /** Forgets files that were not used for long, or that are too many; one that is sent again is uploaded again. */
 export class Forgetting {
     readonly #parts: ForgettingParts;
-    #timer: NodeJS.Timeout | undefined;
-    #working: Promise<void> | undefined;
-    #isClosed = false;
+    readonly #tidying: Tidying;
 
     constructor(parts: ForgettingParts) {
         this.#parts = parts;
+        const { logger, keepMs } = parts;
+        const work = (): Promise<void> => this.forget(Date.now() - keepMs);
+        this.#tidying = new Tidying({ logger, keepMs, work, failure: "Shared files could not be forgotten" });
     }
 
     start(): void {
-        this.#timer = setInterval(() => this.#poke(), Math.min(EVERY_MS, this.#parts.keepMs));
-        this.#timer.unref();
+        this.#tidying.start();
     }
 
-    async close(): Promise<void> {
-        this.#isClosed = true;
-        clearInterval(this.#timer);
-        await this.#working;
-    }
-
-    #poke(): void {
-        this.#working ??= this.forget(Date.now() - this.#parts.keepMs)
-            .catch((error: unknown) => this.#parts.logger.error("Shared files could not be forgotten", { error }))
-            .finally(() => {
-                this.#working = undefined;
-            });
+    close(): Promise<void> {
+        return this.#tidying.close();
     }
 
     /** Forgets what was last used before `cutoff`, and the oldest of what is too much. */
     async forget(cutoff: number): Promise<void> {
         let tooMany = (await this.#count()) - this.#parts.maxFiles;
-        for (let full = true; full && !this.#isClosed; ) {
+        for (let full = true; full; ) {
             const writes: Write[] = [];
             let looked = 0;
             let kept = 0;
@@ -61,7 +51,7 @@ export class Forgetting {
                 if (became === "kept") kept++;
             }
             await this.#parts.store.commit(writes);
-            full = looked === BATCH && kept < BATCH;
+            full = looked === BATCH && kept < BATCH && (await this.#tidying.mayGoOn());
         }
     }
 

@@ -1,0 +1,101 @@
+import { join } from "node:path";
+import { mock } from "node:test";
+import { expect } from "chai";
+import { finishedWrite } from "../../src/bridge/records.ts";
+import { Sweeper } from "../../src/bridge/sweeper.ts";
+import { silentLogger } from "../../src/logger.ts";
+import { LevelStore } from "../../src/store/level.ts";
+import { Spool } from "../../src/uploads/sources/spool.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
+
+const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
+
+describe("what is over is tidied away", function () {
+    this.timeout(60_000);
+    let { world, remote, alice, roomId } = {} as Scene;
+    beforeEach(async () => {
+        ({ world, remote, alice, roomId } = await openScene());
+    });
+    afterEach(async () => {
+        mock.timers.reset();
+        await closeScene({ world, remote });
+    });
+
+    const journal = async (): Promise<LevelStore> => {
+        const store = new LevelStore(join(world.dataDir, "journal"));
+        await store.open(() => {});
+        return store;
+    };
+    const count = async (store: LevelStore, collection: string): Promise<number> => {
+        let found = 0;
+        for await (const _ of store.keys({ collection })) found++;
+        return found;
+    };
+    const left = async (): Promise<Record<string, number>> => {
+        const store = await journal();
+        const names = ["message", "job", "finished", "dedupe", "dedupe-used"];
+        const counts: Record<string, number> = {};
+        for (const name of names) counts[name] = await count(store, name);
+        await store.close();
+        return counts;
+    };
+    const sendOneOfEach = async (ago: number): Promise<void> => {
+        mock.timers.enable({ apis: ["Date"], now: Date.now() - ago });
+        const media = world.component();
+        await media.start();
+        await media.send(textMessage(roomId, alice, "hello"));
+        const source = { kind: "http", url: remote.file(someBytes(100)) } as const;
+        const sent = await media.send(photoMessage(roomId, alice, source, {}, { dedupeKey: "shared" }));
+        await sent.uploads[0]?.done;
+        await media.close();
+        mock.timers.reset();
+    };
+
+    it("soon after a start: a bridge that is restarted more often than once an hour comes to it too", async () => {
+        await sendOneOfEach(31 * DAY);
+        expect(await left()).to.deep.equal({ message: 2, job: 1, finished: 3, dedupe: 1, "dedupe-used": 1 });
+
+        // No interval comes to its end here; the first look is a timer of its own.
+        mock.timers.enable({ apis: ["setTimeout"] });
+        const media = world.component();
+        await media.start();
+        mock.timers.tick(1 * MINUTE);
+        mock.timers.tick(1 * MINUTE);
+        mock.timers.reset();
+        // A look that has begun is brought to the end of its batch.
+        await media.close();
+        expect(await left()).to.deep.equal({ message: 0, job: 0, finished: 0, dedupe: 0, "dedupe-used": 0 });
+    });
+
+    it("but not what is to be kept", async () => {
+        await sendOneOfEach(6 * DAY);
+        mock.timers.enable({ apis: ["setTimeout"] });
+        const media = world.component();
+        await media.start();
+        mock.timers.tick(30 * MINUTE);
+        mock.timers.reset();
+        await media.close();
+        expect(await left()).to.deep.equal({ message: 2, job: 1, finished: 3, dedupe: 1, "dedupe-used": 1 });
+    });
+
+    it("batch by batch, and a closing component waits for one batch only", async () => {
+        const store = await journal();
+        await store.commit(Array.from({ length: 9_950 }, (_, index) => finishedWrite(1000, "job", `job-${index}`)));
+        const spool = new Spool(join(world.dataDir, "spool"), 1000);
+        const sweeper = new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: DAY });
+        const swept = sweeper.sweep(2000);
+        await until(async () => (await count(store, "finished")) < 9_950);
+        await sweeper.close();
+        await swept;
+        const kept = await count(store, "finished");
+        expect(kept).to.be.above(0);
+        const another = new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: DAY });
+        await another.sweep(2000);
+        expect(await count(store, "finished")).to.equal(0);
+        await store.close();
+    });
+});
