@@ -58,6 +58,8 @@ export class Reservations {
     readonly #waiters = new Map<string, Set<() => void>>();
     readonly #closing = new Closing();
     #count = 0;
+    /** Asked for ahead, and not there yet. */
+    #coming = 0;
     #supported = true;
 
     constructor(parts: { store: Store; users: ActingUsers; logger: Logger; ahead: number }) {
@@ -187,8 +189,9 @@ export class Reservations {
     }
 
     async #refill(userId: string): Promise<void> {
-        while ((this.#warm.get(userId)?.length ?? 0) < this.#ahead && this.#count < MAX_AHEAD) {
+        while ((this.#warm.get(userId)?.length ?? 0) < this.#ahead && this.#count + this.#coming < MAX_AHEAD) {
             if (this.#closing.signal.aborted) return;
+            this.#coming++;
             try {
                 // Not aborted at once on close: an answer that nobody hears is a reservation lost.
                 const reservation = await this.#create(userId, this.#closing.cutOff);
@@ -199,6 +202,8 @@ export class Reservations {
                 if (error.code === "HOMESERVER_RATE_LIMITED") this.#block(userId, error);
                 this.#logger.debug("No reservation could be kept ahead", { userId, code: error.code });
                 return;
+            } finally {
+                this.#coming--;
             }
         }
     }
