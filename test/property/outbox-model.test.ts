@@ -5,8 +5,11 @@ import { expect } from "chai";
 import fc from "fast-check";
 import type { Intercept } from "../../src/dev/homeserver/index.ts";
 import { BridgeMedia, type RemoteMessage } from "../../src/index.ts";
+import { LevelStore } from "../../src/store/level.ts";
+import type { Write } from "../../src/store/store.ts";
 import { bodies } from "../support/download.ts";
 import { bounded } from "../support/model.ts";
+import { until } from "../support/until.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 /**
@@ -20,6 +23,16 @@ class Model {
     count = 0;
 }
 
+/** The journal, and what has come into it: of what has not, no order is promised when the process dies. */
+class Watched extends LevelStore {
+    readonly journaled = new Set<string>();
+
+    override async commit(writes: readonly Write[]): Promise<void> {
+        await super.commit(writes);
+        for (const { collection, key } of writes) if (collection === "message") this.journaled.add(key);
+    }
+}
+
 type Fault = "429" | "503" | "lost before" | "lost after";
 
 class Real {
@@ -29,7 +42,12 @@ class Real {
     readonly faults: Fault[] = [];
     readonly sending: Promise<unknown>[] = [];
     media: BridgeMedia;
+    journal: Watched | undefined;
     cutOff = false;
+    /** No event is taken, as long as it lasts. */
+    outage = false;
+    /** What is to be the last event of this life: it arrives, and its answer is never heard of. */
+    last: "awaited" | { readonly path: string } | undefined;
     #lives = 0;
 
     constructor(world: World, rooms: readonly string[], directory: string) {
@@ -44,12 +62,22 @@ class Real {
     }
 
     #open(): BridgeMedia {
-        return new BridgeMedia(this.world.bridge, { dataDir: this.dataDir, allowPrivateAddresses: true });
+        return new BridgeMedia(this.world.bridge, {
+            dataDir: this.dataDir,
+            allowPrivateAddresses: true,
+            store: (path) => (this.journal = new Watched(path)),
+        });
     }
 
     decide(path: string): Intercept | undefined {
         if (this.cutOff) return { drop: "before" };
         if (!path.includes("/send/")) return undefined;
+        if (this.last === "awaited") {
+            this.last = { path };
+            this.cutOff = true;
+            return { drop: "after" };
+        }
+        if (this.outage) return { status: 429, body: { errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 20 } };
         switch (this.faults.shift()) {
             case "429":
                 return { status: 429, body: { errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 1 } };
@@ -80,6 +108,7 @@ class Real {
         await cp(from, join(image, "journal"), { recursive: true, filter: (path) => !path.endsWith("COUNT") });
         await this.media.close();
         this.cutOff = false;
+        this.last = undefined;
         this.#lives++;
         this.media = this.#open();
         await this.media.start();
@@ -92,6 +121,8 @@ function command(name: string, run: (model: Model, real: Real) => Promise<void>)
     return { check: () => true, run, toString: () => name };
 }
 
+const RESTARTS = { minLength: 1, maxLength: 2 };
+
 const commands = [
     fc.nat(ROOMS - 1).map((room) => command(`say(${room})`, say(room, 1))),
     fc.nat(ROOMS - 1).map((room) => command(`sayThree(${room})`, say(room, 3))),
@@ -100,6 +131,10 @@ const commands = [
         .map((fault) => command(fault, async (_model, real) => void real.faults.push(fault))),
     fc.constant(command("close", (_model, real) => real.close())),
     fc.constant(command("die", (_model, real) => real.die())),
+    fc.nat(ROOMS - 1).map((room) => command(`dieUnanswered(${room})`, dieUnanswered(room))),
+    fc
+        .tuple(fc.nat(ROOMS - 1), fc.array(fc.constantFrom("close" as const, "die" as const), RESTARTS))
+        .map(([room, restarts]) => command(`outage(${room}, ${restarts})`, outage(room, restarts))),
     fc.nat(30).map((ms) => command(`wait(${ms})`, () => new Promise((resolve) => setTimeout(resolve, ms)))),
     fc.constant(
         command("sayAgain", async (model, real) => {
@@ -118,15 +153,53 @@ function say(room: number, times: number) {
             // Not awaited: the order is that of the calls.
             real.sending.push(real.media.send(messageOf(real, room, body)).catch(() => {}));
         }
-        // Journaled, as far as a bridge can know: one that dies before may say it again, and no order is promised then.
-        await real.media.cancelMessage("nobody").catch(() => {});
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        const said = model.said[room]?.slice(-times) ?? [];
+        await until(() => said.every((body) => real.journal?.journaled.has(body)), { what: "all in the journal" });
+    };
+}
+
+/** Leaves an event in the room that the journal does not know to be there. */
+function dieUnanswered(room: number) {
+    return async (model: Model, real: Real): Promise<void> => {
+        real.last = "awaited";
+        await say(room, 1)(model, real);
+        await until(() => {
+            const { last } = real;
+            if (typeof last !== "object") return false;
+            return real.world.homeserver.requests.some(({ path, status }) => path === last.path && status === 200);
+        });
+        await real.die();
+    };
+}
+
+/** Lives that can only journal, one after the other: what each has said stands behind what the ones before it have. */
+function outage(room: number, restarts: readonly ("close" | "die")[]) {
+    return async (model: Model, real: Real): Promise<void> => {
+        real.outage = true;
+        await say(room, 2)(model, real);
+        for (const how of restarts) {
+            await (how === "close" ? real.close() : real.die());
+            await say(room, 2)(model, real);
+        }
+        real.outage = false;
     };
 }
 
 function messageOf(real: Real, room: number, body: string): RemoteMessage {
     const sender = real.world.ghost("model");
     return { id: body, roomId: real.rooms[room] ?? "", sender, content: { msgtype: "m.text", body } };
+}
+
+/** A line that has lost a message would be waited for until the end of the test. */
+async function inTime(sent: Promise<unknown>, body: string): Promise<void> {
+    const ended = sent.then(() => "sent");
+    let outcome: string | undefined;
+    ended.then(
+        () => (outcome = "sent"),
+        () => (outcome = "refused"),
+    );
+    await until(() => outcome, { what: `an end of ${body}`, limitMs: 40_000 });
+    await ended;
 }
 
 describe("the model of the outbox", function () {
@@ -151,7 +224,7 @@ describe("the model of the outbox", function () {
                     await fc.asyncModelRun(() => ({ model, real }), run);
                     // Everything that is journaled comes before this, and what is not is said again.
                     for (const [room, said] of model.said.entries()) {
-                        for (const body of said) await real.media.send(messageOf(real, room, body));
+                        for (const body of said) await inTime(real.media.send(messageOf(real, room, body)), body);
                         expect(bodies(world.homeserver, rooms[room] ?? "")).to.deep.equal(said);
                     }
                 } finally {
