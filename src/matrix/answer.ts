@@ -16,6 +16,11 @@ export interface Answer {
 export interface RefusalCodes {
     readonly tooLarge: ErrorCode;
     readonly refused: ErrorCode;
+    /**
+     * To a 404 without a Matrix code, where every homeserver has the endpoint: a proxy's, before a homeserver that is not
+     * there just now. Where an endpoint may be missing, such a 404 says so. @default `refused`
+     */
+    readonly unexplained404?: ErrorCode;
 }
 
 export function isSuccess(status: number): boolean {
@@ -51,6 +56,8 @@ export function answerError({ status, body, retryAfter }: Answer, codes: Refusal
         ...(errcode !== undefined && { errcode }),
         ...(retryAfterMs !== undefined && { retryAfterMs }),
     };
+    if (status === 404 && errcode === undefined && codes.unexplained404 !== undefined)
+        return new MediaError(codes.unexplained404, { ...details, ambiguous: true });
     return new MediaError(refusalCode(status, errcode, codes), details);
 }
 

@@ -3,7 +3,11 @@ import { matrixRequest } from "./request.ts";
 
 /** The profile endpoints of the homeserver, as the client sees them. */
 
-const REFUSALS = { tooLarge: "EVENT_TOO_LARGE", refused: "EVENT_REFUSED" } as const;
+const REFUSALS = {
+    tooLarge: "EVENT_TOO_LARGE",
+    refused: "EVENT_REFUSED",
+    unexplained404: "HOMESERVER_ANSWER_INVALID",
+} as const;
 
 /** `PUT /_matrix/client/v3/profile/{userId}/avatar_url`: makes it the acting user's picture, in all its rooms. */
 export async function setAvatarUrl(access: Access, avatarUrl: string, signal?: AbortSignal): Promise<void> {

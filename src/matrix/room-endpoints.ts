@@ -5,7 +5,11 @@ import { matrixRequest } from "./request.ts";
 
 /** The room endpoints of the homeserver, as the client sees them. */
 
-const REFUSALS = { tooLarge: "EVENT_TOO_LARGE", refused: "EVENT_REFUSED" } as const;
+const REFUSALS = {
+    tooLarge: "EVENT_TOO_LARGE",
+    refused: "EVENT_REFUSED",
+    unexplained404: "HOMESERVER_ANSWER_INVALID",
+} as const;
 
 export interface OutgoingEvent {
     readonly roomId: string;

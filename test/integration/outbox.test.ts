@@ -54,6 +54,50 @@ describe("the outbox", () => {
         expect(bodies(world.homeserver, roomId)).to.deep.equal([...three, ...three, ...three]);
     });
 
+    it("repeats after a 404 that says no Matrix code, as a proxy gives it while the homeserver restarts", async () => {
+        const page = { "content-type": "text/html" };
+        const answers = [
+            { status: 404, body: "<html><h1>404 Not Found</h1></html>", headers: page },
+            { status: 404, body: "404 page not found", headers: { "content-type": "text/plain" } },
+            { status: 404, body: { detail: "Not Found" } },
+        ];
+        for (const answer of answers) {
+            disturb(1, answer);
+            await sendThree();
+        }
+        const three = ["one", "two", "three"];
+        expect(bodies(world.homeserver, roomId)).to.deep.equal([...three, ...three, ...three]);
+    });
+
+    it("does not take such a 404 for a room without the event, which it looks for", async () => {
+        await world.close();
+        world = await openWorld({ txnMemoryMs: 0 });
+        roomId = await world.room(alice);
+        disturb(1, { drop: "after" });
+        let looks = 0;
+        world.homeserver.intercept(({ path }) =>
+            path.endsWith("/messages") && looks++ === 0 ? { status: 404, body: "Not Found" } : undefined,
+        );
+        await sendThree();
+        expect(looks).to.equal(2);
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["one", "two", "three"]);
+    });
+
+    it("takes a 404 of the homeserver's own for its last word", async () => {
+        for (const [errcode, code] of [
+            ["M_NOT_FOUND", "EVENT_REFUSED"],
+            ["M_UNRECOGNIZED", "NOT_SUPPORTED"],
+        ] as const) {
+            const media = world.component();
+            await media.start();
+            const seen = disturb(1, { status: 404, body: { errcode, error: "no" } });
+            const refused = media.send(textMessage(roomId, alice, "never")).catch((error: MediaError) => error);
+            expect(await refused).to.include({ code });
+            expect(seen).to.have.length(1);
+            await media.close();
+        }
+    });
+
     it("does not double an event whose answer was lost and whose transaction the homeserver forgot", async () => {
         await world.close();
         world = await openWorld({ txnMemoryMs: 0 });
