@@ -34,6 +34,7 @@ import {
 import type { BridgeMetricsLike, RegistryLike } from "./metrics.ts";
 import type { BridgeMediaOptions } from "./options.ts";
 import { checkOptions } from "./options-check.ts";
+import { PICTURE } from "./promised-family.ts";
 import { loadJobs, type MessageRecord } from "./records.ts";
 import { Reactions } from "./reactions.ts";
 import { Sendings } from "./sendings.ts";
@@ -95,7 +96,7 @@ export class BridgeMedia {
             logger: this.#logger,
             upload: (source, given, announce) => {
                 this.#assertStarted();
-                return this.#uploads.begin(source, checkUploadOptions(given), announce);
+                return this.#uploads.begin(source, checkUploadOptions(given), announce, PICTURE);
             },
             endOf: (jobId) => ends.of(jobId),
             closing: this.#closing.signal,

@@ -13,6 +13,9 @@ const FAMILY_OF: Readonly<Record<string, string>> = {
     "m.audio": "audio/*",
 };
 
+/** Of a user or a room. */
+export const PICTURE = "image/*";
+
 /** Undefined where anything may come. */
 export function promisedFamily(content: JsonObject, eventType: string, at: readonly string[]): string | undefined {
     const last = at.at(-1) ?? "";

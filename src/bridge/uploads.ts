@@ -25,11 +25,15 @@ export class Uploads {
         this.#parts = parts;
     }
 
-    /** @param announce Awaited before the upload is journaled, or with the address where the file is there already. */
+    /**
+     * @param announce Awaited before the upload is journaled, or with the address where the file is there already.
+     * @param family What the file has to be, where the options name no type.
+     */
     async begin(
         source: MediaSource,
         { userId, backfill = false, dedupeKey, transformVersion, ...known }: UploadOptions,
         announce: (jobId: string, contentUri?: string) => Promise<void> = async () => {},
+        family?: string,
     ): Promise<PendingUpload> {
         const { admission, backlog, ends, lookup } = this.#parts;
         const uploader = this.#parts.uploaderOf(userId);
@@ -44,7 +48,7 @@ export class Uploads {
         let spooled: Job[] = [];
         try {
             const asGiven = { mimetype: undefined, filename: undefined, size: undefined, ...known };
-            const job = await admission.newJob(source, { ...asGiven, uploader, backfill, dedupe });
+            const job = await admission.newJob(source, { ...asGiven, uploader, backfill, dedupe, family });
             spooled = [job];
             await announce(job.id);
             return handleOf(ends, job.id, await uploadAlone(job, this.#parts));

@@ -1,9 +1,12 @@
+import { Readable } from "node:stream";
 import { expect } from "chai";
 import type { MediaError } from "../../src/index.ts";
 import { download } from "../support/download.ts";
 import { photoMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
+
+const PNG = Buffer.concat([Buffer.from("89504E470D0A1A0A0000000D49484452", "hex"), someBytes(100)]);
 
 describe("pictures", () => {
     let { world, remote, alice, roomId } = {} as Scene;
@@ -77,6 +80,59 @@ describe("pictures", () => {
         expect(requests("/state/m.room.avatar")).to.equal(1);
         const refused = media.roomAvatar(roomId, { kind: "buffer", data: someBytes(5) }, { sender: alice });
         expect(await refused.catch(({ code }: MediaError) => code)).to.equal("FORBIDDEN");
+    });
+
+    it("is a picture: a page or another kind of file is not set, also where no type is named", async () => {
+        const media = world.component({
+            maxAttempts: 2,
+            connectors: { network: { open: async (ref) => opened(ref) } },
+        });
+        const answers: Record<string, Buffer> = {
+            page: Buffer.from("<!DOCTYPE html><title>Sorry</title>"),
+            json: Buffer.from('{"ok":false,"error":"expired"}'),
+            zip: Buffer.concat([Buffer.from("504B030414000000080000", "hex"), someBytes(9000)]),
+        };
+        const opened = (ref: unknown) => ({ stream: Readable.from([answers[String(ref)]]) });
+        await media.start();
+        const codes: unknown[] = [];
+        for (const [name, bytes] of Object.entries(answers)) {
+            const type = name === "zip" ? undefined : "application/octet-stream";
+            const url = remote.on(`/${name}`, (_request, response) => {
+                response.writeHead(200, type === undefined ? {} : { "content-type": type }).end(bytes);
+            });
+            for (const source of [
+                { kind: "http", url } as const,
+                { kind: "buffer", data: bytes } as const,
+                { kind: "connector", connector: "network", ref: name } as const,
+            ]) {
+                codes.push(await media.avatar(alice, source).catch(({ code }: MediaError) => code));
+                codes.push(await media.roomAvatar(roomId, source).catch(({ code }: MediaError) => code));
+            }
+        }
+        const announced = remote.file(someBytes(100), "text/html; charset=utf-8");
+        codes.push(await media.avatar(alice, { kind: "http", url: announced }).catch(({ code }: MediaError) => code));
+        expect(codes).to.deep.equal(Array.from({ length: 19 }, () => "SOURCE_TYPE_MISMATCH"));
+        expect([requests("/avatar_url"), requests("/state/m.room.avatar")]).to.deep.equal([0, 0]);
+
+        const pictures = [PNG, Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>'), someBytes(50)];
+        for (const data of pictures) expect(await media.avatar(alice, { kind: "buffer", data })).to.match(/^mxc:/);
+    });
+
+    it("may be tried again after a 404 without a Matrix code, which no homeserver gives there", async () => {
+        const media = world.component();
+        await media.start();
+        const stop = world.homeserver.intercept(({ path }) =>
+            /avatar/.test(path) ? { status: 404, body: "404 page not found" } : undefined,
+        );
+        const given = [{ kind: "buffer", data: PNG }] as const;
+        const failed = [media.avatar(alice, ...given), media.roomAvatar(roomId, ...given)];
+        for (const call of failed)
+            expect(await call.catch((error: MediaError) => error)).to.include({
+                code: "HOMESERVER_ANSWER_INVALID",
+                retryable: true,
+            });
+        stop();
+        expect(await media.avatar(alice, ...given)).to.match(/^mxc:/);
     });
 
     it("says what is wrong with a call, and fails with its file", async () => {
