@@ -5,7 +5,8 @@ import { expect } from "chai";
 import type { BridgeMedia, Logger } from "../../src/index.ts";
 import { DAMAGES } from "../support/damage/damages.ts";
 import { randomOf } from "../support/damage/random.ts";
-import { isQuiet, openTenant, type Said } from "../support/damage/tenant.ts";
+import { isQuiet, openTenant, PRESIGNED, type Said } from "../support/damage/tenant.ts";
+import { type PlainStorage, startStorage } from "../support/damage/storage.ts";
 import { judge, type Verdict } from "../support/damage/verdict.ts";
 import { type Remote, startRemote } from "../support/remote.ts";
 import { until } from "../support/until.ts";
@@ -32,16 +33,19 @@ describe("a damaged journal", function () {
     let directory: string;
     let world: World;
     let remote: Remote;
+    let storage: PlainStorage;
     beforeEach(async () => {
         directory = await mkdtemp(join(tmpdir(), "damaged-"));
         // Transactions are forgotten at once, as when the homeserver was restarted meanwhile.
         const createRateLimit = { perSecond: 10_000, burst: 10_000 };
-        world = await openWorld({ txnMemoryMs: 0, createRateLimit });
+        storage = await startStorage((userId) => userId.includes(PRESIGNED));
+        world = await openWorld({ txnMemoryMs: 0, createRateLimit, presigned: storage.media });
         remote = await startRemote();
     });
     afterEach(async () => {
         await world.close();
         await remote.close();
+        await storage.close();
         await rm(directory, { recursive: true, force: true });
     });
 

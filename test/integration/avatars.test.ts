@@ -125,12 +125,9 @@ describe("pictures", () => {
             /avatar/.test(path) ? { status: 404, body: "404 page not found" } : undefined,
         );
         const given = [{ kind: "buffer", data: PNG }] as const;
-        const failed = [media.avatar(alice, ...given), media.roomAvatar(roomId, ...given)];
-        for (const call of failed)
-            expect(await call.catch((error: MediaError) => error)).to.include({
-                code: "HOMESERVER_ANSWER_INVALID",
-                retryable: true,
-            });
+        const calls = [media.avatar(alice, ...given), media.roomAvatar(roomId, ...given)];
+        for (const failed of await Promise.all(calls.map((call) => call.catch((error: MediaError) => error))))
+            expect(failed).to.include({ code: "HOMESERVER_ANSWER_INVALID", retryable: true });
         stop();
         expect(await media.avatar(alice, ...given)).to.match(/^mxc:/);
     });

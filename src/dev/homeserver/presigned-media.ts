@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 /** Uploads past the homeserver (MSC3870): a storage whose objects become the content of reserved media IDs. */
 export interface PresignedMedia {
     /** Where the content of a media ID is to be put; undefined where the server takes it itself. */
-    readonly uploadUrl: (mediaId: string) => Promise<string> | string | undefined;
+    readonly uploadUrl: (mediaId: string, userId: string) => Promise<string> | string | undefined;
     /** The object that was put there; undefined when there is none. */
     readonly read: (mediaId: string) => Promise<StoredObject | undefined>;
     /** How `/create` names the address. @default "unstable" */
@@ -27,10 +27,14 @@ export const COMPLETE_PATHS = {
 } as const;
 
 /** What `/create` says of it. */
-export async function presignedFields(presigned: PresignedMedia | undefined, mediaId: string): Promise<object> {
+export async function presignedFields(
+    presigned: PresignedMedia | undefined,
+    mediaId: string,
+    userId: string,
+): Promise<object> {
     if (presigned === undefined) return {};
     const prefix = PREFIX[presigned.fields ?? "unstable"];
-    const uploadUrl = await presigned.uploadUrl(mediaId);
+    const uploadUrl = await presigned.uploadUrl(mediaId, userId);
     if (uploadUrl === undefined) return {};
     return {
         [`${prefix}upload_url`]: uploadUrl,

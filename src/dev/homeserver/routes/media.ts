@@ -16,7 +16,7 @@ export function mediaRoutes(app: FastifyInstance, services: Services): void {
     const create = async (request: FastifyRequest): Promise<unknown> => {
         const { userId, appservice } = requesterOf(request);
         const { id, expiresAt } = await media.create(userId, appservice?.rateLimited ?? true);
-        const presigned = await presignedFields(settings.presigned, id);
+        const presigned = await presignedFields(settings.presigned, id, userId);
         return { content_uri: `mxc://${settings.serverName}/${id}`, unused_expires_at: expiresAt, ...presigned };
     };
     if (settings.create) {
