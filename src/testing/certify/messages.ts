@@ -67,7 +67,9 @@ export function plan(seed: number, number: number, connectorFiles = 0): PlannedM
         kind: random.next() < 0.2 ? "missing" : "plain",
         name: `${seed}-${number}-thumbnail`,
     };
-    const files = isText ? [] : random.next() < 0.3 ? [file, thumbnail] : [file];
+    // Encrypted, one file of a message may need an edit that the other's key has to be there for.
+    const withThumbnail = random.next() < (room === ENCRYPTED_ROOM ? 0.7 : 0.3);
+    const files = isText ? [] : withThumbnail ? [file, thumbnail] : [file];
     return { id: `m${number}`, number, room, sender, files, once: random.next() < 0.4 };
 }
 

@@ -28,6 +28,8 @@ export function refusal(status: number, errcode: string): Answer {
 
 const SERVER = "certify.example";
 const LIFETIME_MS = 24 * 3600_000;
+/** Of one user: a file that loses more of them one after the other is told as failed. */
+const MAX_FORGOTTEN = 3;
 
 export class Media {
     readonly #addresses = new Map<string, RecordedAddress>();
@@ -44,8 +46,13 @@ export class Media {
         return typeof uri === "string" ? this.#addresses.get(uri.replace(`mxc://${SERVER}/`, "")) : undefined;
     }
 
-    /** @param storageUrl Where presigned uploads go; undefined for a user whose files the homeserver takes itself. */
-    create(uploader: string, storageUrl: string | undefined, isForgotten: boolean): Answer {
+    /**
+     * @param storageUrl Where presigned uploads go; undefined for a user whose files the homeserver takes itself.
+     * @param mayBeForgotten Whether it is to be one of the few that are forgotten.
+     */
+    create(uploader: string, storageUrl: string | undefined, mayBeForgotten: boolean): Answer {
+        const own = [...this.#addresses.values()].filter((address) => address.uploader === uploader);
+        const isForgotten = mayBeForgotten && own.filter((address) => address.isForgotten).length < MAX_FORGOTTEN;
         const id = `media${++this.#count}`;
         const uri = `mxc://${SERVER}/${id}`;
         const createdAt = Date.now();

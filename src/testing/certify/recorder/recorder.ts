@@ -24,7 +24,7 @@ export interface RecordedRequest {
 /** How often in a hundred a world is not at its best, without a kill: what is ambiguous then has to be found out. */
 const LOST_ANSWERS = 3;
 const FAILURES = 2;
-const FORGOTTEN_ADDRESSES = 3;
+const FORGOTTEN_ADDRESSES = 8;
 /** A file takes its time on the way, so that the next messages come meanwhile. */
 const LONGEST_PAUSE_MS = 25;
 
