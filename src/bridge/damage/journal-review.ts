@@ -19,6 +19,7 @@ import {
     outboxWrite,
 } from "../records.ts";
 import { lostJobWrites } from "./lost-jobs.ts";
+import { giveUpRepeated } from "./repeated-addresses.ts";
 
 /**
  * Goes once through the whole journal after damage was found, and makes its records agree again: what is queued has its
@@ -43,6 +44,8 @@ export interface Review {
     readonly filesLost: number;
     /** Jobs that never begun, of messages that were lost. */
     readonly jobsWithoutMessage: number;
+    /** Addresses given up because another job has them too. */
+    readonly addressesTwice: number;
 }
 
 export async function reviewJournal(parts: ReviewParts, signal: AbortSignal): Promise<Review> {
@@ -62,7 +65,7 @@ export async function reviewJournal(parts: ReviewParts, signal: AbortSignal): Pr
         if (found === "put back") putBack++;
         if (found === "ended") jobsWithoutMessage++;
     }
-    return { putBack, filesLost, jobsWithoutMessage };
+    return { putBack, filesLost, jobsWithoutMessage, addressesTwice: await giveUpRepeated(parts, signal) };
 }
 
 /** Jobs that their messages name and that are not there. */
