@@ -134,7 +134,7 @@ const commands = [
     fc.nat(ROOMS - 1).map((room) => command(`dieUnanswered(${room})`, dieUnanswered(room))),
     fc
         .tuple(fc.nat(ROOMS - 1), fc.array(fc.constantFrom("close" as const, "die" as const), RESTARTS))
-        .map(([room, restarts]) => command(`outage(${room}, ${restarts})`, outage(room, restarts))),
+        .map(([room, restarts]) => command(`outage(${room}, ${restarts.join()})`, outage(room, restarts))),
     fc.nat(30).map((ms) => command(`wait(${ms})`, () => new Promise((resolve) => setTimeout(resolve, ms)))),
     fc.constant(
         command("sayAgain", async (model, real) => {
