@@ -31,9 +31,8 @@ describe("a file that is on its way when another message wants it", () => {
     /** A file whose server answers only when it is let. */
     function gated(path: string) {
         const { promise, resolve } = deferred();
-        const url = remote.on(path, async (_request, response) => {
-            await promise;
-            response.writeHead(200, { "content-length": BYTES.length }).end(BYTES);
+        const url = remote.on(path, (_request, response) => {
+            void promise.then(() => response.writeHead(200, { "content-length": BYTES.length }).end(BYTES));
         });
         return { url, open: resolve };
     }
