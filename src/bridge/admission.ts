@@ -17,7 +17,7 @@ import { deferred } from "../deferred.ts";
 import { describedFile, withUris } from "./event-content.ts";
 import { promisedFamily } from "./promised-family.ts";
 import { withFinding } from "./finding.ts";
-import type { MediaSource, RemoteMessage } from "./message.ts";
+import type { MediaItem, MediaSource, RemoteMessage } from "./message.ts";
 import type { Probe } from "./probe.ts";
 import {
     EDITED,
@@ -177,24 +177,29 @@ export class Admission {
         const shared: SharedItem[] = [];
         const noted: Write[] = [];
         const uploader = this.#parts.uploaderOf(message.sender);
-        const sharing = await this.#sharing(message, uploader);
+        // A sticker that is sent again and again costs no more turns of the loop than a text.
+        const sharing = this.#sharedAtHand(message, uploader) ?? (await this.#sharing(message, uploader));
         // What is there already is not opened.
-        const probes = await this.#parts.probe.all(
-            media.map((item, index) => (sharing[index]?.file === undefined ? item : { ...item, probeHeaders: false })),
-        );
+        const isProbed = ({ probeHeaders }: MediaItem, index: number): boolean =>
+            probeHeaders === true && sharing[index]?.file === undefined;
+        const probes = media.some(isProbed)
+            ? await this.#parts.probe.all(
+                  media.map((item, index) => (isProbed(item, index) ? item : { ...item, probeHeaders: false })),
+              )
+            : [];
         const unused = new Set(probes);
         let { content } = message;
         try {
             for (const [index, item] of media.entries()) {
-                const { at, source, probeHeaders, dedupeKey: _, transformVersion: __, ...given } = item;
                 const { dedupe, file } = sharing[index] ?? {};
                 if (file !== undefined) {
-                    if (source.kind === "stream") source.stream.destroy();
+                    if (item.source.kind === "stream") item.source.stream.destroy();
                     const { contentUri, size, leader = "" } = file;
-                    shared.push({ index, at, contentUri, size, jobId: leader });
+                    shared.push({ index, at: item.at, contentUri, size, jobId: leader });
                     noted.push(...this.#parts.lookup.useWrites(file));
                     continue;
                 }
+                const { at, source, probeHeaders, dedupeKey: _, transformVersion: __, ...given } = item;
                 const probed = probes[index];
                 if (probeHeaders === true)
                     content = withFinding(content, eventType, at, { ...probed?.found, ...given });
@@ -226,8 +231,9 @@ export class Admission {
      * The shared file of each item, and that file where it is there already. What is encrypted has a key of its own, so
      * nothing is shared where a message is, or may turn out to be.
      */
-    async #sharing({ media = [], encrypted, sender }: RemoteMessage, uploader: string): Promise<readonly Sharing[]> {
-        const mayShare = encrypted === false || (encrypted !== true && !this.#parts.hasCrypto(sender));
+    async #sharing(message: RemoteMessage, uploader: string): Promise<readonly Sharing[]> {
+        const { media = [] } = message;
+        const mayShare = this.#mayShare(message);
         return Promise.all(
             media.map(async ({ dedupeKey, transformVersion }): Promise<Sharing> => {
                 if (dedupeKey === undefined || !mayShare) return {};
@@ -235,6 +241,25 @@ export class Admission {
                 return { dedupe, file: await this.#parts.lookup.uploaded(dedupe) };
             }),
         );
+    }
+
+    /** The same where each file is there already and memory knows it, else undefined. Synchronous. */
+    #sharedAtHand(message: RemoteMessage, uploader: string): readonly Sharing[] | undefined {
+        const { media = [] } = message;
+        if (media.length > 0 && !this.#mayShare(message)) return undefined;
+        const found: Sharing[] = [];
+        for (const { dedupeKey, transformVersion } of media) {
+            if (dedupeKey === undefined) return undefined;
+            const dedupe = sharedKeyOf(uploader, dedupeKey, transformVersion);
+            const file = this.#parts.lookup.atHand(dedupe);
+            if (file === undefined) return undefined;
+            found.push({ dedupe, file });
+        }
+        return found;
+    }
+
+    #mayShare({ encrypted, sender }: RemoteMessage): boolean {
+        return encrypted === false || (encrypted !== true && !this.#parts.hasCrypto(sender));
     }
 
     /** The message's records; addresses at hand are taken in the same step, so that it then costs one request. */

@@ -129,7 +129,8 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     const onJob = (job: Job): void => onChange(job, 0);
     const followers = new Followers({ store, jobLocks, alongside, onJob });
     const onTurn = (): void => queue.poke();
-    const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn });
+    const onLate = (key: string): void => tending.late(key);
+    const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn, onLate });
     const checkMs = options.dedupeCheckMs;
     const keepMs = options.dedupeKeepMs;
     const lookup = new Lookup({ store, users, files, logger, checkMs, keepMs, closing: hooks.closing });
@@ -167,6 +168,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         withdrawals,
         way,
         openAhead: (job) => engine.openAhead(job),
+        release: (job) => turns.release(job) ?? queue.release(job),
         onOutcome: hooks.onOutcome,
         onJob,
     });
@@ -200,7 +202,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             outbox.notify(roomId);
         },
     });
-    const tending = new Tending({ turns, followers, logger });
+    const tending: Tending = new Tending({ turns, followers, logger });
     const aftermath: Aftermath = new Aftermath({
         store,
         logger,

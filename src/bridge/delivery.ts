@@ -9,7 +9,7 @@ import { isFinal, type Job } from "../uploads/job.ts";
 import { transition } from "../uploads/transition.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
-import type { UploadQueue } from "../uploads/queue.ts";
+import type { Release, UploadQueue } from "../uploads/queue.ts";
 import { Addressing } from "./addressing.ts";
 import type { Closing } from "./closing.ts";
 import { lostJobWrites } from "./damage/lost-jobs.ts";
@@ -59,6 +59,8 @@ export interface DeliveryParts {
     readonly way: RightOfWay;
     /** Opens a file's source while it is journaled that its event is in the room. */
     readonly openAhead: (job: Job) => void;
+    /** How a job becomes ready with its event. To be called in the step of the commit, while the job's lock is held. */
+    readonly release: (job: Job) => Release;
     /** Told after the outcome is journaled; `error` only for a refusal. */
     readonly onOutcome: (message: MessageRecord, error: MediaError | undefined) => void;
     /** Told about each job that was changed, after it is journaled. */
@@ -264,7 +266,7 @@ export class Delivery {
                 ({ state }) => state === "reserved" || state === "unreserved",
             );
             for (const { uploader } of reserved) uploaders.add(uploader);
-            const released = reserved.map((job) => queue.release(job));
+            const released = reserved.map((job) => this.#parts.release(job));
             const writes = [
                 messageWrite(kept),
                 { collection: OUTBOX, key: outboxKey(message) },

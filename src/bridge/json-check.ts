@@ -19,29 +19,29 @@ export const jsonObject = (maxBytes: number) =>
 
 /** True, with an issue that names the place, for what is not JSON. */
 function refuseOther(value: unknown, context: z.RefinementCtx): boolean {
-    const path = notJsonAt(value, []);
-    if (path !== undefined) context.addIssue({ code: "custom", path: [...path], message: "must be JSON" });
+    const path = notJsonAt(value, 0);
+    if (path !== undefined) context.addIssue({ code: "custom", path, message: "must be JSON" });
     return path !== undefined;
 }
 
-/** Where a value stops being JSON, undefined for one that is JSON throughout. */
-function notJsonAt(value: unknown, path: readonly (string | number)[]): readonly (string | number)[] | undefined {
+/** Where a value stops being JSON, undefined for one that is JSON throughout: the path is made on the way back up. */
+function notJsonAt(value: unknown, depth: number): (string | number)[] | undefined {
     if (value === null || typeof value === "string" || typeof value === "boolean") return undefined;
-    if (typeof value === "number") return Number.isFinite(value) ? undefined : path;
-    if (typeof value !== "object" || path.length > MAX_DEPTH) return path;
-    if (Array.isArray(value)) return firstOf(value.entries(), path);
+    if (typeof value === "number") return Number.isFinite(value) ? undefined : [];
+    if (typeof value !== "object" || depth > MAX_DEPTH) return [];
+    if (Array.isArray(value)) {
+        // By index: what an array leaves out is no JSON either.
+        for (let index = 0; index < value.length; index++) {
+            const found = notJsonAt(value[index], depth + 1);
+            if (found !== undefined) return [index, ...found];
+        }
+        return undefined;
+    }
     const prototype: unknown = Object.getPrototypeOf(value);
-    if (prototype !== Object.prototype && prototype !== null) return path;
-    return firstOf(Object.entries(value), path);
-}
-
-function firstOf(
-    entries: Iterable<readonly [string | number, unknown]>,
-    path: readonly (string | number)[],
-): readonly (string | number)[] | undefined {
-    for (const [key, value] of entries) {
-        const found = notJsonAt(value, [...path, key]);
-        if (found !== undefined) return found;
+    if (prototype !== Object.prototype && prototype !== null) return [];
+    for (const key of Object.keys(value)) {
+        const found = notJsonAt((value as Record<string, unknown>)[key], depth + 1);
+        if (found !== undefined) return [key, ...found];
     }
     return undefined;
 }

@@ -35,7 +35,11 @@ const sha256 = z
 const httpUrl = z
     .string()
     .max(16_384)
-    .refine((url) => URL.canParse(url) && /^https?:$/.test(new URL(url).protocol), "must be an http(s) URL");
+    // Parsed into an object only where the scheme is not plain to see.
+    .refine(
+        (url) => URL.canParse(url) && (/^https?:/i.test(url) || /^https?:$/.test(new URL(url).protocol)),
+        "must be an http(s) URL",
+    );
 
 /** Shown to the room: nothing in it may be a secret. */
 const publicUrl = httpUrl
@@ -90,9 +94,12 @@ const message = z
         media: z
             .array(media)
             .max(MAX_MEDIA)
-            .refine((items) => new Set(items.map(({ at }) => at.join("\0"))).size === items.length, {
-                message: "must not name the same place twice",
-            })
+            .refine(
+                (items) => items.length < 2 || new Set(items.map(({ at }) => at.join("\0"))).size === items.length,
+                {
+                    message: "must not name the same place twice",
+                },
+            )
             .optional(),
         encrypted: z.boolean().optional(),
         backfill: z.boolean().optional(),

@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from "node:crypto";
+import { hash, randomUUID } from "node:crypto";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store, StoredRecord, Write } from "../store/store.ts";
 import type { Job, StoredError } from "../uploads/job.ts";
@@ -146,5 +146,5 @@ export function fingerprintOf({ roomId, sender, timestamp, eventType, content, m
 }
 
 export function hashOf(value: unknown): string {
-    return createHash("sha256").update(JSON.stringify(value)).digest("base64url").slice(0, 32);
+    return hash("sha256", JSON.stringify(value), "base64url").slice(0, 32);
 }

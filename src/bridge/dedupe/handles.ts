@@ -8,10 +8,18 @@ import type { SharedFile } from "./shared-file.ts";
 /** A message's handles with those of its shared files among them, in the order of `media`. */
 export function withShared(uploads: readonly UploadHandle[], message: MessageRecord): UploadHandle[] {
     const all = [...uploads];
+    const { id: messageId, roomId, sender: uploader, finishedAt = 0 } = message;
     for (const { index, at, jobId, contentUri, size } of message.shared ?? []) {
-        const { id: messageId, roomId, sender: uploader, finishedAt = 0 } = message;
-        const done = doneInfo({ id: jobId, contentUri, size, uploader, messageId, roomId, at, finishedAt });
-        all.splice(index, 0, { jobId, at, contentUri, done: Promise.resolve(done) });
+        all.splice(index, 0, {
+            jobId,
+            at,
+            contentUri,
+            // Made only when somebody looks.
+            get done() {
+                const info = { id: jobId, contentUri, size, uploader, messageId, roomId, at, finishedAt };
+                return Promise.resolve(doneInfo(info));
+            },
+        });
     }
     return all;
 }

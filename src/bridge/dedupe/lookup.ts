@@ -42,11 +42,17 @@ export class Lookup {
         this.#parts = parts;
     }
 
+    /** The same as `uploaded()` where memory knows it and nothing has to be asked. Synchronous. */
+    atHand(key: string): SharedFile | undefined {
+        const file = this.#parts.files.peek(key);
+        return file?.state === "uploaded" && this.#isFresh(file) ? file : undefined;
+    }
+
     /** The file, where it is there already. */
     async uploaded(key: string): Promise<SharedFile | undefined> {
         const file = await this.#parts.files.load(key);
         if (file === undefined || file.state !== "uploaded") return undefined;
-        if (file.checkedAt + this.#parts.checkMs > Date.now()) return file;
+        if (this.#isFresh(file)) return file;
         const underWay = this.#probing.get(key) ?? this.#probes.add(() => this.#check(file));
         this.#probing.set(key, underWay);
         return underWay.finally(() => this.#probing.delete(key));
@@ -59,6 +65,10 @@ export class Lookup {
         const usedAt = Date.now();
         if (file === undefined || usedAt - file.usedAt < keepMs * USED_PRECISION) return [];
         return files.set(key, { ...file, usedAt });
+    }
+
+    #isFresh({ checkedAt }: SharedFile): boolean {
+        return checkedAt + this.#parts.checkMs > Date.now();
     }
 
     async #check(file: SharedFile): Promise<SharedFile | undefined> {

@@ -5,6 +5,7 @@ import { transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { newestJob } from "../successor.ts";
+import { dueFromNow, type Release } from "../../uploads/queue.ts";
 import type { Followers } from "./followers.ts";
 import type { KnownFiles } from "./known-files.ts";
 import { pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
@@ -14,6 +15,9 @@ import { pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
  * without a turn of their own. When the file is there, all are done. When the leader's source gives nothing, a
  * follower goes on with its own (bounded), and the former leader follows it: nobody has failed before all have. When the
  * leader was cancelled, another takes its place.
+ *
+ * A job whose file has a leader when its event is accepted follows at once: a sticker that is sent by hundreds while it is
+ * on its way would otherwise take hundreds of turns.
  *
  * A leader's end is journaled first, its followers are seen to afterwards, at the start too; so whatever a
  * crash cuts off, no follower waits for nobody.
@@ -30,6 +34,8 @@ export interface TurnsParts {
     readonly onJob: (job: Job) => void;
     /** Told when a job has got a turn of its own. */
     readonly onTurn: () => void;
+    /** Told when a job follows a file that is there already: it is to be seen to. */
+    readonly onLate: (key: string) => void;
 }
 
 /** Sources that are tried for one file beside the first. */
@@ -59,6 +65,27 @@ export class Turns {
         const file = await this.#parts.files.load(key);
         if (file?.state === "uploaded") return ask((now) => this.#reuse(now, file));
         return this.#locks.hold([key], () => ask((now) => this.#choose(now, key)));
+    }
+
+    /**
+     * How a job becomes ready without a turn of its own, where another one leads; undefined where it is to have one. Nobody
+     * waits for the file's lock here: memory is asked in the step in which the writes go to the store, so whoever takes the
+     * leader away later finds the follower. To be called while the job's lock is held.
+     */
+    release(job: Job): Release | undefined {
+        const { dedupe: key, contentUri } = job;
+        const file = key === undefined ? undefined : this.#parts.files.peek(key);
+        if (key === undefined || contentUri === undefined || file === undefined) return undefined;
+        const isThere = file.state === "uploaded";
+        if (!isThere && (file.leader === undefined || file.leader === job.id)) return undefined;
+        const ready = transition(job, { type: "release", dueAt: dueFromNow(job) });
+        const after = ready && transition(ready, { type: "follow", at: Date.now() });
+        if (ready === undefined || after === undefined) return undefined;
+        const confirm = (): void => {
+            this.#parts.onJob(after);
+            if (isThere) this.#parts.onLate(key);
+        };
+        return { job: ready, writes: jobWrites(job, after), confirm, undo: () => {} };
     }
 
     /** Whether another job goes on with the file in place of `job`, whose try came to nothing. Never rejects. */
@@ -110,11 +137,14 @@ export class Turns {
                 failure === undefined || (isOfTheSource(failure.code) && (file?.takeovers ?? 0) < MAX_TAKEOVERS);
             if (mayGoOn && (await this.#promote(key, file, failure === undefined ? 0 : 1, []))) return;
             const error = failure ?? (await followers.anyError(key));
-            if (error !== undefined) await followers.failAll(key, error);
+            const failAll = async () => error !== undefined && followers.failAll(key, error);
+            if (file === undefined || !mayGoOn) await failAll();
             if (file === undefined) return;
             // Without a leader the address is the next one's; after a failure the next one begins from scratch.
             const left = failure === undefined ? { ...file, leader: undefined } : undefined;
             await store.commit(files.set(key, left));
+            // Whoever began to follow the former leader meanwhile has not tried; from here on nobody does.
+            if (!(await this.#promote(key, left, 0, []))) await failAll();
         });
     }
 
