@@ -65,7 +65,7 @@ describe("kill -9 inside the replacement of an address that has ended", function
             ghosts: [ghost],
             rooms: [await world.room(ghost)],
             messagesPerRoom: MESSAGES,
-            options: { concurrency: 1, reserveAhead: 0 },
+            options: { concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 },
         };
     });
     afterEach(async () => {

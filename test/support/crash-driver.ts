@@ -17,7 +17,7 @@ export interface DriverPlan {
     readonly messagesPerRoom: number;
     /** The rooms are encrypted, the files by this strategy. */
     readonly encryption?: "spool" | "two-pass";
-    readonly options?: Pick<BridgeMediaOptions, "concurrency" | "reserveAhead">;
+    readonly options?: Pick<BridgeMediaOptions, "concurrency" | "smallFileConcurrency" | "reserveAhead">;
 }
 
 const plan = JSON.parse(process.argv[2] ?? "{}") as DriverPlan;
