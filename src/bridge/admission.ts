@@ -109,7 +109,6 @@ export class Admission {
      */
     async admit(message: RemoteMessage, stillRoom: () => void, edits?: string): Promise<Admitted> {
         const { roomId } = message;
-        const sequence = this.#parts.nextSequence();
         const before = this.#turns.get(roomId);
         const turn = deferred();
         this.#turns.set(roomId, turn.promise);
@@ -126,7 +125,7 @@ export class Admission {
             const files = await this.#filesOf(message);
             ({ jobs } = files);
             await before;
-            const { record, writes } = this.#prepare(message, sequence, files, claims, edits);
+            const { record, writes } = this.#prepare(message, files, claims, edits);
             const committed = this.#parts.store.commit(writes);
             this.#parts.onHandedOver(record, committed);
             passOn();
@@ -265,7 +264,6 @@ export class Admission {
     /** The message's records; addresses at hand are taken in the same step, so that it then costs one request. */
     #prepare(
         message: RemoteMessage,
-        sequence: string,
         { jobs, shared, noted, content }: Files,
         claims: Claim[],
         edits: string | undefined,
@@ -280,7 +278,9 @@ export class Admission {
             timestamp,
             encrypted,
             hasCrypto: this.#parts.hasCrypto(sender) ? true : undefined,
-            sequence,
+            // Taken in the step in which it is handed over: what else joins the line meanwhile, an edit, has its own by then,
+            // and the journal's order has to be the one in which the lane hears of them.
+            sequence: this.#parts.nextSequence(),
             transactionId: transactionIdOf(message),
             fingerprint: fingerprintOf(message),
             state: "queued",

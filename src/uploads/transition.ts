@@ -195,6 +195,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 state: "ready",
                 follows: true,
                 notBefore: undefined,
+                heldFor: undefined,
                 // The address is the other job's to look after.
                 expiresAt: undefined,
                 presigned: undefined,

@@ -6,7 +6,7 @@ import { Child } from "./child.ts";
 import { isKnown, STEPS } from "./coverage.ts";
 import type { Life } from "./driver.ts";
 import { hasWork, type Journaled, NOTHING, readJournal } from "./journal.ts";
-import { isFinal } from "../../uploads/job.ts";
+import { isFinal, type Job } from "../../uploads/job.ts";
 import { type Lived, liveInPeace, liveUntil } from "./life.ts";
 import { bytesOf, plan, type PlannedMessage, ROOMS } from "./messages.ts";
 import { Random } from "./random.ts";
@@ -214,24 +214,32 @@ class World {
     /** What is on disk and at the homeserver after the end, and is of no use to anybody. */
     async #leftBehind(recorder: Recorder): Promise<string[]> {
         const journal = await readJournal(this.#dataDir, this.#options.store);
-        const found = journal.spooled.map((name) => `${name} was left in the spool`);
+        const found = journal.spooled.map((name) => {
+            const job = journal.jobs.get(name.slice(0, 36));
+            return `${name} was left in the spool by ${job === undefined ? "nobody known" : `a job that ${stands(job)}`}`;
+        });
         for (const name of await readdir(this.#dataDir))
             if (name !== "journal" && name !== "spool") found.push(`${name} was left in the data folder`);
         for (const { uri, content, isForgotten } of recorder.media.addresses)
             if (content === undefined && !isForgotten && !this.#unheard.has(uri) && !isKnown(journal, uri))
                 found.push(`${uri} is lost`);
-        for (const { state, messageId, follows, notBefore, error } of journal.jobs.values())
-            if (!isFinal(state)) {
-                const why = `${follows === true ? ", behind another job" : ""}${notBefore === undefined ? "" : ", waiting"}`;
-                found.push(
-                    `a job of ${messageId} is still ${state}${why}${error === undefined ? "" : `: ${error.code}`}`,
-                );
-            }
+        for (const job of journal.jobs.values())
+            if (!isFinal(job.state)) found.push(`a job of ${job.messageId} still ${stands(job)}`);
         for (const { state, contentUri = "" } of journal.jobs.values())
             if (state === "done" && recorder.media.find(contentUri)?.content === undefined)
                 found.push(`${contentUri} is journaled as done and has no content`);
         return found;
     }
+}
+
+function stands({ state, follows, notBefore, heldFor, error }: Job): string {
+    const why = [
+        follows === true && "behind another job",
+        notBefore !== undefined && "waiting",
+        heldFor !== undefined && "held",
+        error !== undefined && `after ${error.code}`,
+    ];
+    return `is ${[state, ...why.filter((text) => text !== false)].join(", ")}`;
 }
 
 /** In the order in which they were first said. */
