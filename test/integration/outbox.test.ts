@@ -1,5 +1,10 @@
+import type { ServerResponse } from "node:http";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { expect } from "chai";
+import { OUTBOX } from "../../src/bridge/records.ts";
 import type { MediaError } from "../../src/index.ts";
+import { LevelStore } from "../../src/store/level.ts";
 import { bodies, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -195,5 +200,37 @@ describe("the outbox", () => {
         await media.start();
         await media.send(textMessage(roomId, alice, "then", { timestamp: 1_600_000_000_000 }));
         expect(messages(world.homeserver, roomId)[0]?.origin_server_ts).to.equal(1_600_000_000_000);
+    });
+
+    it("journals its line in the order in which it sends it, also when an edit comes while bytes are handed over", async () => {
+        let asked: ServerResponse | undefined;
+        const url = remote.on("/gone", (_request, response) => {
+            asked = response;
+        });
+        const media = world.component();
+        await media.start();
+        await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+        const sends = disturb(Number.POSITIVE_INFINITY, { status: 503, body: {} });
+        const stream = new PassThrough();
+        const message = photoMessage(roomId, alice, { kind: "stream", stream });
+        const sending = media.send(message).catch((error: MediaError) => error.code);
+        stream.write("begun");
+        (await until(() => asked)).writeHead(404).end();
+        await until(() => sends.length > 0);
+        stream.end();
+        const isJournaled = async (): Promise<boolean> => {
+            for await (const { messageId } of media.jobs()) if (messageId === message.id) return true;
+            return false;
+        };
+        await until(isJournaled);
+        await media.close();
+        expect(await sending).to.equal("CLOSED");
+        const store = new LevelStore(join(world.dataDir, "journal"));
+        await store.open(() => {});
+        const line: string[] = [];
+        for await (const [, record] of store.range({ collection: OUTBOX })) line.push(String(record["id"]));
+        await store.close();
+        expect(line).to.have.lengthOf(2);
+        expect(line[1], "behind the edit").to.equal(message.id);
     });
 });
