@@ -6,7 +6,8 @@ import { Turns } from "../../src/bridge/dedupe/turns.ts";
 import type { MediaItem, RemoteMessage } from "../../src/index.ts";
 import type { Range } from "../../src/store/store.ts";
 import type { Job } from "../../src/uploads/job.ts";
-import { FOLLOWING, jobWrites, loadJob } from "../../src/uploads/job-records.ts";
+import { FOLLOWING, jobWrites, loadJob, placeWrites, SCHEDULE } from "../../src/uploads/job-records.ts";
+import { transition } from "../../src/uploads/transition.ts";
 import { deferred } from "../../src/deferred.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { MemoryStore } from "../support/memory-store.ts";
@@ -146,4 +147,12 @@ describe("one that begins to follow while its leader's failure is looked at", ()
             expect(after?.state).to.be.oneOf(["reserved", "ready"]);
         });
     }
+
+    it("has its place in the schedule when it leads, also where it was held for its source before", () => {
+        const ready = job("held", { state: "ready", dueAt: 5, heldFor: "http://example.org" });
+        const following = transition(ready, { type: "follow", at: 1 });
+        const lead = { type: "lead", address: { ...address, expiresAt: undefined }, dueAt: 5 } as const;
+        const leading = following && transition(following, lead);
+        expect(leading && placeWrites(leading).map(({ collection }) => collection)).to.deep.equal([SCHEDULE]);
+    });
 });
