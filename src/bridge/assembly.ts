@@ -122,11 +122,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     });
     const files = new KnownFiles(store);
     const addresses = new Addresses({ store, files, reservations });
-    const onChange = (job: Job, bytes: number): void => {
-        if (isFinal(job.state)) engine.opened.drop(job.id);
-        hooks.onJob(job, bytes);
-    };
-    const onJob = (job: Job): void => onChange(job, 0);
+    const onJob = (job: Job): void => hooks.onJob(job, 0);
     const followers = new Followers({ store, jobLocks, alongside, onJob });
     const onTurn = (): void => queue.poke();
     const onLate = (key: string): void => tending.late(key);
@@ -149,7 +145,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         alongside: (before, after) => [...alongside(before, after), ...turns.finishWrites(before, after)],
         beforeBegin: (job) => turns.beforeBegin(job),
         handOver: (job, error) => turns.handOver(job, error),
-        onChange,
+        onChange: hooks.onJob,
     });
     const closing = new Closing();
     const delivery = new Delivery({
@@ -167,7 +163,6 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         messageLocks,
         withdrawals,
         way,
-        openAhead: (job) => engine.openAhead(job),
         release: (job) => turns.release(job) ?? queue.release(job),
         onOutcome: hooks.onOutcome,
         onJob,

@@ -57,8 +57,6 @@ export interface DeliveryParts {
     readonly messageLocks: KeyedLocks;
     readonly withdrawals: Withdrawals;
     readonly way: RightOfWay;
-    /** Opens a file's source while it is journaled that its event is in the room. */
-    readonly openAhead: (job: Job) => void;
     /** How a job becomes ready with its event. To be called in the step of the commit, while the job's lock is held. */
     readonly release: (job: Job) => Release;
     /** Told after the outcome is journaled; `error` only for a refusal. */
@@ -100,8 +98,6 @@ export class Delivery {
             const now = await outgoing(store, current, onFailure);
             if (eventId !== undefined) return await this.#journalSent(message, eventId, foundAgain(now));
             const sent = await this.#sendUntilAnswered(message, now.content, stop);
-            // Not before: a file is none of the homeserver's or the network's business until its event is in the room.
-            for (const file of now.files) if (this.#parts.queue.mayOpenAhead(file)) this.#parts.openAhead(file);
             await this.#parts.way.first(() => this.#journalSent(message, sent, now));
         } catch (thrown) {
             const error = asMediaError(thrown);
@@ -358,7 +354,7 @@ function lacksKey({ state, dueAt, encryption }: Job): boolean {
 
 /** What a former process sent may show an address that was replaced since; then it is looked at anew. */
 function foundAgain(now: Outgoing): Outgoing {
-    return now.files.some(({ replaces }) => replaces !== undefined) ? { ...now, shown: "" } : now;
+    return now.hasReplaced === true ? { ...now, shown: "" } : now;
 }
 
 /** The address of a job that never began: nobody has seen it, so another message may have it. A shared one is its file's. */

@@ -1,7 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store } from "../store/store.ts";
-import type { Job } from "../uploads/job.ts";
 import { areKeysForgotten } from "./encrypted-files.ts";
 import { contentFor, type FailurePolicy, replacement, reply, withUris } from "./event-content.ts";
 import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts";
@@ -11,8 +10,8 @@ export interface Outgoing {
     readonly content: JsonObject;
     /** Hash of what the event then shows: its own, or for an edit that of the message it edits. */
     readonly shown: string;
-    /** Its own files as they stand; none for an edit. */
-    readonly files: readonly Job[];
+    /** Whether one of its files had another address before. */
+    readonly hasReplaced?: boolean;
     /** For an edit: how many revisions of the edited message there were when it was worked out. */
     readonly revisions?: number;
 }
@@ -22,11 +21,11 @@ export interface Outgoing {
  * stands before it in the same line, so by now it has its event, or never will, and then its edit is not sent either.
  */
 export async function outgoing(store: Store, message: MessageRecord, policy: FailurePolicy): Promise<Outgoing> {
-    if (message.redacts !== undefined) return { content: message.content, shown: "", files: [] };
+    if (message.redacts !== undefined) return { content: message.content, shown: "" };
     if (message.edits === undefined) {
         const files = await loadJobs(store, message.jobs);
         const content = contentFor(message.content, files, policy, message.failure);
-        return { content, shown: hashOf(content), files };
+        return { content, shown: hashOf(content), hasReplaced: files.some(({ replaces }) => replaces !== undefined) };
     }
     const original = await loadMessage(store, message.edits);
     if (original?.eventId === undefined || original.redact === true || original.redacted === true)
@@ -37,7 +36,6 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
     return {
         content: editContent(original, content),
         shown: hashOf(content),
-        files: [],
         revisions: original.revisions,
     };
 }

@@ -40,8 +40,6 @@ export interface Engine {
     /** After a transfer that ended with `isStored`: tells the homeserver, and returns the MXC URI. */
     complete(job: Job, signal: AbortSignal): Promise<string>;
     open(source: SourceDescription, signal: AbortSignal): Promise<OpenedSource>;
-    /** Opens a job's source while its event is journaled, so that the transfer need not wait for it. */
-    openAhead(job: Job): void;
     /** Streams that were opened ahead of their transfer. */
     readonly opened: OpenedSources;
     /** Encrypts a file of an encrypted room before its event is sent. */
@@ -70,7 +68,6 @@ export function createEngine(parts: EngineParts): Engine {
         prepare: (job, signal, watch) => prepare(job, transferParts, signal, watch),
         complete: (job, signal) => completion.complete(job, signal),
         open: (source, signal) => openSource(source, sources, signal),
-        openAhead: ({ id, source }) => opened.open(id, (signal) => openSource(source, sources, signal)),
         opened,
         close: () => {
             opened.close();

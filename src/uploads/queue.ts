@@ -144,7 +144,8 @@ export class UploadQueue {
             confirm: () => {
                 this.#claimed.delete(id);
                 this.#parts.onChange(begun, 0);
-                journaled.resolve(true);
+                // Whoever waits for the event hears of it first.
+                setImmediate(() => journaled.resolve(true));
             },
             undo: () => {
                 this.#claimed.delete(id);
@@ -152,11 +153,6 @@ export class UploadQueue {
                 journaled.resolve(false);
             },
         };
-    }
-
-    /** Whether a job can begin as soon as its event is journaled, and its source may be asked before. */
-    mayOpenAhead(job: Job): boolean {
-        return this.#mayBegin(job) && this.#parts.gate.mayAskAhead(job.source);
     }
 
     /** Whether a ready job may begin without a look at the lists, and without what has to be asked before. */

@@ -87,14 +87,6 @@ export class SourceGate {
         return key === undefined || this.closedUntil(key) === 0;
     }
 
-    /** Whether it may be asked once more than there are transfers: it has neither limits nor trouble. */
-    mayAskAhead(source: SourceDescription): boolean {
-        const key = sourceKeyOf({ source });
-        if (key === undefined) return false;
-        const { concurrency, perSecond } = this.#limitOf(key);
-        return concurrency === undefined && perSecond === undefined && (this.#sources.get(key)?.troubles ?? 0) === 0;
-    }
-
     /** Counts a transfer in; to be called back when it has ended. */
     enter(job: Job): () => void {
         const key = asksItsSource(job) ? sourceKeyOf(job) : undefined;

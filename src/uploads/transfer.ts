@@ -106,12 +106,12 @@ async function opening<T>(
 ): Promise<T> {
     const maxBytes = await parts.uploadLimits.of(job.uploader, signal);
     if (job.size !== undefined && job.size > maxBytes) throw tooLarge(maxBytes);
-    const open = async (): Promise<OpenedSource> =>
-        (await parts.opened.take(job.id, signal)) ?? openSource(job.source, parts.sources, signal);
-    const opened = await open().catch(async (error: unknown) => {
-        if (error instanceof RefreshedButFailed) await watch.onRefreshed(error.refreshed);
-        throw error;
-    });
+    const openAnew = (): Promise<OpenedSource> =>
+        openSource(job.source, parts.sources, signal).catch(async (error: unknown) => {
+            if (error instanceof RefreshedButFailed) await watch.onRefreshed(error.refreshed);
+            throw error;
+        });
+    const opened = parts.opened.take(job.id, signal) ?? (await openAnew());
     try {
         if (opened.refreshed !== undefined) await watch.onRefreshed(opened.refreshed);
         const mimetype = job.mimetype ?? job.family;
