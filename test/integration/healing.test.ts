@@ -252,7 +252,7 @@ describe("an address that ends before its file is there", () => {
         });
         const done: number[] = [];
         const began: number[] = [];
-        const second = world.component({ concurrency: 4, reserveAhead: 0 });
+        const second = world.component({ concurrency: 4, smallFileConcurrency: 0, reserveAhead: 0 });
         second.on("job", ({ state, messageId = "" }) => {
             for (const user of users) most = Math.max(most, world.homeserver.pendingMedia(user));
             if (state === "replaced") began.push(Number(messageId.slice(1)));
