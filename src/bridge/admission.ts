@@ -91,7 +91,7 @@ interface Files {
 }
 
 interface Sharing {
-    readonly dedupe?: string;
+    readonly dedupe?: string | undefined;
     readonly file?: SharedFile | undefined;
 }
 
@@ -176,16 +176,15 @@ export class Admission {
         const shared: SharedItem[] = [];
         const noted: Write[] = [];
         const uploader = this.#parts.uploaderOf(message.sender);
+        const found = this.#sharing(message, uploader);
         // A sticker that is sent again and again costs no more turns of the loop than a text.
-        const sharing = this.#sharedAtHand(message, uploader) ?? (await this.#sharing(message, uploader));
+        const sharing = found instanceof Promise ? await found : found;
         // What is there already is not opened.
         const isProbed = ({ probeHeaders }: MediaItem, index: number): boolean =>
             probeHeaders === true && sharing[index]?.file === undefined;
-        const probes = media.some(isProbed)
-            ? await this.#parts.probe.all(
-                  media.map((item, index) => (isProbed(item, index) ? item : { ...item, probeHeaders: false })),
-              )
-            : [];
+        const probe = async (item: MediaItem, index: number) =>
+            isProbed(item, index) ? this.#parts.probe.one(item.source) : undefined;
+        const probes = media.some(isProbed) ? await Promise.all(media.map(probe)) : [];
         const unused = new Set(probes);
         let { content } = message;
         try {
@@ -228,37 +227,28 @@ export class Admission {
 
     /**
      * The shared file of each item, and that file where it is there already. What is encrypted has a key of its own, so
-     * nothing is shared where a message is, or may turn out to be.
+     * nothing is shared where a message is, or may turn out to be. At once where memory knows all of them.
      */
-    async #sharing(message: RemoteMessage, uploader: string): Promise<readonly Sharing[]> {
-        const { media = [] } = message;
-        const mayShare = this.#mayShare(message);
-        return Promise.all(
-            media.map(async ({ dedupeKey, transformVersion }): Promise<Sharing> => {
-                if (dedupeKey === undefined || !mayShare) return {};
-                const dedupe = sharedKeyOf(uploader, dedupeKey, transformVersion);
-                return { dedupe, file: await this.#parts.lookup.uploaded(dedupe) };
-            }),
-        );
-    }
-
-    /** The same where each file is there already and memory knows it, else undefined. Synchronous. */
-    #sharedAtHand(message: RemoteMessage, uploader: string): readonly Sharing[] | undefined {
-        const { media = [] } = message;
-        if (media.length > 0 && !this.#mayShare(message)) return undefined;
-        const found: Sharing[] = [];
-        for (const { dedupeKey, transformVersion } of media) {
-            if (dedupeKey === undefined) return undefined;
+    #sharing(
+        { media = [], encrypted, sender }: RemoteMessage,
+        uploader: string,
+    ): readonly Sharing[] | Promise<readonly Sharing[]> {
+        const { lookup, hasCrypto } = this.#parts;
+        const mayShare = encrypted === false || (encrypted !== true && !hasCrypto(sender));
+        const known = media.map(({ dedupeKey, transformVersion }): Sharing => {
+            if (dedupeKey === undefined || !mayShare) return {};
             const dedupe = sharedKeyOf(uploader, dedupeKey, transformVersion);
-            const file = this.#parts.lookup.atHand(dedupe);
-            if (file === undefined) return undefined;
-            found.push({ dedupe, file });
-        }
-        return found;
-    }
-
-    #mayShare({ encrypted, sender }: RemoteMessage): boolean {
-        return encrypted === false || (encrypted !== true && !this.#parts.hasCrypto(sender));
+            return { dedupe, file: lookup.atHand(dedupe) };
+        });
+        if (known.every(({ dedupe, file }) => dedupe === undefined || file !== undefined)) return known;
+        return Promise.all(
+            known.map(
+                async ({ dedupe, file }): Promise<Sharing> => ({
+                    dedupe,
+                    file: dedupe === undefined ? undefined : (file ?? (await lookup.uploaded(dedupe))),
+                }),
+            ),
+        );
     }
 
     /** The message's records; addresses at hand are taken in the same step, so that it then costs one request. */

@@ -6,7 +6,7 @@ import type { OpenedSources } from "../uploads/sources/opened.ts";
 import { PeekedStream } from "../uploads/sources/peeked.ts";
 import type { OpenedSource, SourceDescription } from "../uploads/sources/source.ts";
 import { type Describe, type DescribedMedia, describedInfo, type Finding } from "./finding.ts";
-import type { MediaItem, MediaSource } from "./message.ts";
+import type { MediaSource } from "./message.ts";
 
 /**
  * Looks at a file before its message is journaled, for networks whose messages do not say what they carry: opens the
@@ -53,19 +53,13 @@ export class Probe {
         this.#parts = parts;
     }
 
-    /** Probes the files that ask for it, side by side; undefined for the others and for those that gave nothing. */
-    all(items: readonly MediaItem[]): Promise<(Probed | undefined)[]> {
-        return Promise.all(
-            items.map(async (item) => (item.probeHeaders === true ? this.#probe(item.source) : undefined)),
-        );
-    }
-
     /** For a job that never came into the journal. */
     discard(jobId: string): void {
         this.#parts.opened.drop(jobId);
     }
 
-    async #probe(source: MediaSource): Promise<Probed | undefined> {
+    /** Probes one file; undefined where that gave nothing. */
+    async one(source: MediaSource): Promise<Probed | undefined> {
         if (source.kind === "buffer" || source.kind === "stream" || !this.#parts.mayAsk(source)) return undefined;
         const reason = () => new MediaError("SOURCE_TIMEOUT", { detail: "the probe was too late" });
         const limit = new LinkedAbort([this.#parts.closing], { ms: this.#parts.probeMs, reason });

@@ -23,6 +23,13 @@ export interface RefusalCodes {
     readonly unexplained404?: ErrorCode;
 }
 
+/** Of the endpoints that every homeserver has: rooms, events, profiles. */
+export const EVENT_REFUSALS: RefusalCodes = {
+    tooLarge: "EVENT_TOO_LARGE",
+    refused: "EVENT_REFUSED",
+    unexplained404: "HOMESERVER_ANSWER_INVALID",
+};
+
 export function isSuccess(status: number): boolean {
     return status >= 200 && status < 300;
 }

@@ -1,15 +1,9 @@
 import { MediaError } from "../errors.ts";
-import type { JsonObject } from "./answer.ts";
+import { EVENT_REFUSALS, type JsonObject } from "./answer.ts";
 import type { Access } from "./client.ts";
 import { matrixRequest } from "./request.ts";
 
 /** The room endpoints of the homeserver, as the client sees them. */
-
-const REFUSALS = {
-    tooLarge: "EVENT_TOO_LARGE",
-    refused: "EVENT_REFUSED",
-    unexplained404: "HOMESERVER_ANSWER_INVALID",
-} as const;
 
 export interface OutgoingEvent {
     readonly roomId: string;
@@ -32,7 +26,7 @@ export async function sendEvent(access: Access, event: OutgoingEvent, signal?: A
         path: `${room(event.roomId)}/send/${type}/${encodeURIComponent(event.transactionId)}`,
         query: { ts: event.timestamp },
         body: event.content,
-        refusals: REFUSALS,
+        refusals: EVENT_REFUSALS,
         signal,
     });
     return eventIdOf(body);
@@ -54,7 +48,7 @@ export async function setRoomState(
         method: "PUT",
         path: `${room(roomId)}/state/${encodeURIComponent(eventType)}/`,
         body: content,
-        refusals: REFUSALS,
+        refusals: EVENT_REFUSALS,
         signal,
     });
 }
@@ -69,7 +63,7 @@ export async function redactEvent(
         method: "PUT",
         path: `${room(event.roomId)}/redact/${encodeURIComponent(event.redacts)}/${encodeURIComponent(event.transactionId)}`,
         body: event.content,
-        refusals: REFUSALS,
+        refusals: EVENT_REFUSALS,
         signal,
     });
     return eventIdOf(body);
@@ -95,7 +89,7 @@ export async function findSentEvent(
             path: `${room(roomId)}/messages`,
             // Only its own, so that what others said meanwhile does not push the event out of sight.
             query: { dir: "b", limit: 100, from, filter: JSON.stringify({ senders: [access.userId] }) },
-            refusals: REFUSALS,
+            refusals: EVENT_REFUSALS,
             signal,
         });
         const { chunk } = body;
@@ -124,7 +118,7 @@ export async function hasEncryptionState(access: Access, roomId: string, signal?
         await matrixRequest(access, {
             method: "GET",
             path: `${room(roomId)}/state/m.room.encryption/`,
-            refusals: REFUSALS,
+            refusals: EVENT_REFUSALS,
             signal,
         });
         return true;
@@ -136,7 +130,13 @@ export async function hasEncryptionState(access: Access, roomId: string, signal?
 
 /** Puts the user into the room. */
 export async function joinRoom(access: Access, roomId: string, signal?: AbortSignal): Promise<void> {
-    await matrixRequest(access, { method: "POST", path: `${room(roomId)}/join`, body: {}, refusals: REFUSALS, signal });
+    await matrixRequest(access, {
+        method: "POST",
+        path: `${room(roomId)}/join`,
+        body: {},
+        refusals: EVENT_REFUSALS,
+        signal,
+    });
 }
 
 /** Invites `userId` as the acting user, who has to be in the room. */
@@ -145,7 +145,7 @@ export async function inviteUser(access: Access, roomId: string, userId: string,
         method: "POST",
         path: `${room(roomId)}/invite`,
         body: { user_id: userId },
-        refusals: REFUSALS,
+        refusals: EVENT_REFUSALS,
         signal,
     });
 }

@@ -125,7 +125,7 @@ export class UploadQueue {
 
     /** The writes that make a reserved job ready; the caller commits them and calls `poke()`. */
     releaseWrites(job: Job): { job: Job; writes: Write[] } {
-        const after = transition(job, { type: "release", dueAt: dueFromNow(job) });
+        const after = released(job);
         return after === undefined ? { job, writes: [] } : { job: after, writes: jobWrites(job, after) };
     }
 
@@ -364,6 +364,11 @@ export class UploadQueue {
         const isNobodyLeft = left !== undefined && !left.small && !left.large && this.#held.areNone;
         if (job?.state !== "done" || !isNobodyLeft) this.poke();
     }
+}
+
+/** A job whose event is in its room; undefined where it waits for none. */
+export function released(job: Job): Job | undefined {
+    return transition(job, { type: "release", dueAt: dueFromNow(job) });
 }
 
 /** When a job that becomes ready now is due. */

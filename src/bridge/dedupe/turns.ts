@@ -5,7 +5,7 @@ import { transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { newestJob } from "../successor.ts";
-import { dueFromNow, type Release } from "../../uploads/queue.ts";
+import { type Release, released } from "../../uploads/queue.ts";
 import type { Followers } from "./followers.ts";
 import type { KnownFiles } from "./known-files.ts";
 import { pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
@@ -78,7 +78,7 @@ export class Turns {
         if (key === undefined || contentUri === undefined || file === undefined) return undefined;
         const isThere = file.state === "uploaded";
         if (!isThere && (file.leader === undefined || file.leader === job.id)) return undefined;
-        const ready = transition(job, { type: "release", dueAt: dueFromNow(job) });
+        const ready = released(job);
         const after = ready && transition(ready, { type: "follow", at: Date.now() });
         if (ready === undefined || after === undefined) return undefined;
         const confirm = (): void => {
