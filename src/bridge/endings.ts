@@ -1,0 +1,174 @@
+import { MediaError } from "../errors.ts";
+import type { Store, Write } from "../store/store.ts";
+import { isFinal, type Job } from "../uploads/job.ts";
+import { jobWrites } from "../uploads/job-records.ts";
+import type { KeyedLocks } from "../uploads/keyed-locks.ts";
+import type { Release, UploadQueue } from "../uploads/queue.ts";
+import { transition } from "../uploads/transition.ts";
+import { originalOf, withEditEvent } from "./edits.ts";
+import type { Outgoing } from "./outgoing.ts";
+import {
+    finishedWrite,
+    loadJobs,
+    loadMessage,
+    type MessageRecord,
+    messageWrite,
+    OUTBOX,
+    outboxKey,
+    reviseMark,
+} from "./records.ts";
+import type { Reservation, Reservations } from "./reservations.ts";
+
+export interface EndingsParts {
+    readonly store: Store;
+    readonly reservations: Reservations;
+    readonly queue: UploadQueue;
+    /** Held by whoever changes a message's record, from reading it until the change is journaled. */
+    readonly messageLocks: KeyedLocks;
+    /** How a job becomes ready with its event. To be called in the step of the commit, while the job's lock is held. */
+    readonly release: (job: Job) => Release;
+    /** Told after the outcome is journaled; `error` only for a refusal. */
+    readonly onOutcome: (message: MessageRecord, error: MediaError | undefined) => void;
+    /** Told about each job that was changed, after it is journaled. */
+    readonly onJob: (job: Job) => void;
+}
+
+/**
+ * How a message leaves its room's line: its outcome, what that means for its files, and its place in the line are one commit.
+ */
+export class Endings {
+    readonly #parts: EndingsParts;
+
+    constructor(parts: EndingsParts) {
+        this.#parts = parts;
+    }
+
+    /** Takes a message out of its line that no lane is delivering. To be called while its lock is held. */
+    async takeOut(message: MessageRecord): Promise<void> {
+        await this.#refuse(message, new MediaError("CANCELLED"));
+    }
+
+    /** Journals that the event is in its room; its files become ready in the same step. */
+    async sent({ id, edits, redacts, encrypted }: MessageRecord, eventId: string, now: Outgoing): Promise<void> {
+        const { store, messageLocks } = this.#parts;
+        const of = redacts === undefined ? originalOf({ id, edits }) : undefined;
+        const locked = of === undefined ? [id] : [id, of];
+        await messageLocks.hold(locked, async () => {
+            // As it is by now: its files may have been given other addresses, and it may have been withdrawn.
+            const message = await loadMessage(store, id);
+            if (message === undefined) return;
+            const original = of === undefined ? undefined : await loadMessage(store, of);
+            // A revision that was worked out meanwhile stands behind this edit in the line.
+            const isNewest = edits !== undefined && original?.revisions === now.revisions;
+            const also: Write[] = [];
+            if (original !== undefined) {
+                const edited = withEditEvent(original, eventId);
+                also.push(messageWrite(isNewest ? { ...edited, shown: now.shown } : edited));
+            }
+            // Its files' keys were kept for this edit.
+            if (edits !== undefined && original?.encrypted === true) also.push(reviseMark(original.id));
+            await this.#commitSent({ ...message, encrypted }, eventId, now.shown, also);
+        });
+    }
+
+    async #commitSent(message: MessageRecord, eventId: string, shown: string, also: readonly Write[]): Promise<void> {
+        const { store, queue } = this.#parts;
+        const finishedAt = Date.now();
+        const sent: MessageRecord = { ...message, state: "sent", eventId, shown, finishedAt };
+        // Without files nothing will ever be edited: the text need not be kept.
+        const kept = message.jobs.length === 0 ? { ...sent, content: {} } : sent;
+        const uploaders = new Set<string>();
+        await queue.locks.hold(message.jobs, async () => {
+            // Unreserved only where damage has brought back a record from before its event.
+            const reserved = (await loadJobs(store, message.jobs)).filter(
+                ({ state }) => state === "reserved" || state === "unreserved",
+            );
+            for (const { uploader } of reserved) uploaders.add(uploader);
+            const released = reserved.map((job) => this.#parts.release(job));
+            const writes = [
+                messageWrite(kept),
+                { collection: OUTBOX, key: outboxKey(message) },
+                finishedWrite(finishedAt, "message", message.id),
+                ...released.flatMap((release) => release.writes),
+                ...(message.redact === true ? [reviseMark(message.id)] : []),
+                ...also,
+            ];
+            await store.commit(writes).catch((error: unknown) => {
+                for (const release of released) release.undo();
+                throw error;
+            });
+            for (const release of released) {
+                this.#parts.onJob(release.job);
+                release.confirm();
+            }
+        });
+        this.#parts.onOutcome(sent, undefined);
+        if (uploaders.size === 0) return;
+        // Whoever waits for the event hears of it before the next message's addresses are seen to.
+        setImmediate(() => {
+            for (const uploader of uploaders) this.#parts.reservations.keepAhead(uploader);
+        });
+    }
+
+    /** Journals the homeserver's last word, or that the message was taken back, and ends its files. */
+    async refused({ id }: MessageRecord, error: MediaError): Promise<void> {
+        const { store, messageLocks, queue } = this.#parts;
+        const underWay = await messageLocks.hold([id], async () => {
+            const message = await loadMessage(store, id);
+            return message === undefined ? [] : this.#refuse(message, error);
+        });
+        // Only now: a transfer that is just replacing its address waits for the message's lock.
+        for (const job of underWay) await queue.cancel(job);
+    }
+
+    /** Resolves with the jobs that are under way, which journal their own end. */
+    async #refuse(message: MessageRecord, error: MediaError): Promise<string[]> {
+        const { store, reservations, queue } = this.#parts;
+        const finishedAt = Date.now();
+        const { code } = error;
+        const refused: MessageRecord = {
+            ...message,
+            state: "refused",
+            error: { code, message: error.message },
+            finishedAt,
+        };
+        const unused: Reservation[] = [];
+        const cancelled: Job[] = [];
+        const underWay: string[] = [];
+        await queue.locks.hold(message.jobs, async () => {
+            const jobs = (await loadJobs(store, message.jobs)).filter(({ state }) => !isFinal(state));
+            const writes = jobs.flatMap((job) => {
+                if (job.state === "transferring" || job.state === "completing") {
+                    underWay.push(job.id);
+                    return [];
+                }
+                const after = transition(job, { type: "cancel", at: finishedAt });
+                if (after === undefined) return [];
+                const reservation = reservationOf(job);
+                if (reservation !== undefined) unused.push(reservation);
+                cancelled.push(after);
+                return [...jobWrites(job, after), finishedWrite(finishedAt, "job", job.id)];
+            });
+            await store.commit([
+                messageWrite({ ...refused, content: {} }),
+                { collection: OUTBOX, key: outboxKey(message) },
+                finishedWrite(finishedAt, "message", message.id),
+                // Its files' keys are to be forgotten.
+                ...(message.encrypted === true ? [reviseMark(message.id)] : []),
+                ...writes,
+                ...unused.map((reservation) => reservations.keptWrite(reservation)),
+            ]);
+        });
+        for (const reservation of unused) reservations.giveBack(reservation);
+        for (const job of cancelled) this.#parts.onJob(job);
+        this.#parts.onOutcome(refused, error);
+        return underWay;
+    }
+}
+
+/** The address of a job that never began: nobody has seen it, so another message may have it. A shared one is its file's. */
+function reservationOf(job: Job): Reservation | undefined {
+    const { state, contentUri, expiresAt, presigned, uploader, createdAt } = job;
+    if (state !== "reserved" || contentUri === undefined || job.dedupe !== undefined) return undefined;
+    return { contentUri, userId: uploader, createdAt, expiresAt, presigned };
+}
