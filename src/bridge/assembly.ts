@@ -125,8 +125,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     const onJob = (job: Job): void => hooks.onJob(job, 0);
     const followers = new Followers({ store, jobLocks, alongside, onJob });
     const onTurn = (): void => queue.poke();
-    const onLate = (key: string): void => tending.late(key);
-    const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn, onLate });
+    const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn });
     const checkMs = options.dedupeCheckMs;
     const keepMs = options.dedupeKeepMs;
     const lookup = new Lookup({ store, users, files, logger, checkMs, keepMs, closing: hooks.closing });

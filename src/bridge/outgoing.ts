@@ -8,7 +8,7 @@ import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts"
 /** What a message in the room's line says when its turn has come. */
 export interface Outgoing {
     readonly content: JsonObject;
-    /** Hash of what the event then shows: its own, or for an edit that of the message it edits. */
+    /** Hash of what the event then shows: its own, or for an edit that of the message it edits. Empty where nothing will change it. */
     readonly shown: string;
     /** Whether one of its files had another address before. */
     readonly hasReplaced?: boolean;
@@ -23,6 +23,7 @@ export interface Outgoing {
 export async function outgoing(store: Store, message: MessageRecord, policy: FailurePolicy): Promise<Outgoing> {
     if (message.redacts !== undefined) return { content: message.content, shown: "" };
     if (message.edits === undefined) {
+        if (message.jobs.length === 0) return { content: message.content, shown: "" };
         const files = await loadJobs(store, message.jobs);
         const content = contentFor(message.content, files, policy, message.failure);
         return { content, shown: hashOf(content), hasReplaced: files.some(({ replaces }) => replaces !== undefined) };

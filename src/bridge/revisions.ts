@@ -113,6 +113,8 @@ export class Revisions {
             const forgotten = await forgetKeys(store, message, jobs, true);
             return this.#queue(message, redaction, { redacted: true }, [...marks, ...forgotten]);
         }
+        // No file of its own: nothing that happens changes what its event shows.
+        if (message.jobs.length === 0) return store.commit(over);
         const text = withUris(await newestContent(store, message), message.shared);
         if (main !== undefined && onFailure.mode === "callback") {
             // Its answer is journaled and calls for another look; the mark stays until then.

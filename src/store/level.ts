@@ -5,6 +5,7 @@ import { MediaError, systemCode } from "../errors.ts";
 import { CommitCount } from "./commit-count.ts";
 import { checkFolder, isCorruption, repairFolder } from "./level-damage.ts";
 import { bounds, type Operation, operation, SEPARATOR } from "./level-keys.ts";
+import { RecentRecords } from "./recent-records.ts";
 import { decodeRecord, encodeRecord } from "./record-codec.ts";
 import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
 
@@ -46,6 +47,7 @@ export class LevelStore implements Store {
     #needsRepair: unknown;
     #repairs = 0;
     readonly #count = new CommitCount();
+    readonly #recent = new RecentRecords();
     #reopening: Promise<void> | undefined;
     #closed = false;
 
@@ -62,6 +64,7 @@ export class LevelStore implements Store {
     async open(onDamage: (damage: Damage) => void): Promise<void> {
         this.#onDamage = onDamage;
         this.#closed = false;
+        this.#recent.clear();
         try {
             await mkdir(this.#directory, { recursive: true, mode: 0o700 });
             await chmod(this.#directory, 0o700);
@@ -78,8 +81,8 @@ export class LevelStore implements Store {
     async get(collection: string, key: string): Promise<StoredRecord | undefined> {
         const path = collection + SEPARATOR + key;
         // Synchronous: a record is small and nearly always in the cache, where a trip to another thread costs more.
-        const value = await this.#reading(() => this.#getSync(path));
-        return value === undefined ? undefined : this.#decode(path, value);
+        const value = await this.#reading(() => this.#recent.get(path) ?? this.#getSync(path));
+        return typeof value === "string" ? this.#decode(path, value) : value;
     }
 
     /** Bytes, not text: classic-level 3.0.0 cuts a text key off at a character of several bytes behind a shorter key. */
@@ -196,6 +199,7 @@ export class LevelStore implements Store {
             });
             throw error;
         }
+        this.#recent.wrote(operations);
         this.#count.advance();
     }
 
@@ -207,6 +211,8 @@ export class LevelStore implements Store {
     #reopen(): Promise<void> {
         const reopen = async (): Promise<void> => {
             const damage = this.#needsRepair;
+            // A repair may lose some of them.
+            this.#recent.clear();
             await this.#db.close();
             if (damage === undefined) await this.#db.open();
             else await this.#openDespite(damage);

@@ -39,6 +39,16 @@ const RULES: readonly StoreRule[] = [
         },
     ],
     [
+        "keeps what was committed, whatever becomes of the object afterwards",
+        async ({ open }) => {
+            const store = await open();
+            const record = { value: { list: [1] } };
+            await store.commit([{ collection: "things", key: "a", record }]);
+            record.value.list.push(2);
+            assert.deepEqual(await valueOf(store, "a"), { list: [1] });
+        },
+    ],
+    [
         "takes any key without U+0000, up to 2,048 bytes",
         async ({ open }) => {
             const store = await open();

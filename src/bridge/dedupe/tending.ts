@@ -43,12 +43,6 @@ export class Tending {
         this.#poke();
     }
 
-    /** To be told of a file that somebody follows although it is there. */
-    late(key: string): void {
-        this.#due.add(key);
-        this.#poke();
-    }
-
     async close(): Promise<void> {
         this.#isOpen = false;
         clearTimeout(this.#retry);

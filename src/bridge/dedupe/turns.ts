@@ -34,8 +34,6 @@ export interface TurnsParts {
     readonly onJob: (job: Job) => void;
     /** Told when a job has got a turn of its own. */
     readonly onTurn: () => void;
-    /** Told when a job follows a file that is there already: it is to be seen to. */
-    readonly onLate: (key: string) => void;
 }
 
 /** Sources that are tried for one file beside the first. */
@@ -68,24 +66,28 @@ export class Turns {
     }
 
     /**
-     * How a job becomes ready without a turn of its own, where another one leads; undefined where it is to have one. Nobody
-     * waits for the file's lock here: memory is asked in the step in which the writes go to the store, so whoever takes the
-     * leader away later finds the follower. To be called while the job's lock is held.
+     * How a job becomes ready without a turn of its own, where its file is there or another one leads; undefined where it
+     * is to have one. Nobody waits for the file's lock here: memory is asked in the step in which the writes go to the
+     * store, so whoever takes the leader away later finds the follower. To be called while the job's lock is held.
      */
     release(job: Job): Release | undefined {
         const { dedupe: key, contentUri } = job;
         const file = key === undefined ? undefined : this.#parts.files.peek(key);
         if (key === undefined || contentUri === undefined || file === undefined) return undefined;
-        const isThere = file.state === "uploaded";
-        if (!isThere && (file.leader === undefined || file.leader === job.id)) return undefined;
         const ready = released(job);
-        const after = ready && transition(ready, { type: "follow", at: Date.now() });
-        if (ready === undefined || after === undefined) return undefined;
-        const confirm = (): void => {
-            this.#parts.onJob(after);
-            if (isThere) this.#parts.onLate(key);
-        };
-        return { job: ready, writes: jobWrites(job, after), confirm, undo: () => {} };
+        if (ready === undefined) return undefined;
+        const after = this.#withoutTurn(ready, file);
+        if (after === undefined) return undefined;
+        const writes = [...jobWrites(job, after), ...this.#parts.alongside(ready, after)];
+        return { job: ready, writes, confirm: () => this.#parts.onJob(after), undo: () => {} };
+    }
+
+    /** What a job is whose file is there, or is another one's to transfer. */
+    #withoutTurn(ready: Job, file: SharedFile): Job | undefined {
+        const { state, leader, contentUri, size } = file;
+        const at = Date.now();
+        if (state === "uploaded") return transition(ready, { type: "reuse", contentUri, size, at });
+        return leader === undefined || leader === ready.id ? undefined : transition(ready, { type: "follow", at });
     }
 
     /** Whether another job goes on with the file in place of `job`, whose try came to nothing. Never rejects. */
