@@ -64,7 +64,8 @@ export class Spool implements Source<SpoolDescription> {
     async open({ name }: SpoolDescription, signal: AbortSignal): Promise<OpenedSource> {
         const path = this.#path(name);
         const { size } = await stat(path).catch((cause: unknown) => {
-            throw new MediaError("SPOOL_MISSING", { cause });
+            // A disk in trouble is no file that is gone.
+            throw systemCode(cause) === "ENOENT" ? new MediaError("SPOOL_MISSING", { cause }) : spoolError(cause);
         });
         const stream = createReadStream(path, { signal, highWaterMark: 256 * 1024 });
         stream.on("error", () => {});
