@@ -199,7 +199,9 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 // The address is the other job's to look after.
                 expiresAt: undefined,
                 presigned: undefined,
-                ...(event.error !== undefined && { error: stored(event.error), failedAt: event.at }),
+                // An error says that its own source was tried in vain; what failed before it was tried again says nothing.
+                error: event.error && stored(event.error),
+                ...(event.error !== undefined && { failedAt: event.at }),
             };
         case "lead": {
             const { address, dueAt } = event;

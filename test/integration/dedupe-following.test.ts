@@ -40,9 +40,9 @@ describe("a file that is on its way when another message wants it", () => {
 
     const isAsked = (path: string): boolean => remote.requests.some(({ url }) => url === path);
 
-    /** A component with a place for one transfer, and how often each job was told of as ready. */
-    async function started() {
-        const media = world.component({ concurrency: 1, smallFileConcurrency: 0 });
+    /** A component with few places, and how often each job was told of as ready. */
+    async function started(concurrency = 1) {
+        const media = world.component({ concurrency, smallFileConcurrency: 0 });
         await media.start();
         const ready = new Map<string, number>();
         media.on("job", ({ id, state }) => void (state === "ready" && ready.set(id, (ready.get(id) ?? 0) + 1)));
@@ -59,6 +59,30 @@ describe("a file that is on its way when another message wants it", () => {
         await until(() => ready.get(upload?.jobId ?? "") === 2, { what: "one that is ready, and follows" });
         open();
         expect((await upload?.done)?.contentUri).to.equal((await first.uploads[0]?.done)?.contentUri);
+    });
+
+    it("may take the leader's place also when it had failed before, and was given new tries", async () => {
+        let isThere = false;
+        const url = remote.on("/mine", (_request, response) => {
+            if (isThere) response.writeHead(200, { "content-length": BYTES.length }).end(BYTES);
+            else response.writeHead(404).end();
+        });
+        const { media, ready } = await started(2);
+        const [mine] = (await media.send(sticker(url))).uploads;
+        expect(await mine?.done.catch(({ code }) => code)).to.equal("SOURCE_NOT_FOUND");
+        const other = gated("/other");
+        const [leader] = (await media.send(sticker(other.url))).uploads;
+        await until(() => isAsked("/other"));
+        isThere = true;
+        ready.clear();
+        await media.retry(mine?.jobId ?? "");
+        await until(() => ready.get(mine?.jobId ?? "") === 2, { what: "one that is ready, and follows" });
+        await media.cancel(leader?.jobId ?? "");
+        await until(async () => {
+            for await (const { id, state } of media.jobs()) if (id === mine?.jobId) return state === "done";
+            return false;
+        });
+        other.open();
     });
 
     it("is done with it when it is there by the time of its event, also where no place is free", async () => {
