@@ -28,6 +28,7 @@ import type { FailurePolicy } from "./event-content.ts";
 import { ExpiryWatch } from "./expiry-watch.ts";
 import { FailureQuestions } from "./failure-questions.ts";
 import { JobEnds } from "./job-info.ts";
+import { MessageFiles } from "./message-files.ts";
 import { Metrics } from "./metrics.ts";
 import type { CheckedOptions } from "./options-check.ts";
 import { Outbox } from "./outbox.ts";
@@ -54,6 +55,7 @@ export interface Parts {
     readonly reservations: Reservations;
     readonly queue: UploadQueue;
     readonly outbox: Outbox;
+    readonly files: MessageFiles;
     readonly admission: Admission;
     readonly revisions: Revisions;
     readonly sweeper: Sweeper;
@@ -220,6 +222,23 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     };
     const uploaderOf = (sender: string): string =>
         options.uploadAs === "sender" ? users.get(sender).userId : botFor("INVALID_OPTION", "uploadAs");
+    const hasCrypto = (sender: string): boolean => users.hasCrypto(sender);
+    const messageFiles = new MessageFiles({
+        spool,
+        lookup,
+        probe: new Probe({
+            open: (source, signal) => engine.open(source, signal),
+            mayAsk: (source) => gate.mayAsk(source),
+            opened: engine.opened,
+            probeMs: options.timeLimits.probeMs,
+            describe: options.describe,
+            logger,
+            closing: hooks.closing,
+        }),
+        closing: hooks.closing,
+        uploaderOf,
+        hasCrypto,
+    });
     return {
         store,
         users,
@@ -229,27 +248,16 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         reservations,
         queue,
         outbox,
+        files: messageFiles,
         admission: new Admission({
             store,
-            spool,
+            files: messageFiles,
             addresses,
-            lookup,
-            probe: new Probe({
-                open: (source, signal) => engine.open(source, signal),
-                mayAsk: (source) => gate.mayAsk(source),
-                opened: engine.opened,
-                probeMs: options.timeLimits.probeMs,
-                describe: options.describe,
-                logger,
-                closing: hooks.closing,
-            }),
             logger,
-            closing: hooks.closing,
             way,
             nextSequence: hooks.nextSequence,
             onHandedOver,
-            uploaderOf,
-            hasCrypto: (sender) => users.hasCrypto(sender),
+            hasCrypto,
         }),
         revisions,
         sweeper: new Sweeper({ store, spool, logger, keepResultsMs: options.keepResultsMs }),

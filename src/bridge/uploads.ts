@@ -11,7 +11,7 @@ import type { UploadOptions } from "./message-check.ts";
 export interface UploadsParts
     extends Pick<
         Parts,
-        "store" | "queue" | "reservations" | "addresses" | "lookup" | "admission" | "backlog" | "ends" | "uploaderOf"
+        "store" | "queue" | "reservations" | "addresses" | "lookup" | "files" | "backlog" | "ends" | "uploaderOf"
     > {
     readonly closing: AbortSignal;
     /** Told about each job that was changed, after it is journaled. */
@@ -35,7 +35,7 @@ export class Uploads {
         announce: (jobId: string, contentUri?: string) => Promise<void> = async () => {},
         family?: string,
     ): Promise<PendingUpload> {
-        const { admission, backlog, ends, lookup } = this.#parts;
+        const { files, backlog, ends, lookup } = this.#parts;
         const uploader = this.#parts.uploaderOf(userId);
         const dedupe = dedupeKey === undefined ? undefined : sharedKeyOf(uploader, dedupeKey, transformVersion);
         const file = dedupe === undefined ? undefined : await lookup.uploaded(dedupe);
@@ -48,13 +48,13 @@ export class Uploads {
         let spooled: Job[] = [];
         try {
             const asGiven = { mimetype: undefined, filename: undefined, size: undefined, ...known };
-            const job = await admission.newJob(source, { ...asGiven, uploader, backfill, dedupe, family });
+            const job = await files.newJob(source, { ...asGiven, uploader, backfill, dedupe, family });
             spooled = [job];
             await announce(job.id);
             return handleOf(ends, job.id, await uploadAlone(job, this.#parts));
         } catch (error) {
             backlog.add(0, -1);
-            await admission.discard(spooled);
+            await files.discard(spooled);
             throw error;
         }
     }
