@@ -1,13 +1,12 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { loadJob } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import type { Delivery } from "./delivery.ts";
 import type { Outcomes } from "./outcomes.ts";
 import { loadMessage, type MessageRecord, messageWrite, OUTBOX, outboxKey, reviseMark } from "./records.ts";
 import type { Revisions } from "./revisions.ts";
-import { newestJob } from "./successor.ts";
+import { endJob, newestJob } from "./successor.ts";
 import type { Withdrawals } from "./withdrawals.ts";
 
 /**
@@ -94,11 +93,7 @@ export class Cancellation {
         await this.#parts.store.commit([messageWrite({ ...message, redact: true }), reviseMark(message.id)]);
     }
 
-    async #end(id: string): Promise<void> {
-        for (let current: string | undefined = id; current !== undefined; ) {
-            await this.#parts.queue.cancel(current);
-            // Its address may just have been replaced.
-            current = (await loadJob(this.#parts.store, current))?.replacedBy;
-        }
+    #end(id: string): Promise<void> {
+        return endJob(this.#parts.store, this.#parts.queue, id);
     }
 }

@@ -18,6 +18,7 @@ import {
     reviseMark,
 } from "./records.ts";
 import type { Reservation, Reservations } from "./reservations.ts";
+import { endJob } from "./successor.ts";
 
 export interface EndingsParts {
     readonly store: Store;
@@ -118,7 +119,7 @@ export class Endings {
             return message === undefined ? [] : this.#refuse(message, error);
         });
         // Only now: a transfer that is just replacing its address waits for the message's lock.
-        for (const job of underWay) await queue.cancel(job);
+        for (const job of underWay) await endJob(store, queue, job);
     }
 
     /** Resolves with the jobs that are under way, which journal their own end. */

@@ -54,7 +54,7 @@ export class Replacement {
         }
         const reservation = await this.#obtain(job.uploader, signal);
         if (reservation === undefined) return undefined;
-        return this.#replace(job, reservation, lost, signal);
+        return this.#parts.messageLocks.hold([job.messageId], () => this.#replace(job, reservation, lost, signal));
     }
 
     /** The same for a job that still waits for its turn. Where that cannot be now, its turn will see to it. */
@@ -66,12 +66,16 @@ export class Replacement {
         if (reservations.blockedFor(job.uploader) > 0) return;
         const reservation = await this.#obtain(job.uploader, signal);
         if (reservation === undefined) return;
-        await this.#parts.jobLocks.hold([id], async () => {
-            const now = await loadJob(this.#parts.store, id);
-            if (now?.state === "ready" && now.contentUri === job.contentUri)
-                await this.#replace(now, reservation, false, signal);
-            else await this.#putBack(reservation);
-        });
+        const { messageLocks, jobLocks } = this.#parts;
+        // In the order in which everybody takes them who changes a message and its jobs.
+        await messageLocks.hold([job.messageId ?? ""], () =>
+            jobLocks.hold([id], async () => {
+                const now = await loadJob(this.#parts.store, id);
+                if (now?.state === "ready" && now.contentUri === job.contentUri)
+                    await this.#replace(now, reservation, false, signal);
+                else await this.#putBack(reservation);
+            }),
+        );
     }
 
     /** Undefined where the homeserver has no `/create`. Rejects with HOMESERVER_RATE_LIMITED at the user's limit. */
@@ -91,42 +95,39 @@ export class Replacement {
         }
     }
 
+    /** To be called while the message's lock is held. */
     async #replace(job: Job, reservation: Reservation, lost: boolean, signal: AbortSignal): Promise<Job | undefined> {
-        const { store, messageLocks, logger, onReplaced } = this.#parts;
+        const { store, logger, onReplaced } = this.#parts;
         const { messageId = "" } = job;
-        const replaced = await messageLocks.hold([messageId], async () => {
-            const message = await loadMessage(store, messageId);
-            const now = Date.now();
-            const successor = successorOf(job, reservation, lost, now);
-            const after = transition(job, { type: "replace", by: successor.id, at: now });
-            const place = message?.jobs.indexOf(job.id) ?? -1;
-            if (signal.aborted || message === undefined || after === undefined || place < 0) {
-                await this.#putBack(reservation);
-                signal.throwIfAborted();
-                return undefined;
-            }
-            try {
-                await store.commit([
-                    takenWrite(reservation),
-                    ...jobWrites(job, after),
-                    ...jobWrites(undefined, successor),
-                    messageWrite({ ...message, jobs: message.jobs.with(place, successor.id) }),
-                    reviseMark(messageId),
-                ]);
-            } catch (error) {
-                this.#parts.reservations.giveBack(reservation);
-                throw error;
-            }
-            return { after, successor };
-        });
-        if (replaced === undefined) return undefined;
+        const message = await loadMessage(store, messageId);
+        const now = Date.now();
+        const successor = successorOf(job, reservation, lost, now);
+        const after = transition(job, { type: "replace", by: successor.id, at: now });
+        const place = message?.jobs.indexOf(job.id) ?? -1;
+        if (signal.aborted || message === undefined || after === undefined || place < 0) {
+            await this.#putBack(reservation);
+            signal.throwIfAborted();
+            return undefined;
+        }
+        try {
+            await store.commit([
+                takenWrite(reservation),
+                ...jobWrites(job, after),
+                ...jobWrites(undefined, successor),
+                messageWrite({ ...message, jobs: message.jobs.with(place, successor.id) }),
+                reviseMark(messageId),
+            ]);
+        } catch (error) {
+            this.#parts.reservations.giveBack(reservation);
+            throw error;
+        }
         logger.info("The address of a file that is still to come has ended and was replaced", {
             jobId: job.id,
-            replacedBy: replaced.successor.id,
+            replacedBy: successor.id,
             lost,
         });
-        onReplaced(replaced.after, replaced.successor);
-        return replaced.after;
+        onReplaced(after, successor);
+        return after;
     }
 
     /** Nobody has seen it: another file may have it. */

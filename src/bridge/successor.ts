@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
 import { loadJob } from "../uploads/job-records.ts";
+import type { UploadQueue } from "../uploads/queue.ts";
 import type { Reservation } from "./reservations.ts";
 
 /** What stands in a job's place after its address has ended, and how it is found. */
@@ -42,6 +43,15 @@ export async function newestJob(store: Store, id: string): Promise<Job | undefin
         current = job.replacedBy;
     }
     return undefined;
+}
+
+/** Ends a job, or the one that has its place by the time it has ended. Rejects with JOB_UNKNOWN. */
+export async function endJob(store: Store, queue: UploadQueue, id: string): Promise<void> {
+    for (let current: string | undefined = id; current !== undefined; ) {
+        await queue.cancel(current);
+        // Its address may just have been replaced.
+        current = (await loadJob(store, current))?.replacedBy;
+    }
 }
 
 /** The jobs that `job` took the place of, its own predecessor first. */

@@ -1,3 +1,4 @@
+import { MediaError } from "../errors.ts";
 import { answerError, parseJsonObject } from "./answer.ts";
 import type { Access } from "./client.ts";
 import { UPLOAD_REFUSALS } from "./media-endpoints.ts";
@@ -8,7 +9,8 @@ const TIMEOUT_MS = 30_000;
 
 /**
  * Whether an MXC has its content, asked by a download that does not wait (`timeout_ms=0`): 200 is yes, 504
- * M_NOT_YET_UPLOADED is no. Not a byte of the content is kept. Throws MediaError for every other answer.
+ * M_NOT_YET_UPLOADED is no. Not a byte of the content is kept. Throws RESERVATION_GONE where the homeserver does not know the
+ * address, and a MediaError for every other answer.
  */
 export async function hasContent(access: Access, contentUri: string, signal?: AbortSignal): Promise<boolean> {
     const { serverName, mediaId } = parseMxc(contentUri);
@@ -25,7 +27,8 @@ export async function hasContent(access: Access, contentUri: string, signal?: Ab
         if (status === 504) return false;
         const body = parseJsonObject(text);
         if (status === 404 && body["errcode"] === "M_UNRECOGNIZED") continue;
-        throw answerError({ status, body }, UPLOAD_REFUSALS);
+        const error = answerError({ status, body }, UPLOAD_REFUSALS);
+        throw status === 404 ? new MediaError("RESERVATION_GONE", { cause: error, status }) : error;
     }
     return false;
 }

@@ -189,6 +189,7 @@ export class LevelStore implements Store {
     async #write(group: readonly Waiting[]): Promise<void> {
         if (this.#needsReopening) await this.#reopen();
         const operations = [...group.flatMap(({ writes }) => writes.map(operation)), this.#count.next()];
+        this.#recent.writing(operations);
         try {
             await this.#db.batch(operations, { sync: true });
         } catch (error) {

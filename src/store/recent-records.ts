@@ -20,7 +20,12 @@ export class RecentRecords {
         return text === undefined ? undefined : (JSON.parse(text.slice(text.indexOf("{"))) as StoredRecord);
     }
 
-    /** To be told of every batch that the disk has taken. */
+    /** To be told of every batch before it is written: from then on a look at the keys may show it. */
+    writing(operations: readonly Operation[]): void {
+        for (const { key } of operations) this.#forget(key);
+    }
+
+    /** To be told of it again when the disk has taken it. */
     wrote(operations: readonly Operation[]): void {
         for (const operation of operations) {
             this.#forget(operation.key);

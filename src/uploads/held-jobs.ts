@@ -50,6 +50,12 @@ export class HeldJobs {
         return source !== undefined && this.#gate.closedUntil(source) > 0;
     }
 
+    /** To be told of a job that lies here, or may still do although it was taken: its try could not be begun. */
+    holds({ heldFor, dueAt }: Job): void {
+        if (heldFor === undefined || dueAt === undefined) return;
+        this.#earliest.set(heldFor, Math.min(dueAt, this.#earliest.get(heldFor) ?? dueAt));
+    }
+
     /** Moves jobs out of the schedule, in one step. What was cancelled meanwhile stays where it is. */
     async put(ids: readonly string[]): Promise<void> {
         await this.#locks.hold(ids, async () => {
@@ -58,7 +64,7 @@ export class HeldJobs {
                 const source = job && sourceKeyOf(job);
                 const held = source === undefined ? undefined : transition(job as Job, { type: "hold", source });
                 if (job === undefined || held?.dueAt === undefined || source === undefined) return [];
-                this.#earliest.set(source, Math.min(held.dueAt, this.#earliest.get(source) ?? held.dueAt));
+                this.holds(held);
                 return jobWrites(job, held);
             });
             await this.#store.commit(writes);

@@ -4,7 +4,7 @@ import { MediaError } from "../errors.ts";
 import type { Write } from "../store/store.ts";
 import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
-import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE, WAITING } from "./job-records.ts";
+import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE } from "./job-records.ts";
 import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
@@ -13,13 +13,14 @@ import { dueTime, isThumbnail } from "./priority.ts";
 import { LONGEST_WAIT_MS } from "./retry.ts";
 import { steadyNow } from "./steady-clock.ts";
 import { STORE_RETRY_MS, Tries, type TryParts } from "./tries.ts";
+import { WaitingJobs } from "./waiting-jobs.ts";
 
 /**
  * The bounded queue of upload jobs.
  *
  * The backlog lives in the store, sorted by due time; in memory are only the jobs under way, at most `concurrency`.
  * When a place is free (places.ts), the first job of the schedule that is not under way gets it. A job that must wait lies
- * in a second list, sorted by the time until which it waits, and is moved over when that has come.
+ * in a second list (waiting-jobs.ts), and is moved over when its time has come.
  *
  * The lists are read when something may have come into them. As long as the last look has left nobody waiting, a job that
  * becomes ready has its place at once and begins in the commit that makes it ready.
@@ -72,20 +73,22 @@ export class UploadQueue {
     readonly #claimed = new Set<string>();
     /** Undefined when something may have come into the lists since. */
     #left: Left | undefined;
-    /** No job waits for an earlier time; in a future only when all of them were looked at. */
-    #waitingUntil = 0;
     #filling: Promise<void> | undefined;
     #fillAgain = false;
     #timer: NodeJS.Timeout | undefined;
     readonly #tries: Tries;
     #open = false;
     readonly #held: HeldJobs;
+    readonly #waiting: WaitingJobs;
     #scanAhead = 0;
 
     constructor(parts: UploadQueueParts) {
         this.#parts = parts;
         this.#tries = new Tries(parts, () => this.#open);
         this.#held = new HeldJobs(parts.store, parts.gate, parts.locks);
+        this.#waiting = new WaitingJobs(parts.store, parts.locks, (job) =>
+            this.#tries.advance(job, { type: "promote" }),
+        );
         this.#places = new Places(parts.concurrency, parts.smallFileConcurrency);
     }
 
@@ -107,7 +110,7 @@ export class UploadQueue {
     /** Looks for jobs that have come to light in the lists. */
     async lookAgain(): Promise<void> {
         await this.#held.start();
-        this.#waitingUntil = 0;
+        this.#waiting.lookAgain();
         this.poke();
     }
 
@@ -193,26 +196,35 @@ export class UploadQueue {
 
     /** Ends a job for good. Rejects with JOB_UNKNOWN. Does nothing to a job that has ended. */
     async cancel(id: string): Promise<void> {
-        if (!this.#running.has(id) || this.#claimed.has(id)) {
-            await this.#parts.locks.hold([id], async () => {
-                if (this.#running.has(id)) return;
-                const job = await loadJob(this.#parts.store, id);
-                if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
-                await this.#tries.advance(job, { type: "cancel", at: Date.now() });
-            });
+        while (!(await this.#cancelled(id))) {
+            // Also one that was given its place meanwhile. The run journals its own end, so nothing races with it; but a
+            // try that was just being journaled as failed, to be tried again, no longer hears of it.
+            const run = this.#running.get(id);
+            run?.controller.abort(new MediaError("CANCELLED"));
+            await run?.ended;
         }
-        // Also one that was given its place meanwhile. The run journals its own end, so nothing races with it.
-        const run = this.#running.get(id);
-        run?.controller.abort(new MediaError("CANCELLED"));
-        await run?.ended;
+    }
+
+    /** Whether the job has ended, by now at the latest; false while it is under way. */
+    async #cancelled(id: string): Promise<boolean> {
+        if (this.#running.has(id) && !this.#claimed.has(id)) return false;
+        return this.#parts.locks.hold([id], async () => {
+            if (this.#running.has(id)) return false;
+            const job = await loadJob(this.#parts.store, id);
+            if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
+            await this.#tries.advance(job, { type: "cancel", at: Date.now() });
+            return true;
+        });
     }
 
     /** Gives a failed job another full set of tries. Rejects with JOB_UNKNOWN or JOB_NOT_RETRYABLE. */
     async retry(id: string): Promise<void> {
-        const job = await loadJob(this.#parts.store, id);
-        if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
-        const after = await this.#tries.advance(job, { type: "retry", dueAt: dueFromNow(job) });
-        if (after === undefined) throw new MediaError("JOB_NOT_RETRYABLE", { detail: `it is ${job.state}` });
+        await this.#parts.locks.hold([id], async () => {
+            const job = await loadJob(this.#parts.store, id);
+            if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
+            const after = await this.#tries.advance(job, { type: "retry", dueAt: dueFromNow(job) });
+            if (after === undefined) throw new MediaError("JOB_NOT_RETRYABLE", { detail: `it is ${job.state}` });
+        });
         this.poke();
     }
 
@@ -230,14 +242,14 @@ export class UploadQueue {
         while (this.#fillAgain && this.#open) {
             this.#fillAgain = false;
             try {
-                await this.#promoteWaiting();
+                if (await this.#waiting.move()) this.#fillAgain = true;
                 const left = await this.#takePlaces();
                 if (!this.#fillAgain) this.#left = left;
                 const opensAt = left === undefined ? this.#tries.pausedUntil : this.#held.opensAt();
-                this.#wakeAt(Math.min(this.#waitingUntil, opensAt));
+                this.#wakeAt(Math.min(this.#waiting.until, opensAt));
             } catch (error) {
                 this.#parts.logger.error("The upload queue could not read or write its journal", { error });
-                this.#waitingUntil = 0;
+                this.#waiting.lookAgain();
                 this.#wakeAt(steadyNow() + STORE_RETRY_MS);
             }
         }
@@ -303,30 +315,6 @@ export class UploadQueue {
         }
     }
 
-    /** Moves jobs whose wait is over into the schedule. */
-    async #promoteWaiting(): Promise<void> {
-        if (this.#waitingUntil > steadyNow()) return;
-        // Before the reading: one that comes to wait meanwhile sets it back.
-        this.#waitingUntil = Number.POSITIVE_INFINITY;
-        for await (const key of this.#parts.store.keys({ collection: WAITING, limit: 64 })) {
-            const { time, id } = fromOrderedKey(key);
-            const left = time - steadyNow();
-            // Nobody waits longer: the clock was wrong when this was journaled.
-            if (left > 0 && left <= LONGEST_WAIT_MS) return this.#waits(time);
-            const job = await loadJob(this.#parts.store, id);
-            const isThere = job !== undefined && isPlaceOf(job, WAITING, key);
-            const after = isThere ? await this.#tries.advance(job, { type: "promote" }) : undefined;
-            if (after === undefined) await this.#parts.store.commit([{ collection: WAITING, key }]);
-            this.#fillAgain = true;
-            // There may be more than were read.
-            this.#waitingUntil = 0;
-        }
-    }
-
-    #waits(until: number): void {
-        this.#waitingUntil = Math.min(this.#waitingUntil, until);
-    }
-
     #wakeAt(time: number): void {
         clearTimeout(this.#timer);
         if (!this.#open || time === Number.POSITIVE_INFINITY) return;
@@ -353,13 +341,14 @@ export class UploadQueue {
         });
         const run = { controller, ended };
         this.#running.set(id, run);
-        void ended.then((after) => this.#ended(after));
+        void ended.then((after) => this.#ended(job, after));
         return ended;
     }
 
     /** Looks for work where there may be some now. */
-    #ended(job: Job | undefined): void {
-        this.#waits(job === undefined ? 0 : (job.notBefore ?? Number.POSITIVE_INFINITY));
+    #ended(before: Job, job: Job | undefined): void {
+        if (job === undefined) this.#held.holds(before);
+        this.#waiting.waits(job === undefined ? 0 : (job.notBefore ?? Number.POSITIVE_INFINITY));
         const left = this.#left;
         const isNobodyLeft = left !== undefined && !left.small && !left.large && this.#held.areNone;
         if (job?.state !== "done" || !isNobodyLeft) this.poke();

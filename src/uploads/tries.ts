@@ -11,6 +11,8 @@ import type { Transferred, TransferWatch } from "./transfer.ts";
 import { type JobEvent, transition } from "./transition.ts";
 import { Verdicts } from "./verdicts.ts";
 
+const pause = (ms: number, signal: AbortSignal): Promise<void> => sleep(ms, undefined, { signal }).catch(() => {});
+
 /** What one try of a job is made with. */
 export interface TryParts {
     readonly store: Store;
@@ -147,7 +149,10 @@ export class Tries {
         const event = this.#verdicts.after(job, reason);
         if (event.type === "fail" && (await this.#parts.handOver(job, event.error)))
             return this.#putAside(job.id, signal);
-        return this.#settle(job, event);
+        const settled = await this.#settle(job, event);
+        // It never got under way, because the journal could not be written: not again at once.
+        if (settled === undefined && event.type === "postpone") await pause(STORE_RETRY_MS, signal);
+        return settled;
     }
 
     /** Journals how a try ended, for as long as the disk may refuse: the outcome must not be forgotten. */

@@ -4,7 +4,8 @@ import { KnownFiles } from "../../src/bridge/dedupe/known-files.ts";
 import { pendingFile } from "../../src/bridge/dedupe/shared-file.ts";
 import { Turns } from "../../src/bridge/dedupe/turns.ts";
 import type { MediaItem, RemoteMessage } from "../../src/index.ts";
-import type { Range } from "../../src/store/store.ts";
+import { MediaError } from "../../src/errors.ts";
+import type { Range, Write } from "../../src/store/store.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { FOLLOWING, jobWrites, loadJob, placeWrites, SCHEDULE } from "../../src/uploads/job-records.ts";
 import { transition } from "../../src/uploads/transition.ts";
@@ -128,6 +129,16 @@ class Interrupted extends MemoryStore {
     }
 }
 
+/** A store on a disk that may be full. */
+class Refusing extends MemoryStore {
+    isRefusing = false;
+
+    override async commit(writes: readonly Write[]): Promise<void> {
+        if (this.isRefusing) throw new MediaError("STORE_WRITE_FAILED");
+        return super.commit(writes);
+    }
+}
+
 describe("one that begins to follow while its leader's failure is looked at", () => {
     const key = "file";
     const address = { contentUri: "mxc://example.org/1" };
@@ -158,7 +169,7 @@ describe("one that begins to follow while its leader's failure is looked at", ()
             await store.open();
             const files = new KnownFiles(store);
             const jobLocks = new KeyedLocks();
-            const silent = { alongside: () => [], onJob: () => {}, onTurn: () => {}, onLate: () => {} };
+            const silent = { alongside: () => [], onJob: () => {}, onTurn: () => {} };
             const followers = new Followers({ store, jobLocks, ...silent });
             const turns: Turns = new Turns({ store, files, followers, jobLocks, ...silent });
             const error = { code: "SOURCE_NOT_FOUND", message: "" } as const;
@@ -171,6 +182,24 @@ describe("one that begins to follow while its leader's failure is looked at", ()
             expect(after?.state).to.be.oneOf(["reserved", "ready"]);
         });
     }
+
+    it("is still looked after when the journal did not take that it leads", async () => {
+        const store = new Refusing();
+        await store.open();
+        const files = new KnownFiles(store);
+        const jobLocks = new KeyedLocks();
+        const silent = { alongside: () => [], onJob: () => {}, onTurn: () => {} };
+        const followers = new Followers({ store, jobLocks, ...silent });
+        const turns = new Turns({ store, files, followers, jobLocks, ...silent });
+        const first = job("first", { state: "transferring", dueAt: 1 });
+        await store.commit(jobWrites(undefined, first));
+        await store.commit(jobWrites(undefined, job("second", { state: "ready", dueAt: 2, follows: true })));
+        await store.commit(files.set(key, pendingFile(key, "@a:example.org", address, "first")));
+        store.isRefusing = true;
+        expect(await turns.handOver(first, new MediaError("SOURCE_NOT_FOUND"))).to.equal(false);
+        store.isRefusing = false;
+        expect(turns.mayHaveLed(key, "first")).to.equal(true);
+    });
 
     it("has its place in the schedule when it leads, also where it was held for its source before", () => {
         const ready = job("held", { state: "ready", dueAt: 5, heldFor: "http://example.org" });

@@ -183,6 +183,24 @@ describe("an address that ends before its file is there", () => {
         expect((await download(world.homeserver, shownUrl(lost.eventId))).body.equals(bytes)).to.equal(true);
     });
 
+    it("is replaced when an upload meets one before it, and nobody knows of that any more", async () => {
+        await open();
+        let conflicts = 1;
+        const taken = { status: 409, body: { errcode: "M_CANNOT_OVERWRITE_MEDIA", error: "taken" } };
+        const letThrough = world.homeserver.intercept((request) => {
+            if (isUpload(request) && conflicts-- > 0) return taken;
+            return request.path.includes("/download/") ? gone : undefined;
+        });
+        const media = world.component();
+        await media.start();
+        const bytes = someBytes(2000);
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "buffer", data: bytes }));
+        expect((await uploadOf(sent).done).state).to.equal("done");
+        letThrough();
+        await until(() => editsOf(sent.eventId) === 1);
+        expect((await download(world.homeserver, shownUrl(sent.eventId))).body.equals(bytes)).to.equal(true);
+    });
+
     it("fails a bare upload: its address is with the caller", async () => {
         await open();
         world.homeserver.intercept((request) => (isUpload(request) ? gone : undefined));

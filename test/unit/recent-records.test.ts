@@ -20,6 +20,14 @@ describe("Recent records", () => {
         for (const key of ["a", "b", "c"]) expect(recent.get(key), key).to.equal(undefined);
     });
 
+    it("says nothing of what is just being written: a look at the keys may show it already", () => {
+        const recent = new RecentRecords();
+        recent.wrote([put("a", { n: 1 }), put("b", { n: 1 })]);
+        recent.writing([put("a", { n: 2 })]);
+        expect(recent.get("a")).to.equal(undefined);
+        expect(recent.get("b")).to.deep.equal({ n: 1 });
+    });
+
     it("keeps 1,024 records, those that were written last", () => {
         const recent = new RecentRecords();
         recent.wrote([put("first", {}), put("second", {})]);

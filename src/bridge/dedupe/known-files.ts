@@ -48,6 +48,24 @@ export class KnownFiles {
         return writes;
     }
 
+    /** The same, with the commit; where that fails, memory knows again what it knew before. */
+    async change(
+        key: string,
+        file: SharedFile | undefined,
+        commit: (writes: readonly Write[]) => Promise<void>,
+    ): Promise<void> {
+        const before = this.#known.get(key);
+        this.hold(key);
+        try {
+            await commit(this.set(key, file));
+        } catch (error) {
+            if (this.#known.get(key) === file) this.set(key, before);
+            throw error;
+        } finally {
+            this.letGo(key);
+        }
+    }
+
     /** Keeps a record in memory until what was decided by it is written. */
     hold(key: string): void {
         this.#held.set(key, (this.#held.get(key) ?? 0) + 1);

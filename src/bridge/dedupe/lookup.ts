@@ -76,15 +76,16 @@ export class Lookup {
         const { key, contentUri } = file;
         const found = await this.#probe(file);
         // Only what was asked about: another transfer may have put a new one in its place.
-        if (files.peek(key)?.contentUri !== contentUri) return files.peek(key)?.state === "uploaded" ? file : undefined;
+        const now = files.peek(key);
+        if (now?.contentUri !== contentUri) return now?.state === "uploaded" ? now : undefined;
         if (found === "lost") {
             logger.warn("The homeserver has lost a file that was shared: it is uploaded anew", { contentUri });
             await store.commit(files.set(key, undefined));
             return undefined;
         }
-        const now = Date.now();
-        const checkedAt = found === "there" ? now : now - checkMs + Math.min(NEXT_PROBE_MS, checkMs);
-        const checked = { ...file, usedAt: files.peek(key)?.usedAt ?? file.usedAt, checkedAt };
+        const time = Date.now();
+        const checkedAt = found === "there" ? time : time - checkMs + Math.min(NEXT_PROBE_MS, checkMs);
+        const checked = { ...file, usedAt: now.usedAt, checkedAt };
         const writes = files.set(key, checked);
         if (found === "there") await store.commit(writes);
         return checked;

@@ -124,6 +124,7 @@ export class Turns {
     async tend(key: string): Promise<void> {
         await this.#locks.hold([key], async () => {
             const { files, followers, store } = this.#parts;
+            const commit = (writes: readonly Write[]): Promise<void> => store.commit(writes);
             const file = await files.load(key);
             if (file?.state === "uploaded") {
                 const { contentUri, size } = file;
@@ -131,7 +132,7 @@ export class Turns {
             }
             const leader = file && (await this.#leaderOf(file));
             if (file !== undefined && leader !== undefined && isAlive(leader)) {
-                if (file.leader !== leader.id) await store.commit(files.set(key, movedTo(file, leader)));
+                if (file.leader !== leader.id) await files.change(key, movedTo(file, leader), commit);
                 return;
             }
             const failure = leader?.state === "failed" ? leader.error : undefined;
@@ -144,7 +145,7 @@ export class Turns {
             if (file === undefined) return;
             // Without a leader the address is the next one's; after a failure the next one begins from scratch.
             const left = failure === undefined ? { ...file, leader: undefined } : undefined;
-            await store.commit(files.set(key, left));
+            await files.change(key, left, commit);
             // Whoever began to follow the former leader meanwhile has not tried; from here on nobody does.
             if (!(await this.#promote(key, left, 0, []))) await failAll();
         });
@@ -174,12 +175,12 @@ export class Turns {
         if (contentUri === undefined) return job;
         if (file === undefined || file.contentUri === contentUri) {
             const own = file ?? pendingFile(key, job.uploader, { ...job, contentUri });
-            await store.commit(files.set(key, { ...own, leader: job.id }));
+            await files.change(key, { ...own, leader: job.id }, (writes) => store.commit(writes));
             return job;
         }
         const after = transition(job, { type: "lead", address: addressOf(file), dueAt: job.dueAt ?? Date.now() });
         if (after === undefined) return job;
-        await this.#commit(job, after, files.set(key, { ...file, leader: job.id }));
+        await files.change(key, { ...file, leader: job.id }, (writes) => this.#commit(job, after, writes));
         return after;
     }
 
@@ -197,7 +198,7 @@ export class Turns {
             const after = transition(job, { type: "lead", address: addressOf(next), dueAt });
             if (after === undefined) return false;
             const record = { ...next, leader: job.id, takeovers: next.takeovers + takeovers };
-            await this.#commit(job, after, [...alongside, ...files.set(key, record)]);
+            await files.change(key, record, (writes) => this.#commit(job, after, [...alongside, ...writes]));
             return true;
         });
         if (isPromoted) onTurn();

@@ -1,4 +1,4 @@
-import { MediaError } from "../../errors.ts";
+import { asMediaError, MediaError } from "../../errors.ts";
 import type { ActingUsers } from "../../matrix/client.ts";
 import { hasContent } from "../../matrix/download-probe.ts";
 import type { Job } from "../job.ts";
@@ -7,7 +7,8 @@ import type { Transferred } from "../transfer.ts";
 /**
  * A source that has changed since it was encrypted is no failure when an earlier try got through and only its end was
  * not journaled: what the homeserver has is then what the event says. Encrypted anew, it would not be. Rejects with the
- * transfer's error where there is nothing, and with RESERVATION_GONE where what is there may have another key.
+ * transfer's error where there is nothing, and with RESERVATION_GONE where the address is gone, or what is there may have
+ * another key.
  */
 export async function unlessThere(
     { encryption, uploader, contentUri }: Job,
@@ -17,7 +18,12 @@ export async function unlessThere(
 ): Promise<Transferred> {
     const isChanged = error instanceof MediaError && error.code === "SOURCE_CHANGED";
     if (!isChanged || encryption?.size === undefined || contentUri === undefined) throw error;
-    if (!(await hasContent(users.get(uploader).access(), contentUri, signal))) throw error;
+    const isThere = await hasContent(users.get(uploader).access(), contentUri, signal).catch((thrown: unknown) => {
+        const answer = asMediaError(thrown);
+        if (answer.code === "RESERVATION_GONE" || answer.retryable || signal.aborted) throw answer;
+        return false;
+    });
+    if (!isThere) throw error;
     if (encryption.renewed === true) throw new MediaError("RESERVATION_GONE", { cause: error });
     return { size: encryption.size, contentUri };
 }

@@ -44,8 +44,7 @@ function isDoubtful({ code, status }: MediaError): boolean {
 async function settle(access: Access, contentUri: string, cause: MediaError, signal: AbortSignal): Promise<void> {
     const isThere = await hasContent(access, contentUri, signal).catch((error: unknown) => {
         const answer = asMediaError(error);
-        if (answer.status === 404) throw new MediaError("RESERVATION_GONE", { cause });
-        if (answer.retryable) throw answer;
+        if (answer.code === "RESERVATION_GONE" || answer.retryable || signal.aborted) throw answer;
         return false;
     });
     if (!isThere) throw refused(cause);
