@@ -78,6 +78,7 @@ export class Reactions {
                 code: error.code,
             });
         }
-        if (message.jobs.length > 0 || message.edits !== undefined) this.#parts.revisions.poke();
+        // Whoever waits for the event hears of it first.
+        if (message.jobs.length > 0 || message.edits !== undefined) setImmediate(() => this.#parts.revisions.poke());
     }
 }
