@@ -3,6 +3,7 @@ import type { Store } from "../store/store.ts";
 import { runsOut } from "../uploads/expiry.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
+import { releaseWrites } from "../uploads/release.ts";
 import type { Closing } from "./closing.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import type { HomeserverRequests } from "./homeserver-requests.ts";
@@ -102,7 +103,7 @@ export class Addressing {
             const jobs = await loadJobs(this.#parts.store, message.jobs);
             const held = jobs.filter(({ state }) => state === "reserved");
             const waiting = jobs.filter(({ state }) => state === "unreserved").length;
-            const released = held.flatMap((job) => queue.releaseWrites(job).writes);
+            const released = held.flatMap((job) => releaseWrites(job).writes);
             await store.commit([...released, outboxWrite(message, waiting)]);
         });
         queue.poke();

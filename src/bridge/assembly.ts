@@ -24,6 +24,7 @@ import { Tending } from "./dedupe/tending.ts";
 import { Turns } from "./dedupe/turns.ts";
 import { HomeserverRequests } from "./homeserver-requests.ts";
 import { Delivery } from "./delivery.ts";
+import { Endings } from "./endings.ts";
 import type { FailurePolicy } from "./event-content.ts";
 import { ExpiryWatch } from "./expiry-watch.ts";
 import { FailureQuestions } from "./failure-questions.ts";
@@ -149,8 +150,18 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         onChange: hooks.onJob,
     });
     const closing = new Closing();
+    const endings = new Endings({
+        store,
+        reservations,
+        queue,
+        messageLocks,
+        release: (job) => turns.release(job) ?? queue.release(job),
+        onOutcome: hooks.onOutcome,
+        onJob,
+    });
     const delivery = new Delivery({
         store,
+        endings,
         users,
         reservations,
         addresses,
@@ -164,8 +175,6 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         messageLocks,
         withdrawals,
         way,
-        release: (job) => turns.release(job) ?? queue.release(job),
-        onOutcome: hooks.onOutcome,
         onJob,
     });
     const outbox = new Outbox({
@@ -281,7 +290,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             logger,
             renewAhead: (jobId, signal) => replacement.renewAhead(jobId, signal),
         }),
-        cancellation: new Cancellation({ store, queue, delivery, revisions, outcomes, withdrawals, messageLocks }),
+        cancellation: new Cancellation({ store, queue, endings, revisions, outcomes, withdrawals, messageLocks }),
         uploaderOf,
         bot: () => botFor("INVALID_ARGUMENT", "sender"),
     };

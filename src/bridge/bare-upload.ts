@@ -3,6 +3,7 @@ import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
+import { released } from "../uploads/release.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import type { Reservations } from "./reservations.ts";
 
@@ -21,7 +22,7 @@ export interface BareUploadParts {
  */
 export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<string> {
     const { queue, reservations, addresses, closing, onJob } = parts;
-    const released = (reserved: Job): Job => queue.releaseWrites(reserved).job;
+    const onwards = (reserved: Job): Job => released(reserved) ?? reserved;
     const begun = (ready: Job): string => {
         onJob(ready);
         queue.poke();
@@ -30,7 +31,7 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
     };
     while (true) {
         closing.throwIfAborted();
-        const shared = await addresses.share(job, released);
+        const shared = await addresses.share(job, onwards);
         if (shared !== undefined) return begun(shared);
         const obtained = await reservations.obtain(job.uploader, closing).catch((error: unknown) => {
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return undefined;
@@ -41,7 +42,7 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
             await reservations.waitForPlace(job.uploader, obtained.blockedForMs, closing);
             continue;
         }
-        const ready = await addresses.assign(job, obtained.reservation, released);
+        const ready = await addresses.assign(job, obtained.reservation, onwards);
         if (ready !== undefined) return begun(ready);
     }
 }

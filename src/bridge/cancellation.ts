@@ -2,7 +2,7 @@ import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
-import type { Delivery } from "./delivery.ts";
+import type { Endings } from "./endings.ts";
 import type { Outcomes } from "./outcomes.ts";
 import { loadMessage, type MessageRecord, messageWrite, OUTBOX, outboxKey, reviseMark } from "./records.ts";
 import type { Revisions } from "./revisions.ts";
@@ -16,7 +16,7 @@ import type { Withdrawals } from "./withdrawals.ts";
 export interface CancellationParts {
     readonly store: Store;
     readonly queue: UploadQueue;
-    readonly delivery: Delivery;
+    readonly endings: Endings;
     readonly revisions: Revisions;
     readonly outcomes: Outcomes;
     readonly withdrawals: Withdrawals;
@@ -54,7 +54,7 @@ export class Cancellation {
             if (message === undefined) throw new MediaError("MESSAGE_UNKNOWN", { detail: id });
             if (message.state !== "queued") await this.#note(message, redact);
             else if (await this.#isForTheLane(message)) return this.#tellLane(message, redact);
-            else await this.#parts.delivery.takeOut(message);
+            else await this.#parts.endings.takeOut(message);
             return undefined;
         });
         this.#noting.add(noting);

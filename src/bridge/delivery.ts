@@ -11,7 +11,7 @@ import { lostJobWrites } from "./damage/lost-jobs.ts";
 import { type PreparationParts, prepareFiles } from "./encrypted-files.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import { originalOf } from "./edits.ts";
-import { Endings, type EndingsParts } from "./endings.ts";
+import type { Endings, EndingsParts } from "./endings.ts";
 import type { FailurePolicy } from "./event-content.ts";
 import type { HomeserverRequests } from "./homeserver-requests.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
@@ -27,7 +27,9 @@ import type { Withdrawals } from "./withdrawals.ts";
  * Every try has the same transaction id. When an answer was lost, or a former process may have sent the event, it first
  * looks whether the room has it already: a homeserver forgets transaction ids when it restarts.
  */
-export interface DeliveryParts extends EndingsParts {
+export interface DeliveryParts
+    extends Pick<EndingsParts, "store" | "reservations" | "queue" | "messageLocks" | "onJob"> {
+    readonly endings: Endings;
     readonly users: ActingUsers;
     readonly addresses: Addresses;
     readonly logger: Logger;
@@ -43,13 +45,11 @@ export interface DeliveryParts extends EndingsParts {
 export class Delivery {
     readonly #parts: DeliveryParts;
     readonly #addressing: Addressing;
-    readonly #endings: Endings;
     readonly #answers = new Unrepeated();
 
     constructor(parts: DeliveryParts) {
         this.#parts = parts;
         this.#addressing = new Addressing(parts);
-        this.#endings = new Endings(parts);
     }
 
     /** Brings one message to its end. Rejects, with the message still in line, for what passes. */
@@ -73,13 +73,13 @@ export class Delivery {
             // Its files may have been given other addresses while it waited for one.
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
             const now = await outgoing(store, current, onFailure);
-            if (eventId !== undefined) return await this.#endings.sent(message, eventId, foundAgain(now));
+            if (eventId !== undefined) return await this.#parts.endings.sent(message, eventId, foundAgain(now));
             const sent = await this.#sendUntilAnswered(message, now.content, stop);
-            await this.#parts.way.first(() => this.#endings.sent(message, sent, now));
+            await this.#parts.way.first(() => this.#parts.endings.sent(message, sent, now));
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (this.#parts.closing.signal.aborted || error.retryable) throw error;
-            await this.#endings.refused(message, error);
+            await this.#parts.endings.refused(message, error);
         } finally {
             this.#parts.withdrawals.leave(id);
         }
@@ -107,11 +107,6 @@ export class Delivery {
     async #encrypted(message: MessageRecord, stop: AbortSignal): Promise<MessageRecord> {
         if (!(await this.#parts.encryption.isDue(message, stop))) return message;
         return prepareFiles(message, { ...this.#parts, closing: this.#parts.closing.signal, stop });
-    }
-
-    /** Takes a message out of its line that no lane is delivering. To be called while its lock is held. */
-    takeOut(message: MessageRecord): Promise<void> {
-        return this.#endings.takeOut(message);
     }
 
     #begin(id: string): Promise<{ message: MessageRecord; stop: AbortSignal } | undefined> {

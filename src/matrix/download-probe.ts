@@ -1,4 +1,4 @@
-import { MediaError } from "../errors.ts";
+import { asMediaError, MediaError } from "../errors.ts";
 import { answerError, parseJsonObject } from "./answer.ts";
 import type { Access } from "./client.ts";
 import { UPLOAD_REFUSALS } from "./media-endpoints.ts";
@@ -31,4 +31,13 @@ export async function hasContent(access: Access, contentUri: string, signal?: Ab
         throw status === 404 ? new MediaError("RESERVATION_GONE", { cause: error, status }) : error;
     }
     return false;
+}
+
+/** The same where the question may be refused for good: then there is nothing that could be relied on. */
+export async function hasUsableContent(access: Access, contentUri: string, signal: AbortSignal): Promise<boolean> {
+    return hasContent(access, contentUri, signal).catch((thrown: unknown) => {
+        const error = asMediaError(thrown);
+        if (error.code === "RESERVATION_GONE" || error.retryable || signal.aborted) throw error;
+        return false;
+    });
 }

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { deferred } from "../deferred.ts";
 import { MediaError } from "../errors.ts";
-import type { Write } from "../store/store.ts";
 import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
 import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE } from "./job-records.ts";
@@ -9,7 +8,7 @@ import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { isSmall, Places } from "./places.ts";
-import { dueTime, isThumbnail } from "./priority.ts";
+import { dueFromNow, type Release, releaseWrites } from "./release.ts";
 import { LONGEST_WAIT_MS } from "./retry.ts";
 import { steadyNow } from "./steady-clock.ts";
 import { STORE_RETRY_MS, Tries, type TryParts } from "./tries.ts";
@@ -35,16 +34,6 @@ export interface UploadQueueParts extends TryParts {
     readonly concurrency: number;
     /** Places for small files beside them. */
     readonly smallFileConcurrency: number;
-}
-
-/** A job that becomes ready with the next commit of its holder, who then calls one of the two. */
-export interface Release {
-    readonly job: Job;
-    readonly writes: readonly Write[];
-    /** They are journaled. */
-    confirm(): void;
-    /** They never were. */
-    undo(): void;
 }
 
 interface Run {
@@ -126,15 +115,9 @@ export class UploadQueue {
         });
     }
 
-    /** The writes that make a reserved job ready; the caller commits them and calls `poke()`. */
-    releaseWrites(job: Job): { job: Job; writes: Write[] } {
-        const after = released(job);
-        return after === undefined ? { job, writes: [] } : { job: after, writes: jobWrites(job, after) };
-    }
-
-    /** The same; where a place is free that nobody waits for, the job also begins. To be called while its lock is held. */
+    /** Makes a job ready; where a place is free that nobody waits for, it also begins. To be called while its lock is held. */
     release(job: Job): Release {
-        const { job: ready, writes } = this.releaseWrites(job);
+        const { job: ready, writes } = releaseWrites(job);
         const begun = this.#mayBegin(ready) ? transition(ready, { type: "begin" }) : undefined;
         if (begun === undefined) return { job: ready, writes, confirm: () => this.poke(), undo: () => {} };
         const { id } = job;
@@ -353,14 +336,4 @@ export class UploadQueue {
         const isNobodyLeft = left !== undefined && !left.small && !left.large && this.#held.areNone;
         if (job?.state !== "done" || !isNobodyLeft) this.poke();
     }
-}
-
-/** A job whose event is in its room; undefined where it waits for none. */
-export function released(job: Job): Job | undefined {
-    return transition(job, { type: "release", dueAt: dueFromNow(job) });
-}
-
-/** When a job that becomes ready now is due. */
-export function dueFromNow({ size, backfill, expiresAt, at }: Job): number {
-    return dueTime({ readyAt: Date.now(), size, backfill, expiresAt, isThumbnail: isThumbnail(at) });
 }

@@ -11,8 +11,6 @@ import type { Transferred, TransferWatch } from "./transfer.ts";
 import { type JobEvent, transition } from "./transition.ts";
 import { Verdicts } from "./verdicts.ts";
 
-const pause = (ms: number, signal: AbortSignal): Promise<void> => sleep(ms, undefined, { signal }).catch(() => {});
-
 /** What one try of a job is made with. */
 export interface TryParts {
     readonly store: Store;
@@ -151,7 +149,8 @@ export class Tries {
             return this.#putAside(job.id, signal);
         const settled = await this.#settle(job, event);
         // It never got under way, because the journal could not be written: not again at once.
-        if (settled === undefined && event.type === "postpone") await pause(STORE_RETRY_MS, signal);
+        if (settled === undefined && event.type === "postpone")
+            await sleep(STORE_RETRY_MS, undefined, { signal }).catch(() => {});
         return settled;
     }
 

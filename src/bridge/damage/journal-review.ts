@@ -2,7 +2,7 @@ import type { Logger } from "../../logger.ts";
 import type { Store, Write } from "../../store/store.ts";
 import { isFinal, type Job } from "../../uploads/job.ts";
 import type { EncryptionStrategy } from "../../uploads/encryption/job-encryption.ts";
-import { dueFromNow } from "../../uploads/queue.ts";
+import { dueFromNow } from "../../uploads/release.ts";
 import { fromOrderedKey, JOBS, jobFrom, jobWrites, loadJob, placeWrites } from "../../uploads/job-records.ts";
 import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { type JobEvent, transition } from "../../uploads/transition.ts";

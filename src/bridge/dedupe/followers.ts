@@ -4,7 +4,7 @@ import type { Job, StoredError } from "../../uploads/job.ts";
 import { type JobEvent, transition } from "../../uploads/transition.ts";
 import { FOLLOWING, jobWrites, loadJob } from "../../uploads/job-records.ts";
 import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
-import { dueFromNow } from "../../uploads/queue.ts";
+import { dueFromNow } from "../../uploads/release.ts";
 
 /** The jobs that wait for another one's transfer of their file, however many: read and ended in batches. */
 export interface FollowersParts {

@@ -48,11 +48,11 @@ export class KnownFiles {
         return writes;
     }
 
-    /** The same, with the commit; where that fails, memory knows again what it knew before. */
+    /** The same, committed by itself or together with what else `commit` adds; where that fails, memory knows again what it knew before. */
     async change(
         key: string,
         file: SharedFile | undefined,
-        commit: (writes: readonly Write[]) => Promise<void>,
+        commit = (writes: readonly Write[]): Promise<void> => this.#store.commit(writes),
     ): Promise<void> {
         const before = this.#known.get(key);
         this.hold(key);

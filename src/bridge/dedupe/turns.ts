@@ -5,7 +5,7 @@ import { transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { newestJob } from "../successor.ts";
-import { type Release, released } from "../../uploads/queue.ts";
+import { type Release, released } from "../../uploads/release.ts";
 import type { Followers } from "./followers.ts";
 import type { KnownFiles } from "./known-files.ts";
 import { pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
@@ -123,8 +123,7 @@ export class Turns {
     /** Sees to a file's followers after its leader may have ended. */
     async tend(key: string): Promise<void> {
         await this.#locks.hold([key], async () => {
-            const { files, followers, store } = this.#parts;
-            const commit = (writes: readonly Write[]): Promise<void> => store.commit(writes);
+            const { files, followers } = this.#parts;
             const file = await files.load(key);
             if (file?.state === "uploaded") {
                 const { contentUri, size } = file;
@@ -132,7 +131,7 @@ export class Turns {
             }
             const leader = file && (await this.#leaderOf(file));
             if (file !== undefined && leader !== undefined && isAlive(leader)) {
-                if (file.leader !== leader.id) await files.change(key, movedTo(file, leader), commit);
+                if (file.leader !== leader.id) await files.change(key, movedTo(file, leader));
                 return;
             }
             const failure = leader?.state === "failed" ? leader.error : undefined;
@@ -145,7 +144,7 @@ export class Turns {
             if (file === undefined) return;
             // Without a leader the address is the next one's; after a failure the next one begins from scratch.
             const left = failure === undefined ? { ...file, leader: undefined } : undefined;
-            await files.change(key, left, commit);
+            await files.change(key, left);
             // Whoever began to follow the former leader meanwhile has not tried; from here on nobody does.
             if (!(await this.#promote(key, left, 0, []))) await failAll();
         });
@@ -169,13 +168,13 @@ export class Turns {
     }
 
     async #lead(job: Job, key: string, file: SharedFile | undefined): Promise<Job> {
-        const { store, files } = this.#parts;
+        const { files } = this.#parts;
         const { contentUri } = job;
         // A server without /create gives the address with the upload.
         if (contentUri === undefined) return job;
         if (file === undefined || file.contentUri === contentUri) {
             const own = file ?? pendingFile(key, job.uploader, { ...job, contentUri });
-            await files.change(key, { ...own, leader: job.id }, (writes) => store.commit(writes));
+            await files.change(key, { ...own, leader: job.id });
             return job;
         }
         const after = transition(job, { type: "lead", address: addressOf(file), dueAt: job.dueAt ?? Date.now() });

@@ -1,6 +1,6 @@
-import { asMediaError, MediaError } from "../../errors.ts";
+import { MediaError } from "../../errors.ts";
 import type { ActingUsers } from "../../matrix/client.ts";
-import { hasContent } from "../../matrix/download-probe.ts";
+import { hasUsableContent } from "../../matrix/download-probe.ts";
 import type { Job } from "../job.ts";
 import type { Transferred } from "../transfer.ts";
 
@@ -18,12 +18,7 @@ export async function unlessThere(
 ): Promise<Transferred> {
     const isChanged = error instanceof MediaError && error.code === "SOURCE_CHANGED";
     if (!isChanged || encryption?.size === undefined || contentUri === undefined) throw error;
-    const isThere = await hasContent(users.get(uploader).access(), contentUri, signal).catch((thrown: unknown) => {
-        const answer = asMediaError(thrown);
-        if (answer.code === "RESERVATION_GONE" || answer.retryable || signal.aborted) throw answer;
-        return false;
-    });
-    if (!isThere) throw error;
+    if (!(await hasUsableContent(users.get(uploader).access(), contentUri, signal))) throw error;
     if (encryption.renewed === true) throw new MediaError("RESERVATION_GONE", { cause: error });
     return { size: encryption.size, contentUri };
 }

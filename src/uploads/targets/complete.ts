@@ -1,6 +1,6 @@
 import { asMediaError, type ErrorCode, MediaError } from "../../errors.ts";
-import type { Access, ActingUsers } from "../../matrix/client.ts";
-import { hasContent } from "../../matrix/download-probe.ts";
+import type { ActingUsers } from "../../matrix/client.ts";
+import { hasUsableContent } from "../../matrix/download-probe.ts";
 import { parseMxc } from "../../matrix/mxc.ts";
 import { MediaCompletion } from "../../matrix/presigned-endpoints.ts";
 import type { Job } from "../job.ts";
@@ -26,7 +26,7 @@ export class Completion {
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (!isDoubtful(error)) throw REFUSALS.has(error.code) ? refused(error) : error;
-            await settle(access, contentUri, error, signal);
+            if (!(await hasUsableContent(access, contentUri, signal))) throw refused(error);
         }
         return contentUri;
     }
@@ -38,16 +38,6 @@ const REFUSALS = new Set<ErrorCode>(["UPLOAD_REFUSED", "NOT_SUPPORTED", "FORBIDD
 /** 409: told before, and the answer was lost; 404: either the address is gone or the object. */
 function isDoubtful({ code, status }: MediaError): boolean {
     return code === "UPLOAD_REFUSED" && (status === 409 || status === 404);
-}
-
-/** Asks by a download that does not wait what the address has become. */
-async function settle(access: Access, contentUri: string, cause: MediaError, signal: AbortSignal): Promise<void> {
-    const isThere = await hasContent(access, contentUri, signal).catch((error: unknown) => {
-        const answer = asMediaError(error);
-        if (answer.code === "RESERVATION_GONE" || answer.retryable || signal.aborted) throw answer;
-        return false;
-    });
-    if (!isThere) throw refused(cause);
 }
 
 function refused(cause: MediaError): MediaError {
