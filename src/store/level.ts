@@ -191,7 +191,7 @@ export class LevelStore implements Store {
         const operations = [...group.flatMap(({ writes }) => writes.map(operation)), this.#count.next()];
         this.#recent.writing(operations);
         try {
-            await this.#db.batch(operations, { sync: true });
+            await this.#batchOf(operations).write({ sync: true });
         } catch (error) {
             // LevelDB shows a batch only after it was written, so this still is what was there before.
             this.#undo = [...new Set(operations.map(({ key }) => key))].map((key) => {
@@ -202,6 +202,16 @@ export class LevelStore implements Store {
         }
         this.#recent.wrote(operations);
         this.#count.advance();
+    }
+
+    /** Handed over one by one: an array of them costs five times as much, in clones that the library makes of each. */
+    #batchOf(operations: readonly Operation[]) {
+        const batch = this.#db.batch();
+        for (const operation of operations) {
+            if (operation.type === "put") batch.put(operation.key, operation.value);
+            else batch.del(operation.key);
+        }
+        return batch;
     }
 
     async #usable(): Promise<void> {
