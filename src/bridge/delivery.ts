@@ -5,7 +5,7 @@ import { findSentEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.
 import { Unrepeated } from "../matrix/unrepeated.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
-import { Addressing } from "./addressing.ts";
+import { Addressing, needsAddress } from "./addressing.ts";
 import type { Closing } from "./closing.ts";
 import { lostJobWrites } from "./damage/lost-jobs.ts";
 import { type PreparationParts, prepareFiles } from "./encrypted-files.ts";
@@ -60,19 +60,19 @@ export class Delivery {
         const { stop } = begun;
         let { message } = begun;
         try {
-            await this.#tellLostFiles(message);
+            const files = await this.#files(message);
             // Before another address is looked for: an event that is in the room shows the one it was sent with.
             const eventId = mayBeSent ? await this.#lookFor(message) : undefined;
+            // Most messages have nothing to wait for: they and their files are as they were read a moment ago.
+            let hasWaited = mayBeSent;
             if (eventId === undefined) {
                 message = await this.#encrypted(message, stop);
-                await this.#addressing.reserve(message, stop);
+                hasWaited ||= message !== begun.message || files.some(needsAddress);
+                if (hasWaited) await this.#addressing.reserve(message, stop);
             } else {
                 message = await this.#withKeys(message, stop);
             }
-            const { store, onFailure } = this.#parts;
-            // Its files may have been given other addresses while it waited for one.
-            const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
-            const now = await outgoing(store, current, onFailure);
+            const now = await this.#outgoing(message, hasWaited ? undefined : files);
             if (eventId !== undefined) return await this.#parts.endings.sent(message, eventId, foundAgain(now));
             const sent = await this.#sendUntilAnswered(message, now.content, stop);
             await this.#parts.way.first(() => this.#parts.endings.sent(message, sent, now));
@@ -96,11 +96,23 @@ export class Delivery {
         return this.#encrypted(message, stop);
     }
 
-    /** Files whose records are gone are told as failed with the message itself. */
-    async #tellLostFiles(message: MessageRecord): Promise<void> {
-        const { lost, writes } = await lostJobWrites(this.#parts.store, message);
-        await this.#parts.store.commit(writes);
-        for (const job of lost) this.#parts.onJob(job);
+    /** A message's files. Those whose records are gone are told as failed with the message itself. */
+    async #files(message: MessageRecord): Promise<readonly Job[]> {
+        const { store, onJob } = this.#parts;
+        const files = await loadJobs(store, message.jobs);
+        if (files.length === message.jobs.length) return files;
+        const { lost, writes } = await lostJobWrites(store, message);
+        await store.commit(writes);
+        for (const job of lost) onJob(job);
+        return loadJobs(store, message.jobs);
+    }
+
+    /** @param files As they are now; undefined where they may have been given other addresses while something was waited for. */
+    async #outgoing(message: MessageRecord, files: readonly Job[] | undefined): Promise<Outgoing> {
+        const { store, onFailure } = this.#parts;
+        if (files !== undefined || message.jobs.length === 0) return outgoing(store, message, files ?? [], onFailure);
+        const now = (await loadMessage(store, message.id)) ?? message;
+        return outgoing(store, now, await loadJobs(store, now.jobs), onFailure);
     }
 
     /** Encrypts its files first, where its event has to be encrypted. */
