@@ -46,7 +46,8 @@ export class HeldJobs {
 
     /** Whether the job's source is closed now. */
     mustWait(job: Job): boolean {
-        const source = asksItsSource(job) ? sourceKeyOf(job) : undefined;
+        if (this.#gate.areAllOpen || !asksItsSource(job)) return false;
+        const source = sourceKeyOf(job);
         return source !== undefined && this.#gate.closedUntil(source) > 0;
     }
 

@@ -8,7 +8,7 @@ import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { isSmall, Places } from "./places.ts";
-import { dueFromNow, type Release, releaseWrites } from "./release.ts";
+import { dueFromNow, type Release, released } from "./release.ts";
 import { LONGEST_WAIT_MS } from "./retry.ts";
 import { steadyNow } from "./steady-clock.ts";
 import { STORE_RETRY_MS, Tries, type TryParts } from "./tries.ts";
@@ -117,9 +117,11 @@ export class UploadQueue {
 
     /** Makes a job ready; where a place is free that nobody waits for, it also begins. To be called while its lock is held. */
     release(job: Job): Release {
-        const { job: ready, writes } = releaseWrites(job);
+        const ready = released(job);
+        if (ready === undefined) return { job, writes: [], confirm: () => {}, undo: () => {} };
         const begun = this.#mayBegin(ready) ? transition(ready, { type: "begin" }) : undefined;
-        if (begun === undefined) return { job: ready, writes, confirm: () => this.poke(), undo: () => {} };
+        if (begun === undefined)
+            return { job: ready, writes: jobWrites(job, ready), confirm: () => this.poke(), undo: () => {} };
         const { id } = job;
         const journaled = deferred<boolean>();
         this.#claimed.add(id);
@@ -130,8 +132,7 @@ export class UploadQueue {
             confirm: () => {
                 this.#claimed.delete(id);
                 this.#parts.onChange(begun, 0);
-                // Whoever waits for the event hears of it first.
-                setImmediate(() => journaled.resolve(true));
+                journaled.resolve(true);
             },
             undo: () => {
                 this.#claimed.delete(id);
