@@ -29,7 +29,7 @@ export class RecentRecords {
     wrote(operations: readonly Operation[]): void {
         for (const operation of operations) {
             this.#forget(operation.key);
-            if (operation.type === "put") this.#keep(operation.key, operation.value);
+            if (operation.type === "put" && !isEmpty(operation.value)) this.#keep(operation.key, operation.value);
         }
         for (const path of this.#byPath.keys()) {
             if (this.#byPath.size <= MAX_RECORDS && this.#length <= MAX_LENGTH) return;
@@ -53,4 +53,9 @@ export class RecentRecords {
         this.#byPath.delete(path);
         this.#length -= path.length + text.length;
     }
+}
+
+/** Rows of lists, whose keys say everything: nobody asks for one. */
+function isEmpty(text: string): boolean {
+    return text.endsWith(" {}");
 }

@@ -41,5 +41,5 @@ export function dueTime({ readyAt, size, backfill, expiresAt, isThumbnail = fals
     const due = readyAt + bySize + (backfill ? BACKFILL_HANDICAP : 0);
     const beforeEnd =
         expiresAt === undefined ? due : expiresAt - Math.min(BEFORE_EXPIRY, Math.max(0, expiresAt - readyAt) / 4);
-    return Math.min(due, beforeEnd) - (isThumbnail ? THUMBNAIL_START : 0);
+    return Math.round(Math.min(due, beforeEnd)) - (isThumbnail ? THUMBNAIL_START : 0);
 }

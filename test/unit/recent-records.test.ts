@@ -30,11 +30,11 @@ describe("Recent records", () => {
 
     it("keeps 1,024 records, those that were written last", () => {
         const recent = new RecentRecords();
-        recent.wrote([put("first", {}), put("second", {})]);
-        recent.wrote([put("first", {})]);
-        for (let i = 0; i < 1023; i++) recent.wrote([put(`other${i}`, {})]);
+        recent.wrote([put("first", { n: 1 }), put("second", { n: 1 })]);
+        recent.wrote([put("first", { n: 2 })]);
+        for (let i = 0; i < 1023; i++) recent.wrote([put(`row${i}`, {}), put(`other${i}`, { n: 1 })]);
         expect(recent.get("second")).to.equal(undefined);
-        expect(recent.get("first")).to.deep.equal({});
+        expect(recent.get("first"), "rows of lists take no room").to.deep.equal({ n: 2 });
     });
 
     it("keeps a mebibyte of characters, however few records those are", () => {
