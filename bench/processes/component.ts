@@ -97,6 +97,12 @@ function sticker(roomId: string, sender: string, url: string, dedupeKey: string)
     };
 }
 
+/** What a sticker's event says, without a file behind it. */
+function bareSticker(roomId: string, sender: string): RemoteMessage {
+    const { media: _, content, ...event } = sticker(roomId, sender, "", "");
+    return { ...event, content: { ...content, url: "mxc://bench.example/cat" } };
+}
+
 interface Sends extends SendRound {
     readonly roomId: string;
     readonly sender: string;
@@ -156,8 +162,11 @@ async function fill({ count, rooms, url, accepted }: Fill): Promise<void> {
     if (!accepted) await until(() => journaledJobs >= count);
 }
 
+const FLOODS = { text, sticker, bareSticker };
+export type FloodKind = keyof typeof FLOODS;
+
 interface Flood {
-    readonly kind: "text" | "sticker";
+    readonly kind: FloodKind;
     readonly count: number;
     readonly rooms: number;
     readonly url: string;
@@ -171,8 +180,7 @@ async function flood({ kind, count, rooms, url, key }: Flood): Promise<number> {
     const began = performance.now();
     const lane = async () => {
         for (let i = next++; i < count; i = next++) {
-            const roomId = `!room${i % rooms}:x`;
-            await media().send(kind === "text" ? text(roomId, SENDER) : sticker(roomId, SENDER, url, key));
+            await media().send(FLOODS[kind](`!room${i % rooms}:x`, SENDER, url, key));
         }
     };
     await Promise.all(Array.from({ length: 2 * rooms }, lane));
