@@ -28,6 +28,15 @@ interface Processes {
     remote: RemoteHandlers;
 }
 
+export interface ProcessOptions {
+    /** With the SDK loaded that bridges are built on. */
+    readonly inBridge?: boolean;
+    /** Started as docs/embedding.md advises. */
+    readonly withRoom?: boolean;
+}
+
+const ROOM = ["--initial-old-space-size=256", "--min-semi-space-size=16"];
+
 /** What one measurement works with; `close()` ends its processes and removes its folders. */
 export class Context {
     readonly runs: number;
@@ -57,10 +66,15 @@ export class Context {
         this.#profiles = profiles;
     }
 
-    start<Name extends keyof Processes>(name: Name, { inBridge = false } = {}): Child<Processes[Name]> {
+    start<Name extends keyof Processes>(
+        name: Name,
+        { inBridge = false, withRoom = false }: ProcessOptions = {},
+    ): Child<Processes[Name]> {
         const environment = { [BUILT_VARIABLE]: this.#built, ...(inBridge && { [HOST_BRIDGE_VARIABLE]: "1" }) };
         const profile = this.#profiles === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${resolve(this.#profiles)}`];
-        const child = new Child<Processes[Name]>(name, environment, { execArgv: profile });
+        const child = new Child<Processes[Name]>(name, environment, {
+            execArgv: [...profile, ...(withRoom ? ROOM : [])],
+        });
         this.#children.push(child);
         return child;
     }

@@ -33,8 +33,13 @@ export class Runner {
         this.#track = track;
     }
 
-    static async start(context: Context, name: Contestant, track: Track, { concurrency = 4 } = {}): Promise<Runner> {
-        const child = context.start(`race/${name}`, { inBridge: true });
+    static async start(
+        context: Context,
+        name: Contestant,
+        track: Track,
+        { concurrency = 4, withRoom = false } = {},
+    ): Promise<Runner> {
+        const child = context.start(`race/${name}`, { inBridge: true, withRoom });
         const { homeserverUrl, accessToken, serverName } = track;
         const dataDir = await context.folder();
         await child.call("open", { homeserverUrl, accessToken, serverName, dataDir, concurrency });
@@ -59,10 +64,14 @@ export class Runner {
      */
     static async during(
         context: Context,
-        { contestant, track, concurrency = 4 }: { contestant: Contestant; track: Track; concurrency?: number },
+        {
+            contestant,
+            track,
+            ...options
+        }: { contestant: Contestant; track: Track } & Parameters<typeof Runner.start>[3],
         action: (runner: Runner) => Promise<void>,
     ): Promise<boolean> {
-        const runner = await Runner.start(context, contestant, track, { concurrency });
+        const runner = await Runner.start(context, contestant, track, options);
         try {
             await action(runner);
             return true;
