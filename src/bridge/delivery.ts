@@ -72,7 +72,8 @@ export class Delivery {
             } else {
                 message = await this.#withKeys(message, stop);
             }
-            const now = await this.#outgoing(message, hasWaited ? undefined : files);
+            const policy = eventId === undefined ? this.#parts.onFailure : AS_SENT;
+            const now = await this.#outgoing(message, hasWaited ? undefined : files, policy);
             if (eventId !== undefined) return await this.#parts.endings.sent(message, eventId, foundAgain(now));
             const sent = await this.#sendUntilAnswered(message, now.content, stop);
             await this.#parts.way.first(() => this.#parts.endings.sent(message, sent, now));
@@ -108,11 +109,15 @@ export class Delivery {
     }
 
     /** @param files As they are now; undefined where they may have been given other addresses while something was waited for. */
-    async #outgoing(message: MessageRecord, files: readonly Job[] | undefined): Promise<Outgoing> {
-        const { store, onFailure } = this.#parts;
-        if (files !== undefined || message.jobs.length === 0) return outgoing(store, message, files ?? [], onFailure);
+    async #outgoing(
+        message: MessageRecord,
+        files: readonly Job[] | undefined,
+        policy: FailurePolicy,
+    ): Promise<Outgoing> {
+        const { store } = this.#parts;
+        if (files !== undefined || message.jobs.length === 0) return outgoing(store, message, files ?? [], policy);
         const now = (await loadMessage(store, message.id)) ?? message;
-        return outgoing(store, now, await loadJobs(store, now.jobs), onFailure);
+        return outgoing(store, now, await loadJobs(store, now.jobs), policy);
     }
 
     /** Encrypts its files first, where its event has to be encrypted. */
@@ -207,6 +212,9 @@ export class Delivery {
         }
     }
 }
+
+/** What a former process sent does not say what has become of its files since: an edit will. */
+const AS_SENT: FailurePolicy = { mode: "keep", texts: {} };
 
 /** Of a job that waits for its event. */
 function lacksKey({ state, dueAt, encryption }: Job): boolean {

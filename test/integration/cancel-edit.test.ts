@@ -152,6 +152,28 @@ describe("a message that is taken back or edited", () => {
         expect((await media.send({ ...silent(), id: "unwanted" })).eventId).to.equal(redactions()[0]?.redacts);
     });
 
+    it("a file that is cancelled before its event is found again is told as gone", async () => {
+        await open();
+        let isUp = false;
+        world.homeserver.intercept((request) => {
+            if (isUp) return undefined;
+            if (isSend(request)) return { drop: "after" };
+            return request.path.includes("/messages") ? { drop: "before" } : undefined;
+        });
+        const sending = code(media.send({ ...silent(), id: "photo" }));
+        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
+        await media.close();
+        expect(await sending).to.equal("CLOSED");
+        media = world.component();
+        await media.start();
+        for await (const { id } of media.jobs()) await media.cancel(id);
+        isUp = true;
+        const { eventId } = await media.send({ ...silent(), id: "photo" });
+        expect(messages(world.homeserver, roomId)[0]?.content, "as it was sent").to.have.property("url");
+        await until(() => shown(eventId) !== undefined);
+        expect(shown(eventId)).to.include({ msgtype: "m.notice" });
+    });
+
     it("redacted, nothing of it is left to read: its remote edits and its notice are redacted too, before it", async () => {
         await open();
         const url = remote.on("/gone", (_request, response) => response.writeHead(404).end());
