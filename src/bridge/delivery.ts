@@ -58,22 +58,28 @@ export class Delivery {
         // Taken back after the lane had read it.
         if (begun === undefined) return;
         const { stop } = begun;
+        const { store, onFailure } = this.#parts;
         let { message } = begun;
+        let files: readonly Job[] | undefined;
         try {
-            const files = await this.#files(message);
+            await this.#tellLostFiles(message);
             // Before another address is looked for: an event that is in the room shows the one it was sent with.
             const eventId = mayBeSent ? await this.#lookFor(message) : undefined;
-            // Most messages have nothing to wait for: they and their files are as they were read a moment ago.
-            let hasWaited = mayBeSent;
             if (eventId === undefined) {
                 message = await this.#encrypted(message, stop);
-                hasWaited ||= message !== begun.message || files.some(needsAddress);
-                if (hasWaited) await this.#addressing.reserve(message, stop);
+                files = await loadJobs(store, message.jobs);
+                const hasWaited = mayBeSent || message !== begun.message || files.some(needsAddress);
+                // Most messages have nothing to wait for: they and their files are as they were read a moment ago.
+                if (hasWaited) {
+                    await this.#addressing.reserve(message, stop);
+                    files = undefined;
+                }
             } else {
                 message = await this.#withKeys(message, stop);
             }
-            const policy = eventId === undefined ? this.#parts.onFailure : AS_SENT;
-            const now = await this.#outgoing(message, hasWaited ? undefined : files, policy);
+            // An edit says how its message's files stand now; what they did before it, its message's revisions know.
+            const policy = eventId === undefined || message.edits !== undefined ? onFailure : AS_SENT;
+            const now = await this.#outgoing(message, files, policy);
             if (eventId !== undefined) return await this.#parts.endings.sent(message, eventId, foundAgain(now));
             const sent = await this.#sendUntilAnswered(message, now.content, stop);
             await this.#parts.way.first(() => this.#parts.endings.sent(message, sent, now));
@@ -97,15 +103,11 @@ export class Delivery {
         return this.#encrypted(message, stop);
     }
 
-    /** A message's files. Those whose records are gone are told as failed with the message itself. */
-    async #files(message: MessageRecord): Promise<readonly Job[]> {
-        const { store, onJob } = this.#parts;
-        const files = await loadJobs(store, message.jobs);
-        if (files.length === message.jobs.length) return files;
-        const { lost, writes } = await lostJobWrites(store, message);
-        await store.commit(writes);
-        for (const job of lost) onJob(job);
-        return loadJobs(store, message.jobs);
+    /** Files whose records are gone are told as failed with the message itself. */
+    async #tellLostFiles(message: MessageRecord): Promise<void> {
+        const { lost, writes } = await lostJobWrites(this.#parts.store, message);
+        await this.#parts.store.commit(writes);
+        for (const job of lost) this.#parts.onJob(job);
     }
 
     /** @param files As they are now; undefined where they may have been given other addresses while something was waited for. */
@@ -213,7 +215,10 @@ export class Delivery {
     }
 }
 
-/** What a former process sent does not say what has become of its files since: an edit will. */
+/**
+ * What was sent before does not say what has become of its files since: an edit will. Where it said so already (a file that
+ * had failed before its event), it is said twice: from here the two look the same.
+ */
 const AS_SENT: FailurePolicy = { mode: "keep", texts: {} };
 
 /** Of a job that waits for its event. */

@@ -79,11 +79,13 @@ export class Endings {
         const sent: MessageRecord = { ...message, state: "sent", eventId, shown, finishedAt };
         // Without files nothing will ever be edited: the text need not be kept.
         const kept = message.jobs.length === 0 ? { ...sent, content: {} } : sent;
-        const released = await queue.locks.hold(message.jobs, async () => {
+        const uploaders = new Set<string>();
+        await queue.locks.hold(message.jobs, async () => {
             // Unreserved only where damage has brought back a record from before its event.
             const reserved = (await loadJobs(store, message.jobs)).filter(
                 ({ state }) => state === "reserved" || state === "unreserved",
             );
+            for (const { uploader } of reserved) uploaders.add(uploader);
             const released = reserved.map((job) => this.#parts.release(job));
             const writes = [
                 messageWrite(kept),
@@ -97,20 +99,17 @@ export class Endings {
                 for (const release of released) release.undo();
                 throw error;
             });
-            return released;
+            for (const release of released) {
+                this.#parts.onJob(release.job);
+                release.confirm();
+            }
         });
-        // Whoever waits for the event hears of it before its files begin. What becomes of them later is told later still: it
-        // has to be written first, which takes more than this turn of the loop.
-        if (released.length > 0) setImmediate(() => this.#confirm(released));
         this.#parts.onOutcome(sent, undefined);
-    }
-
-    #confirm(released: readonly Release[]): void {
-        for (const release of released) {
-            this.#parts.onJob(release.job);
-            release.confirm();
-        }
-        for (const { job } of released) this.#parts.reservations.keepAhead(job.uploader);
+        if (uploaders.size === 0) return;
+        // Whoever waits for the event hears of it before the next message's addresses are seen to.
+        setImmediate(() => {
+            for (const uploader of uploaders) this.#parts.reservations.keepAhead(uploader);
+        });
     }
 
     /** Journals the homeserver's last word, or that the message was taken back, and ends its files. */

@@ -132,7 +132,8 @@ export class UploadQueue {
             confirm: () => {
                 this.#claimed.delete(id);
                 this.#parts.onChange(begun, 0);
-                journaled.resolve(true);
+                // Whoever waits for the event hears of it first.
+                setImmediate(() => journaled.resolve(true));
             },
             undo: () => {
                 this.#claimed.delete(id);

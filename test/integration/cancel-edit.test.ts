@@ -1,3 +1,4 @@
+import type { ServerResponse } from "node:http";
 import { expect } from "chai";
 import type { BridgeMedia, MediaError, SentMessage } from "../../src/index.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
@@ -172,6 +173,32 @@ describe("a message that is taken back or edited", () => {
         expect(messages(world.homeserver, roomId)[0]?.content, "as it was sent").to.have.property("url");
         await until(() => shown(eventId) !== undefined);
         expect(shown(eventId)).to.include({ msgtype: "m.notice" });
+    });
+
+    it("an edit that is found again says what it said: a file that comes after all is shown", async () => {
+        await open();
+        let isThere = false;
+        const answer = (_: unknown, response: ServerResponse) =>
+            isThere ? response.end(someBytes(100)) : response.writeHead(404).end();
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url: remote.on("/late", answer) }));
+        await until(() => shown(sent.eventId)?.["msgtype"] === "m.notice");
+        let isUp = false;
+        world.homeserver.intercept((request) => {
+            if (isUp) return undefined;
+            if (isSend(request)) return { drop: "after" };
+            return request.path.includes("/messages") ? { drop: "before" } : undefined;
+        });
+        const editing = code(media.edit(sent.id, { id: "edit", content: image("two") }));
+        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
+        await media.close();
+        expect(await editing).to.equal("CLOSED");
+        media = world.component();
+        await media.start();
+        isUp = true;
+        await media.edit(sent.id, { id: "edit", content: image("two") });
+        isThere = true;
+        await media.retry(first(sent)?.jobId ?? "");
+        await until(() => shown(sent.eventId)?.["url"] !== undefined);
     });
 
     it("redacted, nothing of it is left to read: its remote edits and its notice are redacted too, before it", async () => {
