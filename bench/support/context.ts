@@ -28,7 +28,7 @@ interface Processes {
     remote: RemoteHandlers;
 }
 
-export interface ProcessOptions {
+interface ProcessOptions {
     /** With the SDK loaded that bridges are built on. */
     readonly inBridge?: boolean;
     /** Started as docs/embedding.md advises. */

@@ -125,7 +125,7 @@ export class Addressing {
 }
 
 /** Before its event is sent a file may have any address: one that has run out is replaced without an edit. */
-export function needsAddress(job: Job): boolean {
+function needsAddress(job: Job): boolean {
     if (isFinal(job.state)) return false;
     return job.contentUri === undefined || (job.state === "reserved" && runsOut(job, Date.now()));
 }

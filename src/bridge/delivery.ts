@@ -5,7 +5,7 @@ import { findSentEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.
 import { Unrepeated } from "../matrix/unrepeated.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
-import { Addressing, needsAddress } from "./addressing.ts";
+import { Addressing } from "./addressing.ts";
 import type { Closing } from "./closing.ts";
 import { lostJobWrites } from "./damage/lost-jobs.ts";
 import { type PreparationParts, prepareFiles } from "./encrypted-files.ts";
@@ -60,26 +60,21 @@ export class Delivery {
         const { stop } = begun;
         const { store, onFailure } = this.#parts;
         let { message } = begun;
-        let files: readonly Job[] | undefined;
         try {
             await this.#tellLostFiles(message);
             // Before another address is looked for: an event that is in the room shows the one it was sent with.
             const eventId = mayBeSent ? await this.#lookFor(message) : undefined;
             if (eventId === undefined) {
                 message = await this.#encrypted(message, stop);
-                files = await loadJobs(store, message.jobs);
-                const hasWaited = mayBeSent || message !== begun.message || files.some(needsAddress);
-                // Most messages have nothing to wait for: they and their files are as they were read a moment ago.
-                if (hasWaited) {
-                    await this.#addressing.reserve(message, stop);
-                    files = undefined;
-                }
+                await this.#addressing.reserve(message, stop);
             } else {
                 message = await this.#withKeys(message, stop);
             }
             // An edit says how its message's files stand now; what they did before it, its message's revisions know.
             const policy = eventId === undefined || message.edits !== undefined ? onFailure : AS_SENT;
-            const now = await this.#outgoing(message, files, policy);
+            // Its files may have been given other addresses while it waited for one.
+            const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
+            const now = await outgoing(store, current, policy);
             if (eventId !== undefined) return await this.#parts.endings.sent(message, eventId, foundAgain(now));
             const sent = await this.#sendUntilAnswered(message, now.content, stop);
             await this.#parts.way.first(() => this.#parts.endings.sent(message, sent, now));
@@ -108,18 +103,6 @@ export class Delivery {
         const { lost, writes } = await lostJobWrites(this.#parts.store, message);
         await this.#parts.store.commit(writes);
         for (const job of lost) this.#parts.onJob(job);
-    }
-
-    /** @param files As they are now; undefined where they may have been given other addresses while something was waited for. */
-    async #outgoing(
-        message: MessageRecord,
-        files: readonly Job[] | undefined,
-        policy: FailurePolicy,
-    ): Promise<Outgoing> {
-        const { store } = this.#parts;
-        if (files !== undefined || message.jobs.length === 0) return outgoing(store, message, files ?? [], policy);
-        const now = (await loadMessage(store, message.id)) ?? message;
-        return outgoing(store, now, await loadJobs(store, now.jobs), policy);
     }
 
     /** Encrypts its files first, where its event has to be encrypted. */

@@ -1,7 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store } from "../store/store.ts";
-import type { Job } from "../uploads/job.ts";
 import { areKeysForgotten } from "./encrypted-files.ts";
 import { contentFor, type FailurePolicy, replacement, reply, withUris } from "./event-content.ts";
 import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts";
@@ -21,15 +20,11 @@ export interface Outgoing {
  * A message is sent with its files in their places, as they stand at that moment. So is an edit: the message it edits
  * stands before it in the same line, so by now it has its event, or never will, and then its edit is not sent either.
  */
-export async function outgoing(
-    store: Store,
-    message: MessageRecord,
-    files: readonly Job[],
-    policy: FailurePolicy,
-): Promise<Outgoing> {
+export async function outgoing(store: Store, message: MessageRecord, policy: FailurePolicy): Promise<Outgoing> {
     if (message.redacts !== undefined) return { content: message.content, shown: "" };
     if (message.edits === undefined) {
-        if (files.length === 0) return { content: message.content, shown: "" };
+        if (message.jobs.length === 0) return { content: message.content, shown: "" };
+        const files = await loadJobs(store, message.jobs);
         const content = contentFor(message.content, files, policy, message.failure);
         return { content, shown: hashOf(content), hasReplaced: files.some(({ replaces }) => replaces !== undefined) };
     }

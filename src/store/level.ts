@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { Level } from "level";
 import { MediaError, systemCode } from "../errors.ts";
 import { CommitCount } from "./commit-count.ts";
+import { GroupCommit } from "./group-commit.ts";
 import { checkFolder, isCorruption, repairFolder } from "./level-damage.ts";
 import { bounds, type Operation, operation, SEPARATOR } from "./level-keys.ts";
 import { RecentRecords } from "./recent-records.ts";
@@ -11,9 +12,6 @@ import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
 
 /**
  * The store on LevelDB.
- *
- * One commit at a time is under way; those that arrive meanwhile are written together in the next one, so that a
- * synced write is paid once by all of them (group commit), and the order of the calls is the order on disk.
  *
  * After a failed write (a full disk) LevelDB may hold part of a record in the buffer of its log, or refuse every further
  * write, so the next access opens it anew, which reads the log back and begins another; as long as even that fails,
@@ -27,19 +25,15 @@ import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
 
 const SCHEMA_KEY = `store${SEPARATOR}schema`;
 
-interface Waiting {
-    readonly writes: readonly Write[];
-    readonly resolve: () => void;
-    readonly reject: (error: MediaError) => void;
-}
-
 export class LevelStore implements Store {
     readonly #directory: string;
     /** Only once it is wanted: a `Level` opens its files by itself soon after it was made. */
     #opened: Level | undefined;
     #onDamage: (damage: Damage) => void = () => {};
-    #waiting: Waiting[] = [];
-    #flushing: Promise<void> | undefined;
+    readonly #commits = new GroupCommit(
+        (writes) => this.#write(writes),
+        (cause) => this.#writeFailed(cause),
+    );
     #needsReopening = false;
     /** Puts back what was there before the write that failed. */
     #undo: Operation[] = [];
@@ -154,41 +148,19 @@ export class LevelStore implements Store {
     commit(writes: readonly Write[]): Promise<void> {
         if (this.#closed) return Promise.reject(new MediaError("CLOSED"));
         if (writes.length === 0) return Promise.resolve();
-        return new Promise((resolve, reject) => {
-            this.#waiting.push({ writes, resolve, reject });
-            this.#flushing ??= this.#flush();
-        });
+        return this.#commits.commit(writes);
     }
 
     async close(): Promise<void> {
         this.#closed = true;
-        await this.#flushing;
+        await this.#commits.idle();
         await this.#opened?.close();
         this.#count.close();
     }
 
-    async #flush(): Promise<void> {
-        // One turn of the loop gathers what is committed side by side.
-        await Promise.resolve();
-        while (this.#waiting.length > 0) {
-            const group = this.#waiting;
-            this.#waiting = [];
-            try {
-                await this.#write(group);
-                for (const { resolve } of group) resolve();
-            } catch (cause) {
-                this.#needsReopening = true;
-                // Met while LevelDB merged its tables: it takes no more writes until that is repaired.
-                if (isCorruption(cause) && this.#repairs < MAX_REPAIRS) this.#needsRepair = cause;
-                for (const { reject } of group) reject(writeFailed(cause));
-            }
-        }
-        this.#flushing = undefined;
-    }
-
-    async #write(group: readonly Waiting[]): Promise<void> {
+    async #write(writes: readonly Write[]): Promise<void> {
         if (this.#needsReopening) await this.#reopen();
-        const operations = [...group.flatMap(({ writes }) => writes.map(operation)), this.#count.next()];
+        const operations = [...writes.map(operation), this.#count.next()];
         this.#recent.writing(operations);
         try {
             await this.#batchOf(operations).write({ sync: true });
@@ -202,6 +174,13 @@ export class LevelStore implements Store {
         }
         this.#recent.wrote(operations);
         this.#count.advance();
+    }
+
+    #writeFailed(cause: unknown): MediaError {
+        this.#needsReopening = true;
+        // Met while LevelDB merged its tables: it takes no more writes until that is repaired.
+        if (isCorruption(cause) && this.#repairs < MAX_REPAIRS) this.#needsRepair = cause;
+        return writeFailed(cause);
     }
 
     /** Handed over one by one: an array of them costs five times as much, in clones that the library makes of each. */

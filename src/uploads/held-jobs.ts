@@ -46,8 +46,7 @@ export class HeldJobs {
 
     /** Whether the job's source is closed now. */
     mustWait(job: Job): boolean {
-        if (this.#gate.areAllOpen || !asksItsSource(job)) return false;
-        const source = sourceKeyOf(job);
+        const source = asksItsSource(job) ? sourceKeyOf(job) : undefined;
         return source !== undefined && this.#gate.closedUntil(source) > 0;
     }
 

@@ -72,11 +72,6 @@ export class SourceGate {
         this.#now = now;
     }
 
-    /** Whether nothing is known that closes a source: then none has to be named. */
-    get areAllOpen(): boolean {
-        return this.#sources.size === 0;
-    }
-
     /** Until when the source must not be asked; 0 when it may be now, Infinity when one of its transfers has to end first. */
     closedUntil(key: string): number {
         const state = this.#sources.get(key);

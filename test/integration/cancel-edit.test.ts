@@ -35,6 +35,22 @@ describe("a message that is taken back or edited", () => {
     const shown = (eventId: string) => edits(world.homeserver, roomId).get(eventId);
     const first = ({ uploads }: SentMessage) => uploads[0];
 
+    /**
+     * The process ends while what it sends is in doubt: the answer was lost, and nobody answers where it is looked for,
+     * before what is returned is called.
+     */
+    async function endInDoubt(send: () => Promise<unknown>): Promise<() => void> {
+        const stop = world.homeserver.intercept((request) => {
+            if (isSend(request)) return { drop: "after" };
+            return request.path.includes("/messages") ? { drop: "before" } : undefined;
+        });
+        const sending = code(send());
+        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
+        await media.close();
+        expect(await sending).to.equal("CLOSED");
+        return stop;
+    }
+
     it("cancel() frees the transfer's place at once, with redact the event goes too", async () => {
         await open();
         await media.close();
@@ -137,14 +153,7 @@ describe("a message that is taken back or edited", () => {
 
     it("one that a former process may have sent is looked for before it is called unsent", async () => {
         await open();
-        const stop = world.homeserver.intercept((request) => {
-            if (isSend(request)) return { drop: "after" };
-            return request.path.includes("/messages") ? { drop: "before" } : undefined;
-        });
-        const sending = code(media.send({ ...silent(), id: "unwanted" }));
-        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
-        await media.close();
-        expect(await sending).to.equal("CLOSED");
+        const stop = await endInDoubt(() => media.send({ ...silent(), id: "unwanted" }));
         stop();
         media = world.component();
         await media.start();
@@ -155,20 +164,11 @@ describe("a message that is taken back or edited", () => {
 
     it("a file that is cancelled before its event is found again is told as gone", async () => {
         await open();
-        let isUp = false;
-        world.homeserver.intercept((request) => {
-            if (isUp) return undefined;
-            if (isSend(request)) return { drop: "after" };
-            return request.path.includes("/messages") ? { drop: "before" } : undefined;
-        });
-        const sending = code(media.send({ ...silent(), id: "photo" }));
-        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
-        await media.close();
-        expect(await sending).to.equal("CLOSED");
+        const stop = await endInDoubt(() => media.send({ ...silent(), id: "photo" }));
         media = world.component();
         await media.start();
         for await (const { id } of media.jobs()) await media.cancel(id);
-        isUp = true;
+        stop();
         const { eventId } = await media.send({ ...silent(), id: "photo" });
         expect(messages(world.homeserver, roomId)[0]?.content, "as it was sent").to.have.property("url");
         await until(() => shown(eventId) !== undefined);
@@ -182,19 +182,10 @@ describe("a message that is taken back or edited", () => {
             isThere ? response.end(someBytes(100)) : response.writeHead(404).end();
         const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url: remote.on("/late", answer) }));
         await until(() => shown(sent.eventId)?.["msgtype"] === "m.notice");
-        let isUp = false;
-        world.homeserver.intercept((request) => {
-            if (isUp) return undefined;
-            if (isSend(request)) return { drop: "after" };
-            return request.path.includes("/messages") ? { drop: "before" } : undefined;
-        });
-        const editing = code(media.edit(sent.id, { id: "edit", content: image("two") }));
-        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
-        await media.close();
-        expect(await editing).to.equal("CLOSED");
+        const stop = await endInDoubt(() => media.edit(sent.id, { id: "edit", content: image("two") }));
         media = world.component();
         await media.start();
-        isUp = true;
+        stop();
         await media.edit(sent.id, { id: "edit", content: image("two") });
         isThere = true;
         await media.retry(first(sent)?.jobId ?? "");

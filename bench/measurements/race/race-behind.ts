@@ -33,17 +33,21 @@ export const raceBehind: Measurement = {
         });
         const slower: number[] = [];
         const withRoom: number[] = [];
+        const behind = async (runner: Runner, { size, rate }: { size: number; rate: number }) => {
+            // A key is the component's message id: the next file's are others.
+            const name = `a file at ${rate} bytes/s`;
+            const { toRoom, seconds } = await runner.run([
+                { ...room(0), key: name, atMs: 0, file: { url: track.urlOf(size, rate), size } },
+                ...texts(`behind ${name}`, { count: TEXTS, pauseMs: PAUSE_MS }),
+            ]);
+            const times = toRoom.slice(1);
+            return { p50: percentile(times, 0.5), p99: percentile(times, 0.99), seconds };
+        };
         const heat = async (runner: Runner) => {
             await runner.run(texts("warm-up", { count: 100, pauseMs: 5 }));
             const idle = await runner.run(texts("idle", { count: TEXTS, pauseMs: PAUSE_MS }));
-            const file = { url: track.urlOf(size, RATE), size };
-            const behind = await runner.run([
-                { ...room(0), key: "file", atMs: 0, file },
-                ...texts("behind", { count: TEXTS, pauseMs: PAUSE_MS }),
-            ]);
-            const times = behind.toRoom.slice(1);
-            const p50 = { idle: percentile(idle.toRoom, 0.5), behind: percentile(times, 0.5) };
-            return { p50, p99: percentile(times, 0.99), seconds: behind.seconds };
+            const { p50, ...rest } = await behind(runner, { size, rate: RATE });
+            return { p50: { idle: percentile(idle.toRoom, 0.5), behind: p50 }, ...rest };
         };
         for (let run = 0; run < context.runs; run++) {
             for (const contestant of inTurn(run)) {
@@ -53,12 +57,7 @@ export const raceBehind: Measurement = {
                     chart.add(contestant, BEHIND, p50.behind);
                     chart.add(contestant, BEHIND_P99, p99);
                     if (contestant === "component") {
-                        const file = { url: track.urlOf(SLOWER.size, SLOWER.rate), size: SLOWER.size };
-                        const { toRoom } = await runner.run([
-                            { ...room(0), key: "slower file", atMs: 0, file },
-                            ...texts("behind the slower", { count: TEXTS, pauseMs: PAUSE_MS }),
-                        ]);
-                        slower.push(percentile(toRoom.slice(1), 0.5) / p50.idle);
+                        slower.push((await behind(runner, SLOWER)).p50 / p50.idle);
                     }
                     context.log(
                         `${contestant}: idle ${p50.idle.toFixed(1)} ms, behind ${p50.behind.toFixed(1)} ms, ` +

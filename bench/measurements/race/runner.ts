@@ -24,6 +24,13 @@ export interface Outcome {
     readonly peakRssMb: number;
 }
 
+interface Options {
+    /** Files at once, of this project. Default 4. */
+    readonly concurrency?: number;
+    /** Started as docs/embedding.md advises. */
+    readonly withRoom?: boolean;
+}
+
 export class Runner {
     readonly #child: Child<ContestantHandlers>;
     readonly #track: Track;
@@ -37,7 +44,7 @@ export class Runner {
         context: Context,
         name: Contestant,
         track: Track,
-        { concurrency = 4, withRoom = false } = {},
+        { concurrency = 4, withRoom = false }: Options = {},
     ): Promise<Runner> {
         const child = context.start(`race/${name}`, { inBridge: true, withRoom });
         const { homeserverUrl, accessToken, serverName } = track;
@@ -64,11 +71,7 @@ export class Runner {
      */
     static async during(
         context: Context,
-        {
-            contestant,
-            track,
-            ...options
-        }: { contestant: Contestant; track: Track } & Parameters<typeof Runner.start>[3],
+        { contestant, track, ...options }: { contestant: Contestant; track: Track } & Options,
         action: (runner: Runner) => Promise<void>,
     ): Promise<boolean> {
         const runner = await Runner.start(context, contestant, track, options);
