@@ -1,9 +1,10 @@
 import type { IncomingMessage } from "node:http";
-import { got, type Request } from "got";
 import { MediaError, systemCode } from "../../errors.ts";
+import { limitedRequest } from "../limited-request.ts";
 import type { StepLimits } from "../limits.ts";
 import { type AddressPolicy, guardedAgents } from "./address-guard.ts";
 import { filenameOf } from "./filename.ts";
+import { type Hop, nextHop, redirectOf } from "./redirects.ts";
 import { ResumingBody } from "./resuming-body.ts";
 import type { OpenedSource, Source, SourceDescription } from "./source.ts";
 import { statusError } from "./status-error.ts";
@@ -11,6 +12,8 @@ import { statusError } from "./status-error.ts";
 type HttpDescription = Extract<SourceDescription, { kind: "http" }>;
 
 const MAX_REDIRECTS = 5;
+const MAX_DISCARDED_BYTES = 64 * 1024;
+const MAX_DISCARDING_MS = 5000;
 
 /**
  * Fetches over HTTP. The body is passed on as it is on the wire (`Accept-Encoding: identity`, no decompression): the
@@ -27,21 +30,19 @@ export class HttpSource implements Source<HttpDescription> {
     }
 
     async open(description: HttpDescription, signal: AbortSignal): Promise<OpenedSource> {
-        const first = await this.#request(description, {}, signal);
-        const { response } = first;
+        const response = await this.#request(description, {}, signal);
         if (response.statusCode !== 200) {
-            first.stream.destroy();
+            response.destroy();
             throw refusal(response);
         }
         const size = contentLength(response);
         const ifRange = validator(response);
-        const { stream } = first;
         const reopen = (offset: number) => this.#reopen(description, offset, ifRange ?? "", signal);
         return {
             stream:
                 size === undefined || ifRange === undefined
-                    ? stream
-                    : new ResumingBody({ first: stream, size, reopen, signal }),
+                    ? response
+                    : new ResumingBody({ first: response, size, reopen, signal }),
             size,
             mimetype: response.headers["content-type"],
             filename: filenameOf(response.headers["content-disposition"], description.url),
@@ -58,75 +59,66 @@ export class HttpSource implements Source<HttpDescription> {
         offset: number,
         ifRange: string,
         signal: AbortSignal,
-    ): Promise<Request> {
+    ): Promise<IncomingMessage> {
         const range = { range: `bytes=${offset}-`, "if-range": ifRange };
-        const { response, stream } = await this.#request(description, range, signal);
+        const response = await this.#request(description, range, signal);
         const start = /^bytes (\d+)-/.exec(response.headers["content-range"] ?? "")?.[1];
-        if (response.statusCode === 206 && start === String(offset)) return stream;
-        stream.destroy();
+        if (response.statusCode === 206 && start === String(offset)) return response;
+        response.destroy();
         // 200 answers an If-Range whose validator no longer holds: these are other bytes.
         throw response.statusCode === 200 || response.statusCode === 206
             ? new MediaError("SOURCE_CHANGED", { detail: "it does not resume where it broke off" })
             : refusal(response);
     }
 
-    async #request(description: HttpDescription, extra: Record<string, string>, signal: AbortSignal): Promise<Opened> {
-        const { connectMs, headersMs, idleMs } = this.#limits;
-        const origin = new URL(description.url).origin;
-        let secure = origin.startsWith("https:");
-        const stream = got.stream(description.url, {
-            headers: {
-                ...description.headers,
-                ...extra,
-                "accept-encoding": "identity",
-                "user-agent": "matrix-bridge-media",
-            },
-            decompress: false,
-            agent: this.#agents,
-            signal,
-            maxRedirects: MAX_REDIRECTS,
-            throwHttpErrors: false,
-            retry: { limit: 0 },
-            timeout: {
-                lookup: connectMs,
-                connect: connectMs,
-                secureConnect: connectMs,
-                response: headersMs,
-                socket: idleMs,
-            },
-            hooks: {
-                beforeRedirect: [
-                    (options) => {
-                        const next = options.url as URL;
-                        if (secure && next.protocol !== "https:") {
-                            throw new MediaError("SOURCE_REFUSED", { detail: "redirected from https to http" });
-                        }
-                        secure = next.protocol === "https:";
-                        if (next.origin !== origin) {
-                            // What the URL itself carried as user and password; got counts another scheme as the same.
-                            options.username = "";
-                            options.password = "";
-                            for (const name of Object.keys(description.headers ?? {})) {
-                                delete options.headers[name.toLowerCase()];
-                            }
-                        }
-                    },
-                ],
-            },
+    async #request(
+        { url, headers = {} }: HttpDescription,
+        extra: Readonly<Record<string, string>>,
+        signal: AbortSignal,
+    ): Promise<IncomingMessage> {
+        const own = { ...extra, "accept-encoding": "identity", "user-agent": "matrix-bridge-media" };
+        let hop: Hop = { url: new URL(url), isTrusted: true };
+        for (let redirects = 0; ; redirects++) {
+            const response = await this.#answer(hop.url, hop.isTrusted ? { ...headers, ...own } : own, signal);
+            const location = redirectOf(response);
+            if (location === undefined) return response;
+            discard(response);
+            if (redirects === MAX_REDIRECTS) throw new MediaError("SOURCE_TOO_MANY_REDIRECTS");
+            hop = nextHop(hop, location);
+        }
+    }
+
+    async #answer(url: URL, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<IncomingMessage> {
+        const answer = new Promise<IncomingMessage>((resolve, reject) => {
+            let response: IncomingMessage | undefined;
+            const fail = (cause: unknown): void => {
+                const error = sourceError(cause, signal);
+                reject(error);
+                (response ?? request).destroy(error);
+            };
+            const from = { method: "GET", url, headers, agents: this.#agents, limits: this.#limits, signal } as const;
+            const request = limitedRequest(from, fail);
+            request.once("response", (incoming) => {
+                response = incoming;
+                resolve(incoming);
+            });
+            request.end();
         });
-        const response = await new Promise<IncomingMessage>((resolve, reject) => {
-            stream.once("response", resolve);
-            stream.once("error", (error: Error) => reject(sourceError(error, signal)));
+        return answer.catch((error: unknown) => {
+            throw sourceError(error, signal);
         });
-        // From here on errors reach whoever reads; without a listener one between two reads would end the process.
-        stream.on("error", () => {});
-        return { stream, response };
     }
 }
 
-interface Opened {
-    readonly stream: Request;
-    readonly response: IncomingMessage;
+/** A page about a redirect is read to its end, for the connection's sake, where that comes soon. */
+function discard(response: IncomingMessage): void {
+    let left = MAX_DISCARDED_BYTES;
+    const timer = setTimeout(() => response.destroy(), MAX_DISCARDING_MS);
+    response.on("data", (chunk: Uint8Array) => {
+        left -= chunk.length;
+        if (left < 0) response.destroy();
+    });
+    response.once("close", () => clearTimeout(timer));
 }
 
 /** Bytes that will arrive; undefined where the source does not say or says something impossible. */
@@ -155,10 +147,6 @@ export function sourceError(error: unknown, signal: AbortSignal): MediaError {
         if (cause instanceof MediaError) return cause;
     }
     const detail = systemCode(error);
-    if (detail === "ERR_TOO_MANY_REDIRECTS") return new MediaError("SOURCE_TOO_MANY_REDIRECTS", { cause: error });
-    if (detail === "ERR_UNSUPPORTED_PROTOCOL" || detail === "ERR_INVALID_URL") {
-        return new MediaError("SOURCE_REFUSED", { cause: error, detail: "redirected to something other than http(s)" });
-    }
     const code = detail === "ETIMEDOUT" ? "SOURCE_TIMEOUT" : "SOURCE_UNAVAILABLE";
     return new MediaError(code, { cause: error, ...(detail !== undefined && { detail }) });
 }

@@ -19,6 +19,7 @@ export interface ResumingBodyParts {
 export class ResumingBody implements ByteStream {
     readonly #parts: ResumingBodyParts;
     #current: ByteStream;
+    #isDestroyed = false;
 
     constructor(parts: ResumingBodyParts) {
         this.#parts = parts;
@@ -26,6 +27,7 @@ export class ResumingBody implements ByteStream {
     }
 
     destroy(): void {
+        this.#isDestroyed = true;
         this.#current.destroy();
     }
 
@@ -44,9 +46,12 @@ export class ResumingBody implements ByteStream {
             } catch (error) {
                 if (offset > from) resumes = 0;
                 if (signal.aborted || offset >= size || ++resumes > MAX_RESUMES) throw error;
+                await sleep(RESUME_DELAY_MS * 2 ** (resumes - 1), undefined, { signal });
+                // Destroyed meanwhile: nobody reads on.
+                if (this.#isDestroyed) throw error;
             }
-            await sleep(RESUME_DELAY_MS * 2 ** (resumes - 1), undefined, { signal });
             this.#current = await reopen(offset);
+            if (this.#isDestroyed) this.#current.destroy();
         }
     }
 }

@@ -25,25 +25,19 @@ export class HomeserverTarget implements Target {
     async put(upload: Upload, signal: AbortSignal): Promise<string> {
         const access = this.#users.get(upload.uploader).access();
         const mxc = upload.contentUri === undefined ? undefined : parseMxc(upload.contentUri);
-        const answer = await putStream(
-            {
-                method: mxc === undefined ? "POST" : "PUT",
-                url:
-                    mxc === undefined
-                        ? oneStepUploadUrl(access, upload.filename)
-                        : reservedUploadUrl(access, mxc, upload.filename),
-                // Synapse answers 400 to an upload without Content-Length.
-                headers: {
-                    ...authorization(access),
-                    "content-type": upload.mimetype,
-                    "content-length": String(upload.size),
-                },
-                body: upload.body,
-                agents: homeserverAgents,
-                limits: this.#limits,
-            },
+        const answer = await putStream({
+            method: mxc === undefined ? "POST" : "PUT",
+            url:
+                mxc === undefined
+                    ? oneStepUploadUrl(access, upload.filename)
+                    : reservedUploadUrl(access, mxc, upload.filename),
+            headers: { ...authorization(access), "content-type": upload.mimetype },
+            size: upload.size,
+            body: upload.body,
+            agents: homeserverAgents,
+            limits: this.#limits,
             signal,
-        );
+        });
         if (isSuccess(answer.status)) {
             if (upload.contentUri !== undefined) {
                 if (answer.isJson === false || Object.keys(answer.body).length > 0)

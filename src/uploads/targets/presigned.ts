@@ -50,17 +50,16 @@ export class PresignedTarget implements Target {
     async #exchange(mimetype: string, size: number, body: Upload["body"], signal: AbortSignal): Promise<Answer> {
         const { url, method } = this.#presigned;
         try {
-            return await putStream(
-                {
-                    method,
-                    url: new URL(url),
-                    headers: { "content-type": mimetype, "content-length": String(size), "user-agent": undefined },
-                    body,
-                    agents,
-                    limits: this.#limits,
-                },
+            return await putStream({
+                method,
+                url: new URL(url),
+                headers: { "content-type": mimetype },
+                size,
+                body,
+                agents,
+                limits: this.#limits,
                 signal,
-            );
+            });
         } catch (error) {
             if (!(error instanceof MediaError) || !CONNECTION_LOST.has(error.code)) throw error;
             throw new MediaError("PRESIGNED_UNAVAILABLE", { ...withoutTheUrl(error), ambiguous: error.ambiguous });

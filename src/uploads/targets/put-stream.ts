@@ -1,74 +1,92 @@
-import { pipeline } from "node:stream/promises";
-import type { Agents } from "got";
-import { got } from "got";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import { MediaError } from "../../errors.ts";
-import { LinkedAbort } from "../../linked-abort.ts";
-import { type Answer, jsonBody } from "../../matrix/answer.ts";
+import { type Answer, isSuccess, jsonBody } from "../../matrix/answer.ts";
 import { connectionError } from "../../matrix/request.ts";
-import type { StepLimits } from "../limits.ts";
+import { type HttpRequest, limitedRequest } from "../limited-request.ts";
 
 /** An answer to an upload is a small JSON object; what comes beyond this is not kept. */
 const MAX_ANSWER_BYTES = 64 * 1024;
 
-export interface PutRequest {
-    readonly method: "PUT" | "POST";
-    readonly url: URL;
-    /** Undefined takes out what the HTTP client would say by itself. */
-    readonly headers: Readonly<Record<string, string | undefined>>;
+export interface PutRequest extends HttpRequest {
+    /** Exact length of `body` in bytes. */
+    readonly size: number;
     readonly body: AsyncIterable<Uint8Array>;
-    readonly agents: Agents;
-    readonly limits: StepLimits;
 }
 
 /**
  * Streams a body out and returns the answer, also one that comes before the body has gone out (a refusal). Redirects
  * are not followed. Rejects with the body's own MediaError, or with UPLOAD_INTERRUPTED / HOMESERVER_UNREACHABLE.
  */
-export async function putStream(request: PutRequest, signal: AbortSignal): Promise<Answer> {
-    const { connectMs, headersMs, idleMs } = request.limits;
-    const early = new LinkedAbort([signal]);
-    const stream = got.stream(request.url, {
-        method: request.method,
-        headers: { ...request.headers },
-        agent: request.agents,
-        followRedirect: false,
-        throwHttpErrors: false,
-        retry: { limit: 0 },
-        decompress: false,
-        timeout: {
-            lookup: connectMs,
-            connect: connectMs,
-            secureConnect: connectMs,
-            response: headersMs,
-            socket: idleMs,
-        },
-    });
-    let answer: Answer | undefined;
-    async function readAnswer(chunks: AsyncIterable<Uint8Array>): Promise<void> {
-        const kept: Uint8Array[] = [];
-        let length = 0;
-        for await (const chunk of chunks) {
-            if (length < MAX_ANSWER_BYTES) kept.push(chunk);
-            length += chunk.length;
-        }
-        answer = {
-            status: stream.response?.statusCode ?? 0,
-            ...jsonBody(Buffer.concat(kept).toString()),
-            retryAfter: stream.response?.headers["retry-after"],
-        };
-        // Refused before the end: the rest of the body has nowhere to go.
-        if (!stream.writableEnded) early.abort();
-    }
+export async function putStream(put: PutRequest): Promise<Answer> {
     try {
-        await pipeline(request.body, stream, readAnswer, { signal: early.signal });
+        return await exchanged(put);
     } catch (error) {
-        if (answer !== undefined) return answer;
-        throw uploadError(error, signal);
-    } finally {
-        early.release();
+        throw uploadError(error, put.signal);
     }
-    if (answer === undefined) throw new MediaError("UPLOAD_INTERRUPTED", { ambiguous: true });
-    return answer;
+}
+
+function exchanged({ size, body, headers, ...rest }: PutRequest): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+        let sent = 0;
+        const fail = (cause: unknown): void => {
+            reject(cause);
+            request.destroy();
+        };
+        const request = limitedRequest({ ...rest, headers: { ...headers, "content-length": size } }, fail);
+        request.on("response", (response) => {
+            collect(response, fail, (answer) => {
+                const isOut = sent === size && request.writableLength === 0;
+                // Whoever says that it has the file before it was given the file has something else.
+                if (!isOut && isSuccess(answer.status)) return fail(interrupted());
+                resolve(answer);
+                // Refused before the end: the rest of the body has nowhere to go.
+                if (!isOut) request.destroy();
+            });
+        });
+        const pump = async (): Promise<void> => {
+            for await (const piece of body) {
+                if (request.destroyed) return;
+                sent += piece.length;
+                if (!request.write(piece)) await drained(request);
+                // Whoever asks for another piece has the source read on.
+                if (request.destroyed) return;
+            }
+            request.end();
+        };
+        pump().catch(fail);
+    });
+}
+
+/** Resolves also when there is nobody any more who would take the rest. */
+function drained(request: ClientRequest): Promise<void> {
+    return new Promise((resolve) => {
+        const done = (): void => {
+            request.off("drain", done);
+            request.off("close", done);
+            resolve();
+        };
+        request.on("drain", done);
+        request.on("close", done);
+    });
+}
+
+function interrupted(): MediaError {
+    return new MediaError("UPLOAD_INTERRUPTED", { detail: "answered with success before its end", ambiguous: true });
+}
+
+function collect(response: IncomingMessage, fail: (cause: unknown) => void, then: (answer: Answer) => void): void {
+    const kept: Buffer[] = [];
+    let length = 0;
+    response.on("data", (chunk: Buffer) => {
+        if (length < MAX_ANSWER_BYTES) kept.push(chunk);
+        length += chunk.length;
+    });
+    response.on("end", () => {
+        const { statusCode: status = 0, headers } = response;
+        then({ status, ...jsonBody(Buffer.concat(kept).toString()), retryAfter: headers["retry-after"] });
+    });
+    // Also where the connection ends before the answer does.
+    response.on("error", fail);
 }
 
 function uploadError(error: unknown, signal: AbortSignal): MediaError {
