@@ -18,7 +18,10 @@ const idText = text(512).regex(/^\P{Cc}+$/u, "must not contain control character
 const userId = text(255).regex(/^@[^\s:]*:\S+$/, "must be a user id: @localpart:server");
 const roomId = text(255).regex(/^!\S+$/, "must be a room id: !…");
 const size = z.int().nonnegative();
-const mimetype = text(255).regex(/^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?:\s*;.*)?$/, "must be a media type: image/jpeg");
+const mimetype = text(255).regex(
+    /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?:\s*;[\x20-\x7e]*)?$/,
+    "must be a media type: image/jpeg",
+);
 // A header value ends at a line break; Node would refuse it only when the transfer begins.
 const headers = z.record(
     text(255).regex(/^[\w!#$%&'*+.^`|~-]+$/),

@@ -117,11 +117,15 @@ function exchanged(
         const timer = setTimeout(() => cutOff(tooLate()), timeoutMs);
         signal?.addEventListener("abort", onAbort);
         request.on("error", reject);
+        let isAnswered = false;
         request.on("close", () => {
             clearTimeout(timer);
             signal?.removeEventListener("abort", onAbort);
+            // Node.js ends a request that was answered with another protocol (101) without a word.
+            if (!isAnswered) reject(new MediaError("HOMESERVER_UNREACHABLE", { detail: "no answer", ambiguous: true }));
         });
         request.on("response", (response) => {
+            isAnswered = true;
             const { statusCode: status = 0, headers: answered } = response;
             const answer = (text: string): void => resolve({ status, retryAfter: answered["retry-after"], text });
             if (readsSuccess || status >= 400) return collect(response, answer, cutOff);

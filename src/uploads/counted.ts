@@ -6,6 +6,8 @@ import type { ByteLimits } from "./limits.ts";
 
 /** The target gets pieces of at least this size: each one costs it a turn of the event loop, whatever its length. */
 const PIECE_BYTES = 256 * 1024;
+/** A slow source's bytes are not gathered for longer: the target's time without a byte would run out over them. */
+const MAX_GATHER_MS = 1000;
 
 /** What the bytes are held to; the job's own fields. */
 export interface Promised {
@@ -28,8 +30,9 @@ export interface Watching {
  * are not `size`, SOURCE_TYPE_MISMATCH when they begin as something else than was promised, SOURCE_CHECKSUM_MISMATCH
  * when their hash is another.
  *
- * The last piece is held back until the source has ended well: a body of the wrong length never looks complete to
- * the target, which would take it for the file. All of it in one generator, because each further one between source
+ * Where the size is known the last piece is held back until the source has ended well: a body of the wrong length, or
+ * with another hash, never looks complete to the target, which would take it for the file. Where it is not known, the
+ * bytes go to the spool or to somebody who holds back a last piece. All of it in one generator, because each further one between source
  * and target costs throughput; the first bytes are looked at once, before the first piece goes out.
  */
 export async function* counted(
@@ -42,6 +45,7 @@ export async function* counted(
     let total = 0;
     let held: Uint8Array[] = [];
     let heldBytes = 0;
+    let heldSince = 0;
     let checked = mimetype === undefined;
     try {
         for await (const chunk of body) {
@@ -49,13 +53,7 @@ export async function* counted(
             total += chunk.length;
             if (total > maxBytes) throw tooLarge(maxBytes);
             if (size !== undefined && total > size) throw wrongLength(size, "more");
-            if (heldBytes >= PIECE_BYTES) {
-                const free = way?.free();
-                if (free !== undefined) await free;
-                yield Buffer.concat(held);
-                held = [];
-                heldBytes = 0;
-            }
+            if (heldBytes === 0) heldSince = performance.now();
             held.push(chunk);
             heldBytes += chunk.length;
             hash?.update(chunk);
@@ -64,6 +62,13 @@ export async function* counted(
                 await checkFirstBytes(headOf(held), mimetype);
             }
             onBytes?.(total);
+            const isPiece = heldBytes >= PIECE_BYTES || performance.now() - heldSince > MAX_GATHER_MS;
+            if (!isPiece || !checked || total === size) continue;
+            const free = way?.free();
+            if (free !== undefined) await free;
+            yield Buffer.concat(held);
+            held = [];
+            heldBytes = 0;
         }
     } catch (error) {
         throw explain(error);

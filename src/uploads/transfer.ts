@@ -49,6 +49,9 @@ export interface Transferred {
 /** The end of a spool file's name that marks a copy for one try. */
 export const COPY_SUFFIX = ".copy";
 
+/** What any header can carry. A remote message's or source's word for its type may be anything, and must not fail every try. */
+const HEADER_TEXT = /^[\x20-\x7e]+$/;
+
 export interface TransferWatch {
     /** Hears the bytes read from the source so far. */
     readonly onBytes: (total: number) => void;
@@ -140,12 +143,14 @@ async function viaSpool(
 ): Promise<Transferred> {
     const name = job.id + COPY_SUFFIX;
     const size = await parts.spool.write(name, source);
+    let copy: OpenedSource | undefined;
     try {
-        const copy = await parts.spool.open({ kind: "spool", name }, signal);
+        copy = await parts.spool.open({ kind: "spool", name }, signal);
         const explain = (error: unknown) => asMediaError(error, "SPOOL_FAILED");
         const body = counted(copy.stream, { size, maxBytes: size }, {}, { way: parts.way, explain });
         return await put(job, parts, { body, size }, opened, signal);
     } finally {
+        copy?.stream.destroy();
         await parts.spool.remove(name);
     }
 }
@@ -161,7 +166,7 @@ async function put(
     // What an encrypted file is, only its event says.
     const filename = encryption === undefined ? job.filename : undefined;
     const known = encryption === undefined ? (job.mimetype ?? opened.mimetype) : undefined;
-    const mimetype = known ?? "application/octet-stream";
+    const mimetype = known !== undefined && HEADER_TEXT.test(known) ? known : "application/octet-stream";
     const presigned = presignedFor(job, size, parts);
     const target = presigned ?? parts.target;
     const upload = {

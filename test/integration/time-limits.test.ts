@@ -69,6 +69,16 @@ describe("a source's limits of time and size", () => {
         }
     });
 
+    it("a source that is slow and never silent comes through: its bytes are passed on before the upload seems idle", async () => {
+        const url = remote.on("/slow", (_request, response) => {
+            response.writeHead(200, { "content-length": 30_000 });
+            let left = 30;
+            const timer = setInterval(() => (left-- > 0 ? response.write(someBytes(1000)) : response.end()), 100);
+            response.once("close", () => clearInterval(timer));
+        });
+        expect(await ended(url, { timeLimits: { idleMs: 2000 } })).to.include({ code: "done", status: 200 });
+    });
+
     it("a body that drips for ever ends within totalMs", async () => {
         for (const headers of [{ "content-length": 2 ** 20 }, {}]) {
             const url = remote.on("/dripping", (_request, response) => {
