@@ -1,8 +1,10 @@
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { Agent, createServer as createHttpServer, type IncomingMessage, request as httpRequest } from "node:http";
-import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import type { ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
+import { systemCode } from "../../../src/errors.ts";
 
 /**
  * Stands before a server (homeserver, storage, remote network) on a port of its own, sees every request, and can spoil it:
@@ -65,6 +67,9 @@ export interface TlsIdentity {
     readonly cert: string;
 }
 
+/** Not among those that are given to whoever asks for any (Linux: from 32768 on): somebody else's server would take it while the gate is shut. */
+const PORTS = [20_000, 30_000] as const;
+
 export class FaultGate {
     readonly exchanges: Passage[] = [];
     fault: Spoil = () => false;
@@ -80,13 +85,14 @@ export class FaultGate {
     readonly #http: ReturnType<typeof createHttpServer>;
     readonly #server: Server;
     readonly #tls: TlsIdentity | undefined;
-    #port = 0;
+    readonly #port: number;
     #isClosed = false;
     /** By which it is reached; a name needs a resolver that knows it. */
     #host = "127.0.0.1";
 
-    private constructor(upstream: string, tls: TlsIdentity | undefined) {
+    private constructor(upstream: string, tls: TlsIdentity | undefined, port: number) {
         this.#upstream = upstream;
+        this.#port = port;
         this.#tls = tls;
         const onRequest = (request: IncomingMessage, response: ServerResponse): void =>
             this.#onRequest(request, response);
@@ -104,10 +110,16 @@ export class FaultGate {
         upstream: string,
         { tls, host = "127.0.0.1" }: { tls?: TlsIdentity | undefined; host?: string | undefined } = {},
     ): Promise<FaultGate> {
-        const gate = new FaultGate(upstream, tls);
-        gate.#host = host;
-        await gate.listen();
-        return gate;
+        for (let tries = 1; ; tries++) {
+            const gate = new FaultGate(upstream, tls, randomInt(...PORTS));
+            gate.#host = host;
+            try {
+                await gate.listen();
+                return gate;
+            } catch (error) {
+                if (systemCode(error) !== "EADDRINUSE" || tries === 50) throw error;
+            }
+        }
     }
 
     get host(): string {
@@ -148,7 +160,6 @@ export class FaultGate {
         if (this.#isClosed) return;
         this.#server.listen(this.#port, "127.0.0.1");
         await once(this.#server, "listening");
-        this.#port = (this.#server.address() as AddressInfo).port;
     }
 
     /** Answers a connection with another certificate. */
