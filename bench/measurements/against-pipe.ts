@@ -11,40 +11,35 @@ interface Transferring {
     call(name: "usage"): Promise<Usage>;
 }
 
-/** The component and the bare pipe, both in a bridge's process, before the same homeserver. */
-export interface Pair {
-    readonly pipe: Child<PipeHandlers>;
-    readonly component: Child<ComponentHandlers>;
-}
-
 /** Files that both transfer before they are measured. */
 export const WARM_UP_FILES = 2;
 
-export async function startPair(context: Context, homeserverUrl: string): Promise<Pair> {
-    const pipe = context.start("pipe", { inBridge: true });
-    const component = await startComponent(context, { homeserverUrl }, { inBridge: true });
-    await pipe.call("start", homeserverUrl);
-    return { pipe, component };
-}
-
 /**
- * One large file at a time, by turns through the pipe and through the component, each warmed up first.
+ * One large file, by turns through the pipe and through the component, both in a bridge's process, warmed up, before the
+ * same homeserver. Each run has two processes of its own: how V8 collects is a process's luck, and stays with it.
  * @param urlOf The address of a file of so many bytes.
  */
 export async function againstPipe(
     context: Context,
-    { pipe, component }: Pair,
-    { kind, urlOf }: { kind: string; urlOf: (size: number) => string },
+    { homeserverUrl, kind, urlOf }: { homeserverUrl: string; kind: string; urlOf: (size: number) => string },
 ): Promise<Row[]> {
     const size = context.quick ? 256 * MEBIBYTE : GIBIBYTE;
     const warmUp = { url: urlOf(64 * MEBIBYTE), count: WARM_UP_FILES };
-    for (const process of [pipe, component]) await process.call("transfer", warmUp);
     const speeds: number[] = [];
     const ratios: number[] = [];
     const cpu: number[] = [];
     for (let run = 0; run < context.runs; run++) {
+        const pipe: Child<PipeHandlers> = context.start("pipe", { inBridge: true });
+        await pipe.call("start", homeserverUrl);
+        const component: Child<ComponentHandlers> = await startComponent(
+            context,
+            { homeserverUrl },
+            { inBridge: true },
+        );
+        for (const process of [pipe, component]) await process.call("transfer", warmUp);
         const bare = await timed(pipe, urlOf(size));
         const ours = await timed(component, urlOf(size));
+        for (const process of [pipe, component]) await process.kill();
         speeds.push(size / MEBIBYTE / ours.seconds);
         ratios.push(bare.seconds / ours.seconds);
         cpu.push(ours.cpuSeconds / bare.cpuSeconds);

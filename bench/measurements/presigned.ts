@@ -1,4 +1,4 @@
-import { againstPipe, startPair, WARM_UP_FILES } from "./against-pipe.ts";
+import { againstPipe, WARM_UP_FILES } from "./against-pipe.ts";
 import type { Measurement } from "./measurement.ts";
 
 /** As the throughput measurement, with a homeserver that wants its files at presigned addresses. */
@@ -8,12 +8,12 @@ export const presigned: Measurement = {
     async measure(context) {
         const homeserver = context.start("homeserver");
         await homeserver.call("presigned", true);
-        const pair = await startPair(context, await homeserver.call("url"));
+        const homeserverUrl = await homeserver.call("url");
         const remoteUrl = await context.start("remote").call("url");
         const urlOf = (size: number): string => `${remoteUrl}/file?etag=1&size=${size}`;
-        const rows = await againstPipe(context, pair, { kind: "presigned", urlOf });
+        const rows = await againstPipe(context, { homeserverUrl, kind: "presigned", urlOf });
         const { storedFiles, completed } = await homeserver.call("counts");
-        const expected = context.runs + WARM_UP_FILES;
+        const expected = context.runs * (1 + WARM_UP_FILES);
         if (storedFiles !== expected || completed !== expected) {
             throw new Error(
                 `${storedFiles} files went to the storage and ${completed} were completed, not ${expected}`,
