@@ -1,7 +1,4 @@
-import type { ComponentHandlers } from "../processes/component.ts";
-import type { PipeHandlers } from "../processes/pipe.ts";
 import type { Usage } from "../processes/serve.ts";
-import type { Child } from "../support/child.ts";
 import { startComponent, type Context } from "../support/context.ts";
 import type { Row } from "../support/result.ts";
 import { GIBIBYTE, MEBIBYTE } from "./measurement.ts";
@@ -29,13 +26,9 @@ export async function againstPipe(
     const ratios: number[] = [];
     const cpu: number[] = [];
     for (let run = 0; run < context.runs; run++) {
-        const pipe: Child<PipeHandlers> = context.start("pipe", { inBridge: true });
+        const pipe = context.start("pipe", { inBridge: true });
         await pipe.call("start", homeserverUrl);
-        const component: Child<ComponentHandlers> = await startComponent(
-            context,
-            { homeserverUrl },
-            { inBridge: true },
-        );
+        const component = await startComponent(context, { homeserverUrl }, { inBridge: true });
         for (const process of [pipe, component]) await process.call("transfer", warmUp);
         const bare = await timed(pipe, urlOf(size));
         const ours = await timed(component, urlOf(size));

@@ -1,6 +1,7 @@
-import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
-import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { Agent as HttpAgent, type IncomingMessage } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
 import { type ErrorCode, MediaError, systemCode } from "../errors.ts";
+import { beginRequest } from "../http-request.ts";
 import { type Answer, answerError, isSuccess, jsonBody, type JsonObject, type RefusalCodes } from "./answer.ts";
 import type { Access } from "./client.ts";
 
@@ -96,36 +97,29 @@ function exchanged(
     { method, body, signal, timeoutMs = DEFAULT_TIMEOUT_MS, readsSuccess = true }: RawRequest,
 ): Promise<RawAnswer> {
     return new Promise((resolve, reject) => {
-        signal?.throwIfAborted();
-        const isTls = url.protocol === "https:";
-        const request = (isTls ? httpsRequest : httpRequest)(url, {
-            method,
-            agent: isTls ? homeserverAgents.https : homeserverAgents.http,
-            headers: {
-                ...headers,
-                ...(body !== undefined && {
-                    "content-type": "application/json",
-                    "content-length": Buffer.byteLength(body),
-                }),
-            },
-        });
         const cutOff = (cause: unknown): void => {
             reject(cause);
             request.destroy();
         };
-        const onAbort = (): void => cutOff(signal?.reason);
+        const request = beginRequest(
+            {
+                method,
+                url,
+                headers: {
+                    ...headers,
+                    ...(body !== undefined && {
+                        "content-type": "application/json",
+                        "content-length": Buffer.byteLength(body),
+                    }),
+                },
+                agents: homeserverAgents,
+                signal,
+            },
+            cutOff,
+        );
         const timer = setTimeout(() => cutOff(tooLate()), timeoutMs);
-        signal?.addEventListener("abort", onAbort);
-        request.on("error", reject);
-        let isAnswered = false;
-        request.on("close", () => {
-            clearTimeout(timer);
-            signal?.removeEventListener("abort", onAbort);
-            // Node.js ends a request that was answered with another protocol (101) without a word.
-            if (!isAnswered) reject(new MediaError("HOMESERVER_UNREACHABLE", { detail: "no answer", ambiguous: true }));
-        });
+        request.once("close", () => clearTimeout(timer));
         request.on("response", (response) => {
-            isAnswered = true;
             const { statusCode: status = 0, headers: answered } = response;
             const answer = (text: string): void => resolve({ status, retryAfter: answered["retry-after"], text });
             if (readsSuccess || status >= 400) return collect(response, answer, cutOff);

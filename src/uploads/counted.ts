@@ -32,8 +32,8 @@ export interface Watching {
  *
  * Where the size is known the last piece is held back until the source has ended well: a body of the wrong length, or
  * with another hash, never looks complete to the target, which would take it for the file. Where it is not known, the
- * bytes go to the spool or to somebody who holds back a last piece. All of it in one generator, because each further one between source
- * and target costs throughput; the first bytes are looked at once, before the first piece goes out.
+ * bytes go to the spool or to somebody who holds back a last piece. All of it in one generator, because each further one
+ * between source and target costs throughput; the first bytes are looked at once, before the first piece goes out.
  */
 export async function* counted(
     body: AsyncIterable<Uint8Array>,

@@ -51,6 +51,13 @@ describe("the requests that files come and go with", () => {
         return (server.address() as AddressInfo).port;
     }
 
+    /** Answers with another protocol. */
+    function switching() {
+        return createServer((socket) => {
+            socket.once("data", () => socket.write("HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"));
+        });
+    }
+
     async function read(http: HttpSource, url: string, signal = new AbortController().signal): Promise<number> {
         const { stream } = await http.open({ kind: "http", url }, signal);
         let bytes = 0;
@@ -85,10 +92,7 @@ describe("the requests that files come and go with", () => {
     });
 
     it("an answer that changes the protocol is a broken connection, not silence", async () => {
-        const switching = createServer((socket) => {
-            socket.once("data", () => socket.write("HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"));
-        });
-        const port = await listening(switching);
+        const port = await listening(switching());
         const url = `http://127.0.0.1:${port}`;
         expect(await code(read(source(), url))).to.equal("SOURCE_UNAVAILABLE");
         const access = { homeserverUrl: url, accessToken: "t", userId: "@a:x" };
@@ -165,22 +169,13 @@ describe("the requests that files come and go with", () => {
         const agents = { http: new HttpAgent({ keepAlive: true }), https: new HttpsAgent() };
         after(() => agents.http.destroy());
 
-        async function* body(pieces: number): AsyncGenerator<Uint8Array> {
+        async function* body(pieces: number, length = SIZE / 8): AsyncGenerator<Uint8Array> {
             isLetGo = false;
             try {
                 for (let i = 0; i < pieces; i++) {
-                    yield Buffer.alloc(SIZE / 8);
+                    yield Buffer.alloc(length);
                     await new Promise((resolve) => setImmediate(resolve));
                 }
-            } finally {
-                isLetGo = true;
-            }
-        }
-
-        async function* inOnePiece(): AsyncGenerator<Uint8Array> {
-            isLetGo = false;
-            try {
-                yield Buffer.alloc(SIZE);
             } finally {
                 isLetGo = true;
             }
@@ -210,7 +205,7 @@ describe("the requests that files come and go with", () => {
                     });
                 }),
             );
-            for (const bytes of [body(8), inOnePiece()]) {
+            for (const bytes of [body(8), body(1, SIZE)]) {
                 const answer = await put(port, { body: bytes });
                 expect(answer).to.deep.include({ status: 413, body: { errcode: "M_TOO_LARGE" } });
                 await until(() => isLetGo);
@@ -220,7 +215,7 @@ describe("the requests that files come and go with", () => {
 
         it("that is called a success before its end is none", async () => {
             const port = await listening(createHttp((_request, response) => response.end("{}")));
-            for (const bytes of [body(8), inOnePiece()]) {
+            for (const bytes of [body(8), body(1, SIZE)]) {
                 expect(await code(put(port, { body: bytes }))).to.equal("UPLOAD_INTERRUPTED");
                 await until(() => isLetGo);
             }
@@ -241,13 +236,7 @@ describe("the requests that files come and go with", () => {
         });
 
         it("that is answered with another protocol is broken off", async () => {
-            const port = await listening(
-                createServer((socket) => {
-                    socket.once("data", () =>
-                        socket.write("HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
-                    );
-                }),
-            );
+            const port = await listening(switching());
             expect(await code(put(port))).to.equal("UPLOAD_INTERRUPTED");
             await until(() => isLetGo);
         });

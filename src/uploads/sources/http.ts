@@ -92,9 +92,9 @@ export class HttpSource implements Source<HttpDescription> {
         const answer = new Promise<IncomingMessage>((resolve, reject) => {
             let response: IncomingMessage | undefined;
             const fail = (cause: unknown): void => {
-                const error = sourceError(cause, signal);
-                reject(error);
-                (response ?? request).destroy(error);
+                reject(cause);
+                // For whoever reads by then.
+                (response ?? request).destroy(sourceError(cause, signal));
             };
             const from = { method: "GET", url, headers, agents: this.#agents, limits: this.#limits, signal } as const;
             const request = limitedRequest(from, fail);

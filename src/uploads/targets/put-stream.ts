@@ -2,12 +2,12 @@ import type { ClientRequest, IncomingMessage } from "node:http";
 import { MediaError } from "../../errors.ts";
 import { type Answer, isSuccess, jsonBody } from "../../matrix/answer.ts";
 import { connectionError } from "../../matrix/request.ts";
-import { type HttpRequest, limitedRequest } from "../limited-request.ts";
+import { type LimitedRequest, limitedRequest } from "../limited-request.ts";
 
 /** An answer to an upload is a small JSON object; what comes beyond this is not kept. */
 const MAX_ANSWER_BYTES = 64 * 1024;
 
-export interface PutRequest extends HttpRequest {
+export interface PutRequest extends LimitedRequest {
     /** Exact length of `body` in bytes. */
     readonly size: number;
     readonly body: AsyncIterable<Uint8Array>;
