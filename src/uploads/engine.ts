@@ -1,3 +1,4 @@
+import { MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import type { Prepared } from "./encryption/job-encryption.ts";
@@ -16,7 +17,8 @@ import type { Spool } from "./sources/spool.ts";
 import { Completion } from "./targets/complete.ts";
 import { HomeserverTarget } from "./targets/homeserver.ts";
 import { StorageBreaker } from "./targets/storage-breaker.ts";
-import { openSource, transfer, type TransferWatch, type Transferred } from "./transfer.ts";
+import { withStorage } from "./targets/storage-choice.ts";
+import { type Attempt, openSource, transfer, type TransferWatch, type Transferred } from "./transfer.ts";
 import { UploadLimits } from "./upload-limits.ts";
 
 export interface EngineParts {
@@ -59,13 +61,29 @@ export function createEngine(parts: EngineParts): Engine {
     const opened = new OpenedSources(parts.maxOpened, Math.min(KEEP_OPENED_MS, limits.idleMs / 2));
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
     const storages = new StorageBreaker();
-    const transferParts = { sources, opened, target, storages, spool, uploadLimits, limits, logger, way: parts.way };
+    const transferParts = { sources, opened, target, spool, limits, logger, way: parts.way };
+    const attempted = async <T>(
+        job: Job,
+        signal: AbortSignal,
+        watch: TransferWatch,
+        attempt: (attempt: Attempt) => Promise<T>,
+    ): Promise<T> => {
+        const maxBytes = await uploadLimits.of(job.uploader, signal);
+        try {
+            return await attempt({ job, maxBytes, signal, watch });
+        } catch (error) {
+            // By the homeserver's word: its limit is another one by now.
+            if (error instanceof MediaError && error.code === "FILE_TOO_LARGE" && error.status !== undefined)
+                uploadLimits.forget(job.uploader);
+            throw error;
+        }
+    };
     return {
         transfer: (job, signal, watch) =>
-            transfer(job, transferParts, signal, watch).catch((error: unknown) =>
-                unlessThere(job, error, users, signal),
-            ),
-        prepare: (job, signal, watch) => prepare(job, transferParts, signal, watch),
+            attempted(job, signal, watch, (attempt) =>
+                withStorage(job, { storages, logger }, (job) => transfer({ ...attempt, job }, transferParts)),
+            ).catch((error: unknown) => unlessThere(job, error, users, signal)),
+        prepare: (job, signal, watch) => attempted(job, signal, watch, (attempt) => prepare(attempt, transferParts)),
         complete: (job, signal) => completion.complete(job, signal),
         open: (source, signal) => openSource(source, sources, signal),
         opened,

@@ -13,9 +13,7 @@ import type { OpenedSources } from "./sources/opened.ts";
 import type { OpenedSource, Source, SourceDescription } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
 import { MAX_PRESIGNED_BYTES, PresignedTarget } from "./targets/presigned.ts";
-import type { StorageBreaker, StorageTry } from "./targets/storage-breaker.ts";
 import type { Target } from "./targets/target.ts";
-import type { UploadLimits } from "./upload-limits.ts";
 
 /**
  * One try of one transfer: open the source, learn its length, stream it to the target.
@@ -29,11 +27,9 @@ export type Sources = {
 
 export interface TransferParts {
     readonly sources: Sources;
-    readonly opened: OpenedSources;
+    readonly opened: Pick<OpenedSources, "take">;
     readonly target: Target;
-    readonly storages: StorageBreaker;
     readonly spool: Spool;
-    readonly uploadLimits: UploadLimits;
     readonly limits: StepLimits;
     readonly logger: Logger;
     readonly way: RightOfWay;
@@ -59,14 +55,19 @@ export interface TransferWatch {
     readonly onRefreshed: (source: SourceDescription) => Promise<void>;
 }
 
+/** One try of a job. */
+export interface Attempt {
+    readonly job: Job;
+    /** Bytes that its uploader may upload. */
+    readonly maxBytes: number;
+    readonly signal: AbortSignal;
+    readonly watch: TransferWatch;
+}
+
 /** Rejects with a MediaError. */
-export async function transfer(
-    job: Job,
-    parts: TransferParts,
-    signal: AbortSignal,
-    watch: TransferWatch,
-): Promise<Transferred> {
-    return reading(job, parts, signal, watch, (body, opened, within) => {
+export async function transfer(attempt: Attempt, parts: TransferParts): Promise<Transferred> {
+    const { job } = attempt;
+    return reading(attempt, parts, (body, opened, within) => {
         if (job.encryption !== undefined) {
             const upload = encryptedUpload(job.encryption, body, opened);
             return put(job, parts, upload, opened, within);
@@ -81,18 +82,16 @@ export async function transfer(
  * Rejects with a MediaError.
  */
 export async function reading<T>(
-    job: Job,
+    attempt: Attempt,
     parts: TransferParts,
-    signal: AbortSignal,
-    watch: TransferWatch,
     use: (body: AsyncIterable<Uint8Array>, opened: OpenedSource, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-    const abort = new LinkedAbort([signal], {
+    const abort = new LinkedAbort([attempt.signal], {
         ms: parts.limits.totalMs,
         reason: () => new MediaError("TRANSFER_TIMEOUT"),
     });
     try {
-        return await opening(job, parts, abort.signal, watch, use);
+        return await opening({ ...attempt, signal: abort.signal }, parts, use);
     } catch (error) {
         throw sourceError(error, abort.signal);
     } finally {
@@ -101,13 +100,10 @@ export async function reading<T>(
 }
 
 async function opening<T>(
-    job: Job,
+    { job, maxBytes, signal, watch }: Attempt,
     parts: TransferParts,
-    signal: AbortSignal,
-    watch: TransferWatch,
     use: (body: AsyncIterable<Uint8Array>, opened: OpenedSource, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-    const maxBytes = await parts.uploadLimits.of(job.uploader, signal);
     if (job.size !== undefined && job.size > maxBytes) throw tooLarge(maxBytes);
     const openAnew = (): Promise<OpenedSource> =>
         openSource(job.source, parts.sources, signal).catch(async (error: unknown) => {
@@ -178,43 +174,17 @@ async function put(
         body,
         contentMayDiffer: encryption?.renewed === true,
     };
-    const stored = await target.put(upload, signal).catch((error: unknown) => {
-        if (asMediaError(error).code === "FILE_TOO_LARGE") parts.uploadLimits.forget(uploader);
-        throw error;
-    });
+    const stored = await target.put(upload, signal);
     return { size, contentUri: stored, isStored: presigned !== undefined };
 }
 
 /** The storage that the homeserver wants the file to be put into; undefined where it takes the file itself. */
-function presignedFor(
-    { id, presigned }: Job,
-    size: number,
-    { limits, logger, storages }: TransferParts,
-): Target | undefined {
+function presignedFor({ id, presigned }: Job, size: number, { limits, logger }: TransferParts): Target | undefined {
     if (presigned === undefined) return undefined;
-    const fits = size <= MAX_PRESIGNED_BYTES;
-    const storageTry = fits ? storages.begin(presigned.url) : undefined;
-    if (storageTry !== undefined) return watched(new PresignedTarget(presigned, limits), storageTry);
-    const reason = fits
-        ? "the storage has failed again and again"
-        : `more than ${MAX_PRESIGNED_BYTES} bytes do not go into one presigned upload`;
+    if (size <= MAX_PRESIGNED_BYTES) return new PresignedTarget(presigned, limits);
+    const reason = `more than ${MAX_PRESIGNED_BYTES} bytes do not go into one presigned upload`;
     logger.info("The homeserver's own upload is used instead of the presigned one", { jobId: id, size, reason });
     return undefined;
-}
-
-function watched(target: Target, storageTry: StorageTry): Target {
-    return {
-        async put(upload, signal) {
-            try {
-                const stored = await target.put(upload, signal);
-                storageTry.ended(undefined);
-                return stored;
-            } catch (error) {
-                storageTry.ended(asMediaError(error).code);
-                throw error;
-            }
-        },
-    };
 }
 
 /** Rejects with a MediaError. */

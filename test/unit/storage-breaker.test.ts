@@ -24,7 +24,7 @@ describe("the breaker before a storage", () => {
         const probe = storages.begin(url);
         expect(probe).to.not.equal(undefined);
         expect(storages.begin(url), "while one tries").to.equal(undefined);
-        probe?.ended(undefined);
+        probe?.ended("stored");
         fail(4);
         expect(storages.begin(url), "begun anew").to.not.equal(undefined);
     });

@@ -1,7 +1,6 @@
 import { MediaError } from "../../errors.ts";
-import type { Job } from "../job.ts";
 import type { Spool } from "../sources/spool.ts";
-import { reading, type TransferParts, type TransferWatch } from "../transfer.ts";
+import { type Attempt, reading, type TransferParts } from "../transfer.ts";
 import { AttachmentCipher, newSecret } from "./attachment-cipher.ts";
 import { encrypted } from "./encrypted-body.ts";
 import { ciphertextName, type Prepared } from "./job-encryption.ts";
@@ -14,14 +13,10 @@ import { ciphertextName, type Prepared } from "./job-encryption.ts";
  * is made again for the upload. To wait for room could be for ever, because what this very message has spooled is only
  * uploaded after its event.
  */
-export async function prepare(
-    job: Job,
-    parts: TransferParts,
-    signal: AbortSignal,
-    watch: TransferWatch,
-): Promise<Prepared> {
+export async function prepare(attempt: Attempt, parts: TransferParts): Promise<Prepared> {
+    const { job } = attempt;
     const isKept = job.encryption?.strategy !== "two-pass" && job.source.kind !== "spool";
-    return reading(job, parts, signal, watch, async (body) => {
+    return reading(attempt, parts, async (body) => {
         const cipher = new AttachmentCipher(newSecret());
         const ciphertext = encrypted(body, cipher);
         const name = ciphertextName(job.id);

@@ -9,9 +9,11 @@ import type { ErrorCode } from "../../errors.ts";
  * In memory and about now: after a restart every storage is worth a try.
  */
 export interface StorageTry {
-    /** To be called with how it ended, once. */
-    ended(failure: ErrorCode | undefined): void;
+    /** To be called with how it ended, once: a failure's code; "unused" where the file went past the storage after all. */
+    ended(outcome: StorageOutcome): void;
 }
+
+type StorageOutcome = ErrorCode | "stored" | "unused";
 
 const FAILURES = 5;
 const FIRST_PAUSE_MS = 30_000;
@@ -44,15 +46,15 @@ export class StorageBreaker {
             if (trouble.isProbed || trouble.pausedUntil > this.#now()) return undefined;
             trouble.isProbed = true;
         }
-        return { ended: (failure) => this.#ended(origin, failure, isProbe) };
+        return { ended: (outcome) => this.#ended(origin, outcome, isProbe) };
     }
 
-    #ended(origin: string, failure: ErrorCode | undefined, isProbe: boolean): void {
+    #ended(origin: string, outcome: StorageOutcome, isProbe: boolean): void {
         const trouble = this.#troubled.get(origin);
         if (isProbe && trouble !== undefined) trouble.isProbed = false;
-        if (failure === "PRESIGNED_UNAVAILABLE") return this.#failed(origin, trouble);
+        if (outcome === "PRESIGNED_UNAVAILABLE") return this.#failed(origin, trouble);
         // A refusal is an answer too; what went wrong at the source or the homeserver says nothing of the storage.
-        if (failure === undefined || failure === "PRESIGNED_REFUSED") this.#troubled.delete(origin);
+        if (outcome === "stored" || outcome === "PRESIGNED_REFUSED") this.#troubled.delete(origin);
     }
 
     #failed(origin: string, known: Trouble | undefined): void {
