@@ -285,7 +285,7 @@ export class BridgeMedia {
         this.#parts.ends.close();
         await this.#avatars.quiet();
         await this.#sendings.quiet();
-        this.#parts.engine.close();
+        await this.#parts.engine.close();
         await this.#parts.store.close();
     }
 

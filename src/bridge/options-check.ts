@@ -52,6 +52,12 @@ export const dataOptions = z.strictObject({
         .min(0)
         .default(10 * 2 ** 30)
         .describe("Bytes on disk for files that have to be spooled."),
+    transferThread: z
+        .boolean()
+        .default(true)
+        .describe(
+            "Whether files over 1 MiB, by their message's word, and those whose message does not say go through a thread of their own, so that messages do not wait for their bytes.",
+        ),
     maxAttempts: z.int().min(1).max(100).default(10).describe("Tries of an upload that fails by the file's own fault."),
     allowPrivateAddresses: z
         .union([z.boolean(), z.array(z.string())])

@@ -7,6 +7,7 @@ import { unlessThere } from "./encryption/unless-there.ts";
 import type { Job } from "./job.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import type { StepLimits } from "./limits.ts";
+import { isSmall } from "./places.ts";
 import { addressPolicy } from "./sources/address-guard.ts";
 import { ConnectorSource } from "./sources/connector.ts";
 import { FileSource } from "./sources/file.ts";
@@ -17,6 +18,7 @@ import type { Spool } from "./sources/spool.ts";
 import { Completion } from "./targets/complete.ts";
 import { HomeserverTarget } from "./targets/homeserver.ts";
 import { StorageBreaker } from "./targets/storage-breaker.ts";
+import { TransferThread } from "./thread/transfer-thread.ts";
 import { withStorage } from "./targets/storage-choice.ts";
 import { type Attempt, openSource, transfer, type TransferWatch, type Transferred } from "./transfer.ts";
 import { UploadLimits } from "./upload-limits.ts";
@@ -30,6 +32,8 @@ export interface EngineParts {
     /** Bytes; undefined where only the homeserver's own limit counts. */
     readonly maxFileBytes: number | undefined;
     readonly timeLimits: StepLimits;
+    /** Whether large files go through a thread of their own. */
+    readonly transferThread: boolean;
     /** Streams that may be open ahead of their transfer. */
     readonly maxOpened: number;
     readonly way: RightOfWay;
@@ -46,8 +50,8 @@ export interface Engine {
     readonly opened: OpenedSources;
     /** Encrypts a file of an encrypted room before its event is sent. */
     prepare(job: Job, signal: AbortSignal, watch: TransferWatch): Promise<Prepared>;
-    /** Ends idle connections to sources. */
-    close(): void;
+    /** Ends idle connections to sources, and the thread. To be called when nothing is under way. */
+    close(): Promise<void>;
 }
 
 /** Every source and the target, put together. */
@@ -78,18 +82,33 @@ export function createEngine(parts: EngineParts): Engine {
             throw error;
         }
     };
+    const here = (attempt: Attempt) => transfer(attempt, transferParts);
+    const thread = new TransferThread({
+        settings: { spool: spool.share, allowPrivateAddresses: parts.allowPrivateAddresses, timeLimits: limits },
+        logger,
+        here,
+        discard: (name) => spool.discard(name),
+    });
+    /** A small file is through before a thread has heard of it; a connector is a function of the bridge's. */
+    const isForThread = (job: Job): boolean =>
+        parts.transferThread && !isSmall(job) && job.source.kind !== "connector" && !opened.has(job.id);
     return {
         transfer: (job, signal, watch) =>
             attempted(job, signal, watch, (attempt) =>
-                withStorage(job, { storages, logger }, (job) => transfer({ ...attempt, job }, transferParts)),
+                withStorage(job, { storages, logger }, (job) =>
+                    isForThread(job)
+                        ? thread.transfer({ ...attempt, job }, () => users.get(job.uploader).access())
+                        : here({ ...attempt, job }),
+                ),
             ).catch((error: unknown) => unlessThere(job, error, users, signal)),
         prepare: (job, signal, watch) => attempted(job, signal, watch, (attempt) => prepare(attempt, transferParts)),
         complete: (job, signal) => completion.complete(job, signal),
         open: (source, signal) => openSource(source, sources, signal),
         opened,
-        close: () => {
+        close: async () => {
             opened.close();
             http.close();
+            await thread.close();
         },
     };
 }

@@ -19,6 +19,7 @@ const EVERY: Required<Omit<BridgeMediaOptions, InCode>> = {
     maxFileBytes: 2 ** 30,
     maxSpoolBytes: 0,
     maxAttempts: 3,
+    transferThread: false,
     allowPrivateAddresses: ["10.1.0.0/16"],
     sourceLimits: { "https://files.example.org": { concurrency: 2, perSecond: 0.5 }, default: { perSecond: 5 } },
     uploadAs: "bot",

@@ -24,6 +24,10 @@ export class OpenedSources {
         this.#open.set(jobId, { opened, life, timer });
     }
 
+    has(jobId: string): boolean {
+        return this.#open.has(jobId);
+    }
+
     /** Hands it over, if it is still there and sound; from now on `signal` ends it too. */
     take(jobId: string, signal: AbortSignal): OpenedSource | undefined {
         const kept = this.#open.get(jobId);

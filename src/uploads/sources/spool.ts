@@ -3,8 +3,16 @@ import { chmod, mkdir, open, opendir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { MediaError, systemCode } from "../../errors.ts";
 import type { OpenedSource, Source, SourceDescription } from "./source.ts";
+import { SpoolUsage } from "./spool-usage.ts";
 
 type SpoolDescription = Extract<SourceDescription, { kind: "spool" }>;
+
+/** What another thread needs to use the same spool; its bytes are counted together. */
+export interface SpoolShare {
+    readonly directory: string;
+    readonly maxBytes: number;
+    readonly usage: SharedArrayBuffer;
+}
 
 /**
  * Files on disk under the component's own folder, together never more than `maxBytes`: bytes that a caller handed
@@ -13,17 +21,28 @@ type SpoolDescription = Extract<SourceDescription, { kind: "spool" }>;
 export class Spool implements Source<SpoolDescription> {
     readonly #directory: string;
     readonly #maxBytes: number;
+    readonly #usage: SpoolUsage;
+    /** Of the files that were written or found here; another thread knows its own. */
     readonly #sizes = new Map<string, number>();
-    #used = 0;
 
-    constructor(directory: string, maxBytes: number) {
+    constructor(directory: string, maxBytes: number, usage = new SpoolUsage()) {
         this.#directory = directory;
         this.#maxBytes = maxBytes;
+        this.#usage = usage;
+    }
+
+    /** In a thread that was given the share. */
+    static of({ directory, maxBytes, usage }: SpoolShare): Spool {
+        return new Spool(directory, maxBytes, new SpoolUsage(usage));
+    }
+
+    get share(): SpoolShare {
+        return { directory: this.#directory, maxBytes: this.#maxBytes, usage: this.#usage.shared };
     }
 
     /** Bytes on disk now. */
     get usedBytes(): number {
-        return this.#used;
+        return this.#usage.bytes;
     }
 
     /** Takes stock after a start: removes what no job needs, counts what stays. */
@@ -47,7 +66,7 @@ export class Spool implements Source<SpoolDescription> {
             try {
                 for await (const chunk of body) {
                     this.#account(name, chunk.length);
-                    if (this.#used > this.#maxBytes) throw new MediaError("SPOOL_FULL", { retryAfterMs: 5000 });
+                    if (this.#usage.bytes > this.#maxBytes) throw new MediaError("SPOOL_FULL", { retryAfterMs: 5000 });
                     await handle.writeFile(chunk);
                 }
                 await handle.sync();
@@ -75,13 +94,20 @@ export class Spool implements Source<SpoolDescription> {
     /** Removes a file; one that is not there is no error. */
     async remove(name: string): Promise<void> {
         await rm(this.#path(name), { force: true });
-        this.#used -= this.#sizes.get(name) ?? 0;
+        this.#usage.add(-(this.#sizes.get(name) ?? 0));
         this.#sizes.delete(name);
+    }
+
+    /** Removes what a thread that has ended left half-written. */
+    async discard(name: string): Promise<void> {
+        const found = await stat(this.#path(name)).catch(() => undefined);
+        this.#sizes.set(name, found?.size ?? 0);
+        await this.remove(name);
     }
 
     #account(name: string, bytes: number): void {
         this.#sizes.set(name, (this.#sizes.get(name) ?? 0) + bytes);
-        this.#used += bytes;
+        this.#usage.add(bytes);
     }
 
     #path(name: string): string {

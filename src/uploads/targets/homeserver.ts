@@ -1,6 +1,6 @@
 import { MediaError } from "../../errors.ts";
 import { answerError, isSuccess } from "../../matrix/answer.ts";
-import type { Access, ActingUsers } from "../../matrix/client.ts";
+import type { Access, ActingUser } from "../../matrix/client.ts";
 import { hasContent } from "../../matrix/download-probe.ts";
 import { oneStepUploadUrl, reservedUploadUrl, UPLOAD_REFUSALS } from "../../matrix/media-endpoints.ts";
 import { parseMxc } from "../../matrix/mxc.ts";
@@ -12,12 +12,17 @@ import type { Target, Upload } from "./target.ts";
 /** How long a homeserver may hold an address for a try that broke off; Synapse's lock lasts up to two minutes. */
 const HELD_RETRY_MS = 5000;
 
+/** Whoever uploads; of `ActingUsers` what is needed for it. */
+interface Uploaders {
+    get(userId: string): Pick<ActingUser, "access">;
+}
+
 /** The homeserver's own upload: `PUT` to a reserved address, `POST` in one step where nothing was reserved. */
 export class HomeserverTarget implements Target {
-    readonly #users: ActingUsers;
+    readonly #users: Uploaders;
     readonly #limits: StepLimits;
 
-    constructor(users: ActingUsers, limits: StepLimits) {
+    constructor(users: Uploaders, limits: StepLimits) {
         this.#users = users;
         this.#limits = limits;
     }
