@@ -146,7 +146,10 @@ export class Parties {
     ): Child<H> {
         const script = join(import.meta.dirname, "processes", `${name}.ts`);
         const environment = { SOAK_SEED: String(this.#seed) };
-        return new Child<H>(name, environment, { script, execArgv: ["--import=tsx", ...execArgv] });
+        return new Child<H>(name, environment, {
+            script,
+            execArgv: ["--import=./scripts/typescript.mjs", ...execArgv],
+        });
     }
 }
 

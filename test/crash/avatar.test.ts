@@ -47,9 +47,13 @@ describe("kill -9 while a picture is to be set", function () {
                 asks: true,
             };
             const start = (asks: boolean): ChildProcess => {
-                child = spawn(process.execPath, ["--import=tsx", DRIVER, JSON.stringify({ ...plan, asks })], {
-                    stdio: ["pipe", "ignore", "inherit"],
-                });
+                child = spawn(
+                    process.execPath,
+                    ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify({ ...plan, asks })],
+                    {
+                        stdio: ["pipe", "ignore", "inherit"],
+                    },
+                );
                 return child;
             };
             const first = start(true);

@@ -78,7 +78,7 @@ describe("kill -9", function () {
     });
 
     function start(): ChildProcess {
-        child = spawn(process.execPath, ["--import=tsx", DRIVER, JSON.stringify(plan)], {
+        child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
             stdio: ["ignore", "pipe", "inherit"],
         });
         return child;

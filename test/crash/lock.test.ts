@@ -37,7 +37,7 @@ describe("two processes and one data directory", function () {
         const { world, alice, roomId } = scene;
         const { homeserver, dataDir, bot } = world;
         const plan: LockPlan = { homeserverUrl: homeserver.url, dataDir, bot, ghost: alice, roomId };
-        const child = spawn(process.execPath, ["--import=tsx", DRIVER, JSON.stringify(plan)], {
+        const child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
             stdio: ["pipe", "pipe", "inherit"],
         });
         others.push(child);

@@ -39,7 +39,7 @@ describe("kill -9 between a storage and the homeserver", function () {
                 messagesPerRoom: 2,
             };
             const start = (): ChildProcess => {
-                child = spawn(process.execPath, ["--import=tsx", DRIVER, JSON.stringify(plan)], {
+                child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
                     stdio: ["ignore", "ignore", "inherit"],
                 });
                 return child;

@@ -75,7 +75,7 @@ describe("kill -9 inside the replacement of an address that has ended", function
     });
 
     function start(): ChildProcess {
-        child = spawn(process.execPath, ["--import=tsx", DRIVER, JSON.stringify(plan)], {
+        child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
             stdio: ["ignore", "ignore", "inherit"],
         });
         return child;

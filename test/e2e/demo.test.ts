@@ -30,7 +30,7 @@ const SAMPLE = { messages: 24, media: 12 };
 const SLOW_VIDEO = ["--video-size", "12MiB", "--pause", "50"];
 const QUICK = ["--video-size", "1MiB", "--pause", "10"];
 
-const DIRECTLY = [process.execPath, "--import=tsx", "src/dev/demo/main.ts"] as const;
+const DIRECTLY = [process.execPath, "--import=./scripts/typescript.mjs", "src/dev/demo/main.ts"] as const;
 const BY_NPM = ["npm", "start", "--"] as const;
 
 /** One run of the demo as a process of its own. */

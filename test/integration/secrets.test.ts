@@ -62,9 +62,13 @@ describe("secrets", () => {
             allowPrivateAddresses,
             ...more,
         };
-        const { stdout, stderr } = await run(process.execPath, ["--import=tsx", DRIVER, JSON.stringify(plan)], {
-            maxBuffer: 64 * 2 ** 20,
-        });
+        const { stdout, stderr } = await run(
+            process.execPath,
+            ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)],
+            {
+                maxBuffer: 64 * 2 ** 20,
+            },
+        );
         expect(stdout).to.contain("the end");
         return stdout + stderr;
     }

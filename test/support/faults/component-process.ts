@@ -27,7 +27,7 @@ export class ComponentProcess {
     /** Resolves once it has started. */
     static async start(setup: DriverSetup, env: NodeJS.ProcessEnv = {}): Promise<ComponentProcess> {
         const child = fork(DRIVER, [JSON.stringify(setup)], {
-            execArgv: ["--import=tsx"],
+            execArgv: ["--import=./scripts/typescript.mjs"],
             stdio: ["ignore", "pipe", "pipe", "ipc"],
             env: { ...process.env, ...env },
         });

@@ -45,7 +45,10 @@ export class ComponentProcess {
     static async start(plan: Plan): Promise<ComponentProcess> {
         const path = join(plan.dataDir, "plan.json");
         await writeFile(path, JSON.stringify(plan));
-        const child = spawn(process.execPath, ["--import", "tsx", DRIVER, path], { cwd: ROOT, stdio: "pipe" });
+        const child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, path], {
+            cwd: ROOT,
+            stdio: "pipe",
+        });
         const started = new ComponentProcess(child);
         await once(child, "spawn");
         return started;

@@ -1,0 +1,219 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import type { ClientRequest } from "node:http";
+import { expect } from "chai";
+import type { JobInfo, MediaError } from "../../src/index.ts";
+import { silentLogger } from "../../src/logger.ts";
+import { Spool } from "../../src/uploads/sources/spool.ts";
+import { TransferThread } from "../../src/uploads/thread/transfer-thread.ts";
+import { download } from "../support/download.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
+import { sha256, someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
+
+const LARGE = 3 * 2 ** 20;
+
+describe("the thread of large files", () => {
+    let { world, remote, alice, roomId } = {} as Scene;
+    beforeEach(async () => {
+        ({ world, remote, alice, roomId } = await openScene());
+    });
+    afterEach(() => closeScene({ world, remote }));
+
+    const photo = (url: string, size?: number) =>
+        photoMessage(roomId, alice, { kind: "http", url }, {}, size === undefined ? {} : { size });
+
+    /** The paths that this thread asks for while `work` is done. */
+    async function askedHere(work: () => Promise<unknown>): Promise<string[]> {
+        const paths: string[] = [];
+        const note = (message: unknown): void => {
+            paths.push((message as { request: ClientRequest }).request.path);
+        };
+        subscribe("http.client.request.start", note);
+        try {
+            await work();
+        } finally {
+            unsubscribe("http.client.request.start", note);
+        }
+        return paths;
+    }
+
+    /** Answers with the beginning of a file, and nothing more; tells when its connections are closed. */
+    function stalling() {
+        let closed = 0;
+        const url = remote.on("/stalls", (_request, response) => {
+            response.writeHead(200, { "content-length": LARGE });
+            response.write(someBytes(2 ** 20));
+            response.on("close", () => closed++);
+        });
+        return { url, closed: () => closed };
+    }
+
+    it("takes a large file and one of unknown size, and a small one stays where it is", async () => {
+        const bytes = someBytes(LARGE);
+        const url = remote.file(bytes);
+        const path = new URL(url).pathname;
+        const cases: [Parameters<typeof world.component>[0], number | undefined, boolean][] = [
+            [{}, LARGE, false],
+            [{}, undefined, false],
+            [{ transferThread: false }, LARGE, true],
+        ];
+        for (const [options, size, isHere] of cases) {
+            const media = world.component(options);
+            await media.start();
+            let mxc = "";
+            const asked = await askedHere(async () => {
+                const { uploads } = await media.send(photo(url, size));
+                mxc = (await uploads[0]?.done)?.contentUri ?? "";
+            });
+            expect(asked.includes(path)).to.equal(isHere);
+            expect(asked.some((path) => path.startsWith("/_matrix/media/v3/upload/"))).to.equal(isHere);
+            expect(sha256((await download(world.homeserver, mxc)).body)).to.equal(sha256(bytes));
+            await media.close();
+        }
+        const media = world.component();
+        await media.start();
+        const small = remote.file(someBytes(100));
+        const asked = await askedHere(async () => (await media.send(photo(small, 100))).uploads[0]?.done);
+        expect(asked).to.include(new URL(small).pathname);
+    });
+
+    it("ends a file as the bridge's own thread does, word by word", async () => {
+        const page = "\n<!DOCTYPE html><title>Sorry</title>";
+        const answers: Record<string, Parameters<typeof remote.on>[1]> = {
+            "/gone": (_request, response) => response.writeHead(404).end(),
+            "/forbidden": (_request, response) => response.writeHead(403).end(),
+            "/failing": (_request, response) => response.writeHead(503, { "retry-after": "0" }).end(),
+            "/page": (_request, response) => response.writeHead(200, { "content-type": "image/jpeg" }).end(page),
+            "/short": (_request, response) => {
+                response.writeHead(200, { "content-length": 1000 });
+                response.write(someBytes(900), () => response.destroy());
+            },
+            "/silent": () => {},
+            "/large": (_request, response) => response.writeHead(200, { "content-length": 2 ** 40 }).end(),
+        };
+        const urls = [
+            ...Object.entries(answers).map(([path, answer]) => remote.on(path, answer)),
+            "http://127.0.0.1:9/refused",
+            "http://169.254.169.254/latest/meta-data",
+        ];
+        const ends = async (transferThread: boolean) => {
+            const media = world.component({
+                transferThread,
+                maxAttempts: 1,
+                timeLimits: { headersMs: 300, idleMs: 300 },
+                allowPrivateAddresses: ["127.0.0.0/8"],
+            });
+            await media.start();
+            const found: Record<string, unknown> = {};
+            for (const url of urls) {
+                const { uploads } = await media.send(photo(url));
+                await uploads[0]?.done.catch(({ code, message, limit }: MediaError) => {
+                    found[url] = { code, message, limit };
+                });
+            }
+            await media.close();
+            return found;
+        };
+        const here = await ends(false);
+        expect(Object.keys(here)).to.deep.equal(urls);
+        expect(await ends(true)).to.deep.equal(here);
+    });
+
+    it("tells how far a file is, and lets go of it at once when it is cancelled", async () => {
+        const { url, closed } = stalling();
+        const media = world.component();
+        await media.start();
+        const seen: JobInfo[] = [];
+        media.on("job", (job) => seen.push(job));
+        const { uploads } = await media.send(photo(url, LARGE));
+        await until(() => seen.some(({ transferredBytes }) => transferredBytes > 0));
+        const jobId = uploads[0]?.jobId ?? "";
+        await media.cancel(jobId);
+        await until(() => closed() === 1);
+        expect(seen.at(-1)).to.include({ id: jobId, state: "cancelled" });
+    });
+
+    it("ends with the component, in the middle of a file, and the next start begins the file anew", async () => {
+        const { url, closed } = stalling();
+        const first = world.component();
+        await first.start();
+        const { uploads } = await first.send(photo(url, LARGE));
+        await until(() => remote.requests.length === 1);
+        await first.close();
+        await until(() => closed() === 1);
+        const bytes = someBytes(LARGE);
+        remote.on("/stalls", (_request, response) => response.writeHead(200, { "content-length": LARGE }).end(bytes));
+        const second = world.component();
+        await second.start();
+        const mxc = uploads[0]?.contentUri ?? "";
+        await until(async () => (await download(world.homeserver, mxc, 0)).status === 200);
+        expect(sha256((await download(world.homeserver, mxc)).body)).to.equal(sha256(bytes));
+        await second.send(textMessage(roomId, alice, "still there"));
+    });
+
+    describe("where it dies", () => {
+        const attempt = (id: string) => ({
+            job: {
+                id,
+                state: "transferring" as const,
+                uploader: alice,
+                source: { kind: "http" as const, url: `${remote.url}/gone` },
+                createdAt: 0,
+                backfill: false,
+                attempts: 0,
+            },
+            maxBytes: LARGE,
+            signal: new AbortController().signal,
+            watch: { onBytes: () => {}, onRefreshed: async () => {} },
+        });
+        const access = () => ({ homeserverUrl: world.homeserver.url, accessToken: "t", userId: alice });
+
+        function threadOf(name: string) {
+            const warnings: string[] = [];
+            const discarded: string[] = [];
+            const thread = new TransferThread({
+                settings: {
+                    spool: new Spool(world.dataDir, 1000).share,
+                    allowPrivateAddresses: true,
+                    timeLimits: { connectMs: 1000, headersMs: 1000, idleMs: 1000, totalMs: 1000 },
+                },
+                logger: { ...silentLogger, warn: (message) => warnings.push(message) },
+                here: async () => ({ size: 1, contentUri: "mxc://example.org/here" }),
+                discard: async (spoolName) => {
+                    discarded.push(spoolName);
+                },
+                entry: new URL(`../support/threads/${name}.mjs`, import.meta.url),
+            });
+            return { thread, warnings, discarded };
+        }
+
+        it("its files are interrupted, what it may have spooled is removed, and the next file has another one", async () => {
+            const { thread, discarded } = threadOf("dying");
+            for (const id of ["first", "second"]) {
+                const both = [attempt(id), attempt(`${id}-beside`)].map((one) =>
+                    thread.transfer(one, access).then(
+                        () => undefined,
+                        (error: MediaError) => error,
+                    ),
+                );
+                for (const error of await Promise.all(both))
+                    expect(error).to.include({ code: "UPLOAD_INTERRUPTED", retryable: true, ambiguous: true });
+            }
+            expect(discarded).to.have.members(
+                ["first", "first-beside", "second", "second-beside"].map((id) => `${id}.copy`),
+            );
+            await thread.close();
+        });
+
+        it("before it listens, the bridge's own thread does the work from then on, and the log says so once", async () => {
+            const { thread, warnings } = threadOf("stillborn");
+            for (const id of ["first", "second"]) {
+                const { contentUri } = await thread.transfer(attempt(id), access);
+                expect(contentUri).to.equal("mxc://example.org/here");
+            }
+            expect(warnings).to.have.length(1);
+            await thread.close();
+        });
+    });
+});
