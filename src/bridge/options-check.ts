@@ -56,7 +56,7 @@ export const dataOptions = z.strictObject({
         .boolean()
         .default(true)
         .describe(
-            "Whether files over 1 MiB, by their message's word, and those whose message does not say go through a thread of their own, so that messages do not wait for their bytes.",
+            "Whether files over 1 MiB, by their message's word, go through a thread of their own, so that messages do not wait for their bytes.",
         ),
     maxAttempts: z.int().min(1).max(100).default(10).describe("Tries of an upload that fails by the file's own fault."),
     allowPrivateAddresses: z

@@ -22,8 +22,8 @@ export interface BridgeMediaOptions {
     /** Bytes on disk for spooled files; beyond it uploads wait and `send()` of a buffer rejects with SPOOL_FULL. @default 10 GiB */
     readonly maxSpoolBytes?: number;
     /**
-     * Whether files over 1 MiB, by their message's word, and those whose message does not say go through a thread of their
-     * own, so that messages do not wait for their bytes. Files of connectors never do. @default true
+     * Whether files over 1 MiB, by their message's word, go through a thread of their own, so that messages do not wait for
+     * their bytes. Files of connectors never do. @default true
      */
     readonly transferThread?: boolean;
     /** Tries of an upload that fails by the file's own fault. @default 10 */

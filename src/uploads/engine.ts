@@ -91,7 +91,11 @@ export function createEngine(parts: EngineParts): Engine {
     });
     /** A small file is through before a thread has heard of it; a connector is a function of the bridge's. */
     const isForThread = (job: Job): boolean =>
-        parts.transferThread && !isSmall(job) && job.source.kind !== "connector" && !opened.has(job.id);
+        parts.transferThread &&
+        job.size !== undefined &&
+        !isSmall(job) &&
+        job.source.kind !== "connector" &&
+        !opened.has(job.id);
     return {
         transfer: (job, signal, watch) =>
             attempted(job, signal, watch, (attempt) =>
