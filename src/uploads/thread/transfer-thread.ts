@@ -88,12 +88,9 @@ export class TransferThread {
     #start(): Promise<Worker | undefined> {
         return new Promise((resolve) => {
             const giveUp = (error: unknown): void => {
-                this.#parts.logger.warn(
-                    "No thread for transfers could be started: large files go through the bridge's own",
-                    {
-                        error,
-                    },
-                );
+                this.#parts.logger.warn("No thread could be started: large files go through the bridge's own", {
+                    error,
+                });
                 resolve(undefined);
             };
             let worker: Worker;
@@ -128,7 +125,7 @@ export class TransferThread {
                 worker.unref();
                 resolve(worker);
             });
-            worker.once("error", lost);
+            worker.on("error", lost);
             worker.once("exit", () => lost());
         });
     }
