@@ -1,4 +1,5 @@
 import type { Job } from "../../uploads/job.ts";
+import { SMALL_FILE_BYTES } from "../../uploads/places.ts";
 import type { Journaled } from "./journal.ts";
 import type { PlannedMessage } from "./messages.ts";
 import type { Recorder } from "./recorder/recorder.ts";
@@ -85,6 +86,14 @@ export const STEPS: readonly Step[] = [
             jobs(death).some((job) => job.state === "transferring" && !isQueued(death, job) && !content(death, job)),
     },
     {
+        name: "large file, in the thread",
+        before: (death) =>
+            jobs(death).some(
+                (job) => isLarge(job) && job.state === "transferring" && !isQueued(death, job) && !content(death, job),
+            ),
+        after: (death) => jobs(death).some((job) => isLarge(job) && job.state === "done" && !wasIn(death, job)),
+    },
+    {
         name: "stored",
         before: (death) =>
             jobs(death).some((job) => job.state === "transferring" && death.recorder.media.isStored(job.contentUri)),
@@ -165,6 +174,10 @@ export const STEPS: readonly Step[] = [
 
 export function isKnown({ jobs, reservations }: Journaled, uri: string): boolean {
     return reservations.has(uri) || [...jobs.values()].some(({ contentUri }) => contentUri === uri);
+}
+
+function isLarge({ size = 0 }: Job): boolean {
+    return size > SMALL_FILE_BYTES;
 }
 
 function isPostponed({ notBefore }: Job): boolean {

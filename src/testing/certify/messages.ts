@@ -1,5 +1,6 @@
 import { createCipheriv, createHash } from "node:crypto";
 import type { MediaItem, MediaSource, RemoteMessage } from "../../bridge/message.ts";
+import { SMALL_FILE_BYTES } from "../../uploads/places.ts";
 import { Random } from "./random.ts";
 
 /**
@@ -35,8 +36,9 @@ export interface PlannedMessage {
 
 /** Messages in a row. */
 const SHARED_FOR = 9;
-const LARGE = 700_000;
-const SMALL = 40_000;
+/** How a file's name ends that is not small; the message of a huge one says its size, so the component's thread takes it. */
+const LARGE = "-large";
+const HUGE = "-huge";
 
 export function plan(seed: number, number: number, connectorFiles = 0): PlannedMessage {
     const random = new Random(seed ^ Math.imul(number + 1, 0x9e3779b1));
@@ -55,11 +57,14 @@ export function plan(seed: number, number: number, connectorFiles = 0): PlannedM
     ];
     const kind = random.pick(kinds);
     const name = (place: string): string => {
-        // Said by one sender within a short time, so that several want it before it is there.
-        if (kind === "shared")
-            return `${seed}-shared-${GHOSTS.indexOf(sender)}-${Math.floor(number / SHARED_FOR)}-large`;
+        if (kind === "shared") {
+            // Said by one sender within a short time, so that several want it before it is there.
+            const turn = Math.floor(number / SHARED_FOR);
+            return `${seed}-shared-${GHOSTS.indexOf(sender)}-${turn}${turn % 2 === 0 ? LARGE : HUGE}`;
+        }
         if (kind === "connector") return `connector-${random.below(connectorFiles)}`;
-        return `${seed}-${number}-${place}${random.next() < 0.12 ? "-large" : ""}`;
+        const size = random.next();
+        return `${seed}-${number}-${place}${size < 0.1 ? LARGE : size < 0.2 ? HUGE : ""}`;
     };
     const file: PlannedFile = { at: ["url"], kind, name: name("file") };
     const thumbnail: PlannedFile = {
@@ -76,7 +81,10 @@ export function plan(seed: number, number: number, connectorFiles = 0): PlannedM
 /** The bytes of a file of the network, from its name alone. */
 export function bytesOf(name: string): Buffer {
     const seed = createHash("sha256").update(name).digest();
-    const size = 1000 + (seed.readUInt32LE(0) % (name.endsWith("-large") ? LARGE : SMALL));
+    const [least, span] = name.endsWith(HUGE)
+        ? [SMALL_FILE_BYTES + 1, 700_000]
+        : [1000, name.endsWith(LARGE) ? 700_000 : 40_000];
+    const size = least + (seed.readUInt32LE(0) % span);
     const bytes = createCipheriv("aes-256-ctr", seed, Buffer.alloc(16)).update(Buffer.alloc(size));
     // Else one file in a thousand looks like a page, and is refused.
     bytes[0] = 0;
@@ -109,7 +117,9 @@ export function remoteMessage(planned: PlannedMessage, network: Network): Remote
     const content = { msgtype: "m.file", body, filename: "file.bin", info: { mimetype: "application/octet-stream" } };
     const media = files.map((file): MediaItem => {
         const isShared = file.kind === "shared" && { dedupeKey: file.name };
-        return { at: file.at, source: sourceOf(file, network), mimetype: "application/octet-stream", ...isShared };
+        const size = file.name.endsWith(HUGE) && { size: bytesOf(file.name).length };
+        const source = sourceOf(file, network);
+        return { at: file.at, source, mimetype: "application/octet-stream", ...size, ...isShared };
     });
     const isShared = files.some(({ kind }) => kind === "shared");
     return { id, roomId, sender, content, media, ...(isShared && { encrypted: false }) };
