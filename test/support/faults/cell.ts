@@ -46,6 +46,7 @@ export interface Report {
 
 /** Larger than what sockets hold by themselves, so that a break midway is one. */
 const PHOTO_BYTES = 600_000;
+const LARGE_PHOTO_BYTES = 1_300_000;
 const OTHER_BYTES = 20_000;
 /** Short, and yet long enough for a machine that has other things to do. */
 const TIME_LIMITS = { connectMs: 4000, headersMs: 5000, idleMs: 5000, totalMs: 20_000 };
@@ -112,7 +113,7 @@ async function openCellScene(fault: Fault, step: Step, { s3, certificates }: Sur
     const roomId = await world.room(...(sender === "joined" ? [alice] : []));
     if (sender === "registered") await world.room(alice);
     const otherRoomId = await world.room(bob);
-    const photo = someBytes(PHOTO_BYTES);
+    const photo = someBytes(step.large === true ? LARGE_PHOTO_BYTES : PHOTO_BYTES);
     const homeserverGate = await FaultGate.open(world.homeserver.url, at("homeserver"));
     const sourceGate = await FaultGate.open(remote.url, at("source"));
     const photoUrl = `${sourceGate.url}/photo`;
@@ -164,7 +165,7 @@ function armed(scene: CellScene, fault: Fault, step: Step): Injection {
     const gate = gateOf(scene, step);
     if (gate === undefined) throw new Error("no storage");
     const isOfPhoto = ({ request }: { request: { headers: { "content-length"?: string | undefined } } }): boolean =>
-        step.gate !== "storage" || request.headers["content-length"] === String(PHOTO_BYTES);
+        step.gate !== "storage" || request.headers["content-length"] === String(photo.length);
     return gate.inject(
         (exchange) => isOfPhoto(exchange) && step.matches(exchange, stepScene),
         fault.strike,
@@ -199,9 +200,10 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
     const { world, remote, alice, roomId, bob, otherRoomId, photo, photoUrl } = scene;
     const { homeserver } = world;
     const other = someBytes(OTHER_BYTES);
+    const known = { sha256: sha256(photo), ...(cell.step.large === true && { size: photo.length }) };
     const saidHere: RemoteMessage[] = [
         textMessage(roomId, alice, "before", { id: "before" }),
-        photoMessage(roomId, alice, { kind: "http", url: photoUrl }, { id: "photo" }, { sha256: sha256(photo) }),
+        photoMessage(roomId, alice, { kind: "http", url: photoUrl }, { id: "photo" }, known),
         textMessage(roomId, alice, "after", { id: "after" }),
     ];
     const saidThere: RemoteMessage[] = [
@@ -241,6 +243,7 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
         await media.close();
     }
     const tookMs = performance.now() - began;
+    if (cell.step.large === true) expect(log.join("\n"), "the thread").not.to.include("No thread could be started");
     expect(injection.hits, "requests that met the fault").to.be.greaterThan(0);
     if (cell.fault.onConnection === true)
         expect(gateOf(scene, cell.step)?.connectionHits, "connections that met the fault").to.be.greaterThan(0);

@@ -16,8 +16,8 @@ export function matrixTable(): string {
         const cells = STEPS.map((step) => {
             const judgement = judge(fault, step);
             if (typeof judgement === "string") return judgement;
-            notes.push(judgement.skip);
-            return `n/a ${notes.length}`;
+            if (!notes.includes(judgement.skip)) notes.push(judgement.skip);
+            return `n/a ${notes.indexOf(judgement.skip) + 1}`;
         });
         return `| ${[fault.name, ...cells].join(" | ")} |`;
     });

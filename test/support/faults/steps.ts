@@ -16,6 +16,8 @@ export interface Step {
     readonly crypto?: boolean;
     /** The source does not say its length, so the file goes over the spool. @default false */
     readonly withoutLength?: boolean;
+    /** The message calls its file large, so the component's thread takes it. @default false */
+    readonly large?: boolean;
 }
 
 export interface StepScene {
@@ -38,7 +40,7 @@ export const isComplete: Step["matches"] = (exchange, scene) =>
     isBy(exchange, scene) && asks(exchange, "POST", /\/complete$/);
 export const isPhoto: Step["matches"] = ({ passage }, { photoPath }) => passage.path === photoPath;
 
-export const STEPS: readonly Step[] = [
+const STEPS_OF_ANY_FILE: readonly Step[] = [
     {
         name: "register",
         gate: "homeserver",
@@ -109,4 +111,14 @@ export const STEPS: readonly Step[] = [
         after: "file gone",
         matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "PUT", /\/send\//) && scene.areSent(),
     },
+];
+
+/** What the thread of large files does. */
+const IN_THREAD = ["source", "source without a length", "source resumed", "upload", "presigned upload"];
+
+export const STEPS: readonly Step[] = [
+    ...STEPS_OF_ANY_FILE,
+    ...STEPS_OF_ANY_FILE.filter(({ name }) => IN_THREAD.includes(name)).map(
+        (step): Step => ({ ...step, name: `large file: ${step.name}`, large: true }),
+    ),
 ];
