@@ -1,10 +1,13 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { readdir } from "node:fs/promises";
 import type { ClientRequest } from "node:http";
+import { join } from "node:path";
 import { expect } from "chai";
-import type { JobInfo, MediaError } from "../../src/index.ts";
+import { BridgeMedia, type JobInfo, type MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { Spool } from "../../src/uploads/sources/spool.ts";
 import { TransferThread } from "../../src/uploads/thread/transfer-thread.ts";
+import { decrypted, readable, standInCrypto, withCrypto } from "../support/crypto.ts";
 import { download } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { sha256, someBytes } from "../support/remote.ts";
@@ -114,6 +117,48 @@ describe("the thread of large files", () => {
         const here = await ends(false);
         expect(Object.keys(here)).to.deep.equal(urls);
         expect(await ends(true)).to.deep.equal(here);
+    });
+
+    for (const encryption of ["spool", "two-pass"] as const) {
+        it(`uploads an encrypted file that was prepared here, ${encryption}`, async () => {
+            const bytes = someBytes(LARGE);
+            const crypto = standInCrypto(roomId);
+            const bridge = withCrypto(world.bridge, () => crypto);
+            const { dataDir } = world;
+            const media = new BridgeMedia(bridge, { dataDir, allowPrivateAddresses: true, encryption });
+            await media.start();
+            const asked = await askedHere(async () => {
+                const { uploads } = await media.send(photo(remote.file(bytes), LARGE));
+                await uploads[0]?.done;
+            });
+            await media.close();
+            expect(asked.filter((path) => path.startsWith("/_matrix/media/v3/upload/"))).to.deep.equal([]);
+            const file = readable(world.homeserver, roomId)[0]?.content["file"] as { url: string };
+            const { body } = await download(world.homeserver, file.url);
+            expect((await decrypted(body, file)).equals(bytes)).to.equal(true);
+            expect(await readdir(join(dataDir, "spool"))).to.deep.equal([]);
+        });
+    }
+
+    it("copies a source without a length to the spool, within that one's bound", async () => {
+        const bytes = someBytes(LARGE);
+        const url = remote.on("/chunked", (_request, response) => response.writeHead(200).end(bytes));
+        const spooled = () => readdir(join(world.dataDir, "spool"));
+        const roomy = world.component({ maxSpoolBytes: LARGE });
+        await roomy.start();
+        const { uploads } = await roomy.send(photo(url, LARGE));
+        const { contentUri = "" } = (await uploads[0]?.done) ?? {};
+        expect((await download(world.homeserver, contentUri)).body.equals(bytes)).to.equal(true);
+        expect(await spooled()).to.deep.equal([]);
+        await roomy.close();
+
+        const narrow = world.component({ maxSpoolBytes: LARGE - 1 });
+        await narrow.start();
+        const errors: (string | undefined)[] = [];
+        narrow.on("job", ({ error }) => errors.push(error?.code));
+        await narrow.send(photo(url, LARGE));
+        await until(() => errors.includes("SPOOL_FULL"));
+        expect(await spooled()).to.deep.equal([]);
     });
 
     it("tells how far a file is, and lets go of it at once when it is cancelled", async () => {
