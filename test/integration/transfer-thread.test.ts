@@ -1,7 +1,11 @@
+import { execFile } from "node:child_process";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { readdir } from "node:fs/promises";
 import type { ClientRequest } from "node:http";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { expect } from "chai";
 import { BridgeMedia, type JobInfo, type MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
@@ -193,8 +197,8 @@ describe("the thread of large files", () => {
         await second.send(textMessage(roomId, alice, "still there"));
     });
 
-    describe("where it dies", () => {
-        const attempt = (id: string) => ({
+    describe("with a module of the tests'", () => {
+        const attempt = (id: string, signal = new AbortController().signal) => ({
             job: {
                 id,
                 state: "transferring" as const,
@@ -205,7 +209,7 @@ describe("the thread of large files", () => {
                 attempts: 0,
             },
             maxBytes: LARGE,
-            signal: new AbortController().signal,
+            signal,
             watch: { onBytes: () => {}, onRefreshed: async () => {} },
         });
         const access = () => ({ homeserverUrl: world.homeserver.url, accessToken: "t", userId: alice });
@@ -229,7 +233,41 @@ describe("the thread of large files", () => {
             return { thread, warnings, discarded };
         }
 
-        it("its files are interrupted, what it may have spooled is removed, and the next file has another one", async () => {
+        it("what it logs is logged, and after the component's end nothing is", async () => {
+            const { thread, warnings } = threadOf("telling");
+            const { contentUri } = await thread.transfer(attempt("one"), access);
+            expect(contentUri).to.equal("mxc://example.org/there");
+            await until(() => warnings.includes("begin") && warnings.includes("alive"));
+            await thread.close();
+            const { length } = warnings;
+            // As long as it would have taken to be heard of some ten times.
+            await sleep(50);
+            expect(warnings).to.have.length(length);
+        });
+
+        it("a file that is let go of while it starts is never begun", async () => {
+            const { thread, warnings } = threadOf("telling");
+            const controller = new AbortController();
+            const ended = thread.transfer(attempt("one", controller.signal), access).catch((error: unknown) => error);
+            const reason = new Error("cancelled");
+            controller.abort(reason);
+            expect(await ended).to.equal(reason);
+            await thread.transfer(attempt("another"), access);
+            await until(() => warnings.includes("begin"));
+            await thread.close();
+            expect(warnings.filter((message) => message === "begin")).to.have.length(1);
+        });
+
+        it("it holds no process that has nothing else to do", async () => {
+            const script = fileURLToPath(new URL("../support/threads/leaving.ts", import.meta.url));
+            const loader = new URL("../../scripts/typescript.mjs", import.meta.url).href;
+            const { stdout } = await promisify(execFile)(process.execPath, [`--import=${loader}`, script], {
+                timeout: 20_000,
+            });
+            expect(stdout.trim()).to.equal("mxc://example.org/there");
+        });
+
+        it("when it dies, its files are interrupted, what it may have spooled is removed, and the next file has another one", async () => {
             const { thread, discarded } = threadOf("dying");
             for (const id of ["first", "second"]) {
                 const both = [attempt(id), attempt(`${id}-beside`)].map((one) =>
@@ -247,7 +285,7 @@ describe("the thread of large files", () => {
             await thread.close();
         });
 
-        it("before it listens, the bridge's own thread does the work from then on, and the log says so once", async () => {
+        it("when it dies before it listens, the bridge's own thread does the work from then on, and the log says so once", async () => {
             const { thread, warnings } = threadOf("stillborn");
             for (const id of ["first", "second"]) {
                 const { contentUri } = await thread.transfer(attempt(id), access);
