@@ -87,7 +87,7 @@ export function createEngine(parts: EngineParts): Engine {
         settings: { spool: spool.share, allowPrivateAddresses: parts.allowPrivateAddresses, timeLimits: limits },
         logger,
         here,
-        discard: (name) => spool.discard(name),
+        clearSpool: (names) => spool.clearOther(names),
     });
     /** A small file is through before a thread has heard of it; a connector is a function of the bridge's. */
     const isForThread = (job: Job): boolean =>

@@ -3,11 +3,12 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { readdir } from "node:fs/promises";
 import type { ClientRequest } from "node:http";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect } from "chai";
-import { BridgeMedia, type JobInfo, type MediaError } from "../../src/index.ts";
+import { BridgeMedia, type JobInfo, MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { Spool } from "../../src/uploads/sources/spool.ts";
 import { TransferThread } from "../../src/uploads/thread/transfer-thread.ts";
@@ -17,8 +18,11 @@ import { photoMessage, textMessage } from "../support/messages.ts";
 import { sha256, someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
+import { AS_TOKEN } from "../support/world.ts";
 
 const LARGE = 3 * 2 ** 20;
+/** This process' threads, as Linux shows them. */
+const TASKS = "/proc/self/task";
 
 describe("the thread of large files", () => {
     let { world, remote, alice, roomId } = {} as Scene;
@@ -123,6 +127,35 @@ describe("the thread of large files", () => {
         expect(await ends(true)).to.deep.equal(here);
     });
 
+    it("leaves to the bridge's thread what only that has: a connector's file, and one that was opened for its headers", async () => {
+        const bytes = someBytes(LARGE);
+        const connectors = { ours: { open: async () => ({ stream: Readable.from([bytes]), size: LARGE }) } };
+        const media = world.component({ connectors });
+        await media.start();
+        const url = remote.file(bytes);
+        const known = { at: ["url"], size: LARGE };
+        for (const item of [
+            { ...known, source: { kind: "connector", connector: "ours", ref: 1 } },
+            { ...known, source: { kind: "http", url }, probeHeaders: true },
+        ] as const) {
+            const { uploads } = await media.send({ ...photo(url), media: [item] });
+            const { contentUri = "" } = (await uploads[0]?.done) ?? {};
+            expect((await download(world.homeserver, contentUri)).body.equals(bytes)).to.equal(true);
+        }
+        expect(remote.requests).to.have.length(1);
+    });
+
+    it("is gone when the component is", async () => {
+        const before = (await readdir(TASKS)).length;
+        const media = world.component();
+        await media.start();
+        const { uploads } = await media.send(photo(remote.file(someBytes(LARGE)), LARGE));
+        await uploads[0]?.done;
+        expect((await readdir(TASKS)).length).to.be.greaterThan(before);
+        await media.close();
+        await until(async () => (await readdir(TASKS)).length <= before);
+    });
+
     for (const encryption of ["spool", "two-pass"] as const) {
         it(`uploads an encrypted file that was prepared here, ${encryption}`, async () => {
             const bytes = someBytes(LARGE);
@@ -214,23 +247,27 @@ describe("the thread of large files", () => {
         });
         const access = () => ({ homeserverUrl: world.homeserver.url, accessToken: "t", userId: alice });
 
-        function threadOf(name: string) {
+        function threadOf(name?: string) {
             const warnings: string[] = [];
-            const discarded: string[] = [];
+            const errors: unknown[] = [];
+            const cleared: string[] = [];
             const thread = new TransferThread({
                 settings: {
                     spool: new Spool(world.dataDir, 1000).share,
                     allowPrivateAddresses: true,
                     timeLimits: { connectMs: 1000, headersMs: 1000, idleMs: 1000, totalMs: 1000 },
                 },
-                logger: { ...silentLogger, warn: (message) => warnings.push(message) },
-                here: async () => ({ size: 1, contentUri: "mxc://example.org/here" }),
-                discard: async (spoolName) => {
-                    discarded.push(spoolName);
+                logger: {
+                    ...silentLogger,
+                    warn: (message) => warnings.push(message),
+                    error: (...said) => errors.push(said),
                 },
-                entry: new URL(`../support/threads/${name}.mjs`, import.meta.url),
+                here: async () => ({ size: 1, contentUri: "mxc://example.org/here" }),
+                clearSpool: async (names) => void cleared.push(...names),
+                letGoMs: 100,
+                ...(name !== undefined && { entry: new URL(`../support/threads/${name}.mjs`, import.meta.url) }),
             });
-            return { thread, warnings, discarded };
+            return { thread, warnings, errors, cleared };
         }
 
         it("what it logs is logged, and after the component's end nothing is", async () => {
@@ -267,21 +304,73 @@ describe("the thread of large files", () => {
             expect(stdout.trim()).to.equal("mxc://example.org/there");
         });
 
-        it("when it dies, its files are interrupted, what it may have spooled is removed, and the next file has another one", async () => {
-            const { thread, discarded } = threadOf("dying");
-            for (const id of ["first", "second"]) {
-                const both = [attempt(id), attempt(`${id}-beside`)].map((one) =>
-                    thread.transfer(one, access).then(
-                        () => undefined,
-                        (error: MediaError) => error,
-                    ),
-                );
-                for (const error of await Promise.all(both))
-                    expect(error).to.include({ code: "UPLOAD_INTERRUPTED", retryable: true, ambiguous: true });
+        it("when it dies, its files are interrupted and what it may have spooled is removed; the third death is the last", async () => {
+            const { thread, warnings, errors, cleared } = threadOf("dying");
+            const ids = ["first", "second", "third"].flatMap((id) => [`waiting-${id}`, id]);
+            for (const id of ["first", "second", "third"]) {
+                const waits = thread.transfer(attempt(`waiting-${id}`), access);
+                const error = await thread.transfer(attempt(id), access).catch((thrown: MediaError) => thrown);
+                expect(error).to.include({ code: "UPLOAD_INTERRUPTED", retryable: true, ambiguous: true });
+                // What was done before its end is done.
+                expect(await waits).to.include({ contentUri: "mxc://example.org/there" });
             }
-            expect(discarded).to.have.members(
-                ["first", "first-beside", "second", "second-beside"].map((id) => `${id}.copy`),
+            expect(ids.map((id) => `${id}.copy`)).to.include.members(cleared);
+            expect(cleared).to.have.length(3);
+            expect(errors).to.have.length(3);
+            expect(JSON.stringify(errors))
+                .to.include("TypeError: no way to https://s3.example.org/a/b")
+                .and.not.to.include("c4n4ry");
+            expect(warnings).to.have.length(1);
+            expect(await thread.transfer(attempt("fourth"), access)).to.include({
+                contentUri: "mxc://example.org/here",
+            });
+            await thread.close();
+        });
+
+        it("one that hangs is ended when a file is to be let go of", async () => {
+            const { thread, warnings } = threadOf("hanging");
+            const controller = new AbortController();
+            const ends = [attempt("one", controller.signal), attempt("beside")].map((one) =>
+                thread.transfer(one, access).catch((error: unknown) => error),
             );
+            await until(() => warnings.includes("hangs"));
+            const reason = new Error("cancelled");
+            controller.abort(reason);
+            const [letGo, beside] = await Promise.all(ends);
+            expect(letGo).to.equal(reason);
+            expect(beside).to.include({ code: "UPLOAD_INTERRUPTED" });
+            await thread.close();
+        });
+
+        it("one that never listens keeps nobody who wants to be let go of, nor the end of the component", async () => {
+            const { thread, warnings } = threadOf("late");
+            const reason = new Error("closing");
+            const controller = new AbortController();
+            const waits = thread.transfer(attempt("one", controller.signal), access).catch((error: unknown) => error);
+            controller.abort(reason);
+            expect(await waits).to.equal(reason);
+            await thread.close();
+            expect(warnings).to.deep.equal([]);
+        });
+
+        it("asks for the access to the homeserver when the file is at hand, and ends with what that ends with", async () => {
+            const { thread } = threadOf();
+            const bytes = someBytes(LARGE);
+            const url = remote.file(bytes);
+            const one = { ...attempt("one"), job: { ...attempt("one").job, source: { kind: "http" as const, url } } };
+            const askedAfter: number[] = [];
+            const { contentUri } = await thread.transfer(one, () => {
+                askedAfter.push(remote.requests.length);
+                return { homeserverUrl: world.homeserver.url, accessToken: AS_TOKEN, userId: alice };
+            });
+            expect(askedAfter).to.deep.equal([1]);
+            expect((await download(world.homeserver, contentUri)).body.equals(bytes)).to.equal(true);
+            const error = await thread
+                .transfer(one, () => {
+                    throw new MediaError("BRIDGE_NOT_READY");
+                })
+                .catch((thrown: MediaError) => thrown);
+            expect(error).to.include({ code: "BRIDGE_NOT_READY" });
             await thread.close();
         });
 

@@ -52,6 +52,36 @@ void import("matrix-bridge-media").then((imported) => {
 });
 `;
 
+const LARGE_BYTES = 3 * 2 ** 20;
+/** Sends a large file and tells the paths that this process' own thread has asked for; warnings go to stderr. */
+const LARGE_FILE = `
+import { BridgeMedia } from "matrix-bridge-media";
+import { subscribe } from "node:diagnostics_channel";
+const { HOMESERVER_URL = "", AS_TOKEN = "", ROOM_ID = "", PHOTO_URL = "", DATA_DIR = "" } = process.env;
+const asked: string[] = [];
+subscribe("http.client.request.start", (message) => {
+    asked.push((message as { request: { path: string } }).request.path);
+});
+async function main(): Promise<void> {
+    const matrixClient = { homeserverUrl: HOMESERVER_URL, accessToken: AS_TOKEN };
+    const getIntent = (userId = "") => ({ userId, matrixClient, ensureRegistered: async () => {} });
+    const quiet = { debug() {}, info() {}, warn: console.error, error: console.error };
+    const media = new BridgeMedia({ getIntent }, { dataDir: DATA_DIR, allowPrivateAddresses: true, logger: quiet });
+    await media.start();
+    const sent = await media.send({
+        id: "large",
+        roomId: ROOM_ID,
+        sender: "${GHOST}",
+        content: { msgtype: "m.image", body: "cat.jpg", info: { mimetype: "image/jpeg", size: ${LARGE_BYTES} } },
+        media: [{ at: ["url"], source: { kind: "http", url: PHOTO_URL } }],
+    });
+    await sent.uploads[0]?.done;
+    await media.close();
+    console.log(asked.join("\\n"));
+}
+void main();
+`;
+
 describe("the packed package", () => {
     let directory: string;
     let tarball: string;
@@ -99,6 +129,7 @@ describe("the packed package", () => {
             "dist/index.d.cts",
             "dist/testing/index.cjs",
             "dist/testing/index.d.cts",
+            "dist/uploads/thread/matrix-bridge-media-thread.js",
         ]);
     });
 
@@ -111,6 +142,7 @@ describe("the packed package", () => {
                 await project.write("example.ts", await readmeExample());
                 await project.write("types.ts", TYPES);
                 await project.write("one-copy.ts", ONE_COPY);
+                await project.write("large-file.ts", LARGE_FILE);
             });
 
             for (const compiler of Object.keys(COMPILERS) as Compiler[]) {
@@ -138,6 +170,24 @@ describe("the packed package", () => {
                         .and.to.include("Every promise was kept.");
                 });
             }
+
+            it("has the thread of large files with it", async () => {
+                const bytes = someBytes(LARGE_BYTES);
+                const photo = remote.file(bytes);
+                const roomId = await world.room(GHOST);
+                const { stdout, stderr } = await project.run("typescript-5", "large-file.js", {
+                    HOMESERVER_URL: world.homeserver.url,
+                    AS_TOKEN,
+                    ROOM_ID: roomId,
+                    PHOTO_URL: photo,
+                    DATA_DIR: join(directory, `data-${kind}-large`),
+                });
+                expect(stderr).to.equal("");
+                const mxc = String(messages(world.homeserver, roomId)[0]?.content["url"]);
+                expect((await download(world.homeserver, mxc)).body.equals(bytes)).to.equal(true);
+                expect(stdout).to.include("/send/m.room.message/").and.not.to.include(new URL(photo).pathname);
+                expect(stdout).not.to.include("/upload/");
+            });
 
             it("is one module, required or imported, and loads without a warning", async () => {
                 const { stdout, stderr } = await project.run("typescript-5", "one-copy.js");

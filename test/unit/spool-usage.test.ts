@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -20,10 +20,18 @@ describe("a spool that threads share", () => {
         expect(here.usedBytes).to.equal(600);
         const refused = await here.write("b", Readable.from([Buffer.alloc(600)])).catch((error: MediaError) => error);
         expect(refused).to.include({ code: "SPOOL_FULL" });
-        await here.discard("a.copy");
+        await here.clearOther(["a.copy", "never-there.copy"]);
+        expect(await readdir(directory)).to.deep.equal([]);
         expect([here.usedBytes, there.usedBytes]).to.deep.equal([0, 0]);
-        await here.discard("never-there.copy");
-        expect(here.usedBytes).to.equal(0);
         await here.write("b", Readable.from([Buffer.alloc(600)]));
+        await here.clearOther([]);
+        expect(here.usedBytes).to.equal(600);
+    });
+
+    it("counts a file anew that is written over one which could not be removed", async () => {
+        const spool = new Spool(directory, 1000);
+        expect(await spool.write("a.copy", Readable.from([Buffer.alloc(600)]))).to.equal(600);
+        expect(await spool.write("a.copy", Readable.from([Buffer.alloc(700)]))).to.equal(700);
+        expect(spool.usedBytes).to.equal(700);
     });
 });

@@ -31,9 +31,9 @@ export class Spool implements Source<SpoolDescription> {
         this.#usage = usage;
     }
 
-    /** In a thread that was given the share. */
+    /** In the thread that was given the share. */
     static of({ directory, maxBytes, usage }: SpoolShare): Spool {
-        return new Spool(directory, maxBytes, new SpoolUsage(usage));
+        return new Spool(directory, maxBytes, SpoolUsage.ofOther(usage));
     }
 
     get share(): SpoolShare {
@@ -61,10 +61,14 @@ export class Spool implements Source<SpoolDescription> {
      * SPOOL_FAILED, or with the body's own error; nothing is left behind then.
      */
     async write(name: string, body: AsyncIterable<Uint8Array>): Promise<number> {
+        let size = 0;
         try {
+            // Of one that could not be removed.
+            this.#uncount(name);
             const handle = await open(this.#path(name), "w", 0o600);
             try {
                 for await (const chunk of body) {
+                    size += chunk.length;
                     this.#account(name, chunk.length);
                     if (this.#usage.bytes > this.#maxBytes) throw new MediaError("SPOOL_FULL", { retryAfterMs: 5000 });
                     await handle.writeFile(chunk);
@@ -73,7 +77,7 @@ export class Spool implements Source<SpoolDescription> {
             } finally {
                 await handle.close();
             }
-            return this.#sizes.get(name) ?? 0;
+            return size;
         } catch (error) {
             await this.remove(name);
             throw spoolError(error);
@@ -94,15 +98,18 @@ export class Spool implements Source<SpoolDescription> {
     /** Removes a file; one that is not there is no error. */
     async remove(name: string): Promise<void> {
         await rm(this.#path(name), { force: true });
-        this.#usage.add(-(this.#sizes.get(name) ?? 0));
-        this.#sizes.delete(name);
+        this.#uncount(name);
     }
 
-    /** Removes what a thread that has ended left half-written. */
-    async discard(name: string): Promise<void> {
-        const found = await stat(this.#path(name)).catch(() => undefined);
-        this.#sizes.set(name, found?.size ?? 0);
-        await this.remove(name);
+    /** Removes what a thread that has ended left here, and what it had counted. To be called before another one writes. */
+    async clearOther(names: readonly string[]): Promise<void> {
+        this.#usage.forgetOther();
+        await Promise.all(names.map((name) => rm(this.#path(name), { force: true })));
+    }
+
+    #uncount(name: string): void {
+        this.#usage.add(-(this.#sizes.get(name) ?? 0));
+        this.#sizes.delete(name);
     }
 
     #account(name: string, bytes: number): void {

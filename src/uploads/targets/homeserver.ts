@@ -1,6 +1,6 @@
 import { MediaError } from "../../errors.ts";
 import { answerError, isSuccess } from "../../matrix/answer.ts";
-import type { Access, ActingUser } from "../../matrix/client.ts";
+import type { Access } from "../../matrix/client.ts";
 import { hasContent } from "../../matrix/download-probe.ts";
 import { oneStepUploadUrl, reservedUploadUrl, UPLOAD_REFUSALS } from "../../matrix/media-endpoints.ts";
 import { parseMxc } from "../../matrix/mxc.ts";
@@ -12,9 +12,9 @@ import type { Target, Upload } from "./target.ts";
 /** How long a homeserver may hold an address for a try that broke off; Synapse's lock lasts up to two minutes. */
 const HELD_RETRY_MS = 5000;
 
-/** Whoever uploads; of `ActingUsers` what is needed for it. */
+/** Whoever uploads; of `ActingUsers` what is needed for it. Another thread has to ask for the access. */
 interface Uploaders {
-    get(userId: string): Pick<ActingUser, "access">;
+    get(userId: string): { access(): Access | Promise<Access> };
 }
 
 /** The homeserver's own upload: `PUT` to a reserved address, `POST` in one step where nothing was reserved. */
@@ -28,7 +28,7 @@ export class HomeserverTarget implements Target {
     }
 
     async put(upload: Upload, signal: AbortSignal): Promise<string> {
-        const access = this.#users.get(upload.uploader).access();
+        const access = await this.#users.get(upload.uploader).access();
         const mxc = upload.contentUri === undefined ? undefined : parseMxc(upload.contentUri);
         const answer = await putStream({
             method: mxc === undefined ? "POST" : "PUT",

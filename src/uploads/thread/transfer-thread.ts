@@ -1,10 +1,11 @@
-import { extname } from "node:path";
-import { Worker } from "node:worker_threads";
-import { MediaError } from "../../errors.ts";
+import { asMediaError, MediaError } from "../../errors.ts";
+import { LinkedAbort } from "../../linked-abort.ts";
 import type { Logger } from "../../logger.ts";
 import type { Access } from "../../matrix/client.ts";
+import { redactText } from "../../redact.ts";
 import { type Attempt, COPY_SUFFIX, type Transferred } from "../transfer.ts";
-import type { FromThread, ThreadSettings, ToThread } from "./messages.ts";
+import type { FromThread, ThreadSettings } from "./messages.ts";
+import { ThreadLife } from "./thread-life.ts";
 import { fromWire, toWire } from "./wire-error.ts";
 
 /**
@@ -14,120 +15,105 @@ import { fromWire, toWire } from "./wire-error.ts";
  *
  * The thread does what `transfer()` does and nothing else; the queue, the journal and every decision stay with the
  * caller. It starts with the first file and stays. Where none can be started, `here` does the work. When it dies, the attempts
- * that it had reject with UPLOAD_INTERRUPTED, as they would if their connections had broken, and the next one starts another.
+ * that it had reject with UPLOAD_INTERRUPTED, as they would if their connections had broken, and the next one starts another; after
+ * `MAX_DEATHS` of them `here` does the work as well.
  */
 export interface ThreadParts {
     readonly settings: ThreadSettings;
     readonly logger: Logger;
     /** Does an attempt in this thread. */
     readonly here: (attempt: Attempt) => Promise<Transferred>;
-    /** Removes what a thread that has died left in the spool. */
-    readonly discard: (spoolName: string) => Promise<void>;
+    /** Removes what a thread that has died left in the spool. Called at once after its end. */
+    readonly clearSpool: (names: readonly string[]) => Promise<void>;
     /** The module that the thread begins with. @default this package's */
     readonly entry?: URL;
+    /** A thread that has not let go of an attempt so long after its abort hangs, and is ended; milliseconds. @default 10 s */
+    readonly letGoMs?: number;
 }
 
 interface Given {
     readonly attempt: Attempt;
+    readonly access: () => Access;
     readonly resolve: (transferred: Transferred) => void;
     readonly reject: (error: Error) => void;
 }
 
-/** The same kind of file as this one: as it was written, or compiled. */
-const ENTRY = new URL(`entry${extname(new URL(import.meta.url).pathname)}`, import.meta.url);
-/**
- * Nothing there lives longer than a piece of a file, so that a larger heap would hold garbage alone: with V8's own limits eight
- * files at once took 35 MB more, and came no sooner. What a file's bytes lie in does not count as heap.
- */
-const LIMITS = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 128 };
-/** A thread that does not listen by then is given up. */
-const START_MS = 30_000;
+/** A file that makes every thread die costs the others so many of their tries at most. */
+const MAX_DEATHS = 3;
+const LET_GO_MS = 10_000;
 
 export class TransferThread {
     readonly #parts: ThreadParts;
     readonly #given = new Map<number, Given>();
-    /** Undefined before the first file, and after a thread has died; resolves with undefined where none can be started. */
-    #worker: Promise<Worker | undefined> | undefined;
+    /** Undefined before the first file, and after a thread has died. */
+    #life: ThreadLife | undefined;
+    #deaths = 0;
+    #isGivenUp = false;
+    #isClosed = false;
     #attempts = 0;
 
     constructor(parts: ThreadParts) {
         this.#parts = parts;
     }
 
-    /** @param access How to reach the homeserver as the job's uploader. Rejects with a MediaError. */
+    /** @param access How to reach the homeserver as the job's uploader; asked just before its use. Rejects with a MediaError. */
     async transfer(attempt: Attempt, access: () => Access): Promise<Transferred> {
-        this.#worker ??= this.#start();
-        const worker = await this.#worker;
-        if (worker === undefined) return this.#parts.here(attempt);
         const { job, maxBytes, signal } = attempt;
+        const life = await this.#listening(signal);
+        if (life === undefined) return this.#parts.here(attempt);
         signal.throwIfAborted();
         const id = this.#attempts++;
-        const begin = { type: "begin", id, job, maxBytes, access: access() } as const;
-        const onAbort = (): void => post(worker, { type: "abort", id, reason: toWire(signal.reason) });
+        let patience: NodeJS.Timeout | undefined;
+        const onAbort = (): void => {
+            patience = setTimeout(() => void life.terminate(), this.#parts.letGoMs ?? LET_GO_MS);
+            life.post({ type: "abort", id, reason: toWire(signal.reason) });
+        };
         try {
             return await new Promise<Transferred>((resolve, reject) => {
-                post(worker, begin);
-                this.#given.set(id, { attempt, resolve, reject });
-                worker.ref();
+                life.post({ type: "begin", id, job, maxBytes });
+                this.#given.set(id, { attempt, access, resolve, reject });
+                life.hold(true);
                 signal.addEventListener("abort", onAbort);
             });
+        } catch (error) {
+            // Also where the thread died of it, or just then.
+            throw signal.aborted ? signal.reason : error;
         } finally {
+            clearTimeout(patience);
             signal.removeEventListener("abort", onAbort);
-            // No longer there when the thread has died, which then may have left a copy of the source.
-            if (!this.#given.delete(id)) await this.#discard(job.id + COPY_SUFFIX);
-            if (this.#given.size === 0) worker.unref();
+            this.#given.delete(id);
+            if (this.#given.size === 0) life.hold(false);
         }
     }
 
     /** Ends the thread. To be called when no attempt is under way. */
     async close(): Promise<void> {
-        await (await this.#worker)?.terminate();
+        this.#isClosed = true;
+        await this.#life?.terminate();
     }
 
-    /** Never rejects. */
-    #start(): Promise<Worker | undefined> {
-        return new Promise((resolve) => {
-            const giveUp = (error: unknown): void => {
-                this.#parts.logger.warn("No thread could be started: large files go through the bridge's own", {
-                    error,
-                });
-                resolve(undefined);
-            };
-            let worker: Worker;
-            try {
-                const { entry = ENTRY, settings } = this.#parts;
-                worker = new Worker(entry, {
-                    name: "matrix-bridge-media",
-                    workerData: settings,
-                    resourceLimits: LIMITS,
-                });
-            } catch (error) {
-                return giveUp(error);
-            }
-            let state: "starting" | "ready" | "lost" = "starting";
-            // Told twice of a thread that has failed: of its error, and of its end, when there may be another one.
-            const lost = (error?: unknown): void => {
-                clearTimeout(timer);
-                if (state === "ready") this.#lost(error);
-                else if (state === "starting") giveUp(error);
-                state = "lost";
-            };
-            const timer = setTimeout(() => {
-                lost(new MediaError("INTERNAL", { detail: `the thread did not listen within ${START_MS} ms` }));
-                void worker.terminate();
-            }, START_MS);
-            worker.on("message", (message: FromThread) => {
-                if (message.type !== "ready") return this.#heard(message);
-                if (state === "lost") return;
-                clearTimeout(timer);
-                state = "ready";
-                // From here on it holds the process only while it has work.
-                worker.unref();
-                resolve(worker);
-            });
-            worker.on("error", lost);
-            worker.once("exit", () => lost());
+    /** Undefined where there is none to be had. Rejects when the signal aborts. */
+    async #listening(signal: AbortSignal): Promise<ThreadLife | undefined> {
+        if (this.#isGivenUp) return undefined;
+        const { settings, entry } = this.#parts;
+        this.#life ??= new ThreadLife({
+            settings,
+            entry,
+            onMessage: (message) => this.#heard(message),
+            onEnd: (cause) => void this.#lost(cause),
         });
+        const life = this.#life;
+        const abort = new LinkedAbort([signal]);
+        try {
+            await Promise.race([life.ready, abort.aborted()]);
+            return life;
+        } catch (error) {
+            signal.throwIfAborted();
+            this.#giveUp("No thread could be started", error);
+            return undefined;
+        } finally {
+            abort.release();
+        }
     }
 
     #heard(message: Exclude<FromThread, { type: "ready" }>): void {
@@ -135,26 +121,46 @@ export class TransferThread {
         const given = this.#given.get(message.id);
         if (message.type === "bytes") given?.attempt.watch.onBytes(message.total);
         else if (message.type === "done") given?.resolve(message.transferred);
-        else given?.reject(fromWire(message.error));
+        else if (message.type === "failed") given?.reject(fromWire(message.error));
+        else if (given !== undefined) this.#tellAccess(message.id, given);
     }
 
-    #lost(cause: unknown): void {
-        this.#worker = undefined;
+    #tellAccess(id: number, { access }: Given): void {
+        try {
+            this.#life?.post({ type: "access", id, access: access() });
+        } catch (error) {
+            this.#life?.post({ type: "no-access", id, error: toWire(error) });
+        }
+    }
+
+    async #lost(cause: unknown): Promise<void> {
+        this.#life = undefined;
         const given = [...this.#given.values()];
         this.#given.clear();
-        const details = { detail: "its thread has ended", cause, ambiguous: true };
+        if (this.#isClosed) return;
+        const why = reason(cause);
+        this.#parts.logger.error("The thread of large files has ended", { error: why, files: given.length });
+        if (++this.#deaths === MAX_DEATHS)
+            this.#giveUp(`The thread of large files has ended ${MAX_DEATHS} times`, cause);
+        try {
+            await this.#parts.clearSpool(given.map(({ attempt }) => attempt.job.id + COPY_SUFFIX));
+        } catch (error) {
+            const { code, message } = asMediaError(error, "SPOOL_FAILED");
+            this.#parts.logger.warn("Copies in the spool could not be removed", { code, error: message });
+        }
+        const details = { detail: "its thread has ended", cause: new Error(why), ambiguous: true };
         for (const { reject } of given) reject(new MediaError("UPLOAD_INTERRUPTED", details));
     }
 
-    async #discard(spoolName: string): Promise<void> {
-        try {
-            await this.#parts.discard(spoolName);
-        } catch (error) {
-            this.#parts.logger.warn("A copy in the spool could not be removed", { error });
-        }
+    #giveUp(what: string, cause: unknown): void {
+        if (this.#isGivenUp) return;
+        this.#isGivenUp = true;
+        this.#life = undefined;
+        this.#parts.logger.warn(`${what}: large files go through the bridge's own`, { error: reason(cause) });
     }
 }
 
-function post(worker: Worker, message: ToThread): void {
-    worker.postMessage(message, []);
+/** Whatever a thread dies of may name a URL. */
+function reason(cause: unknown): string {
+    return redactText(cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause ?? "unknown"));
 }

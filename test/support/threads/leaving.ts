@@ -11,7 +11,7 @@ const thread = new TransferThread({
     },
     logger: silentLogger,
     here: () => Promise.reject(new Error("not in the thread")),
-    discard: () => Promise.resolve(),
+    clearSpool: () => Promise.resolve(),
     entry: new URL("telling.mjs", import.meta.url),
 });
 const { contentUri } = await thread.transfer(

@@ -1,6 +1,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { MediaError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
+import type { Access } from "../../matrix/client.ts";
 import { RightOfWay } from "../../right-of-way.ts";
 import { addressPolicy } from "../sources/address-guard.ts";
 import { ConnectorSource } from "../sources/connector.ts";
@@ -36,18 +37,34 @@ const parts = {
     // Nobody sends messages from here.
     way: new RightOfWay(),
 };
-const underWay = new Map<number, AbortController>();
+
+interface UnderWay {
+    readonly controller: AbortController;
+    /** Settle what the attempt has asked for. */
+    onAccess: (access: Access) => void;
+    onNoAccess: (error: Error) => void;
+}
+const underWay = new Map<number, UnderWay>();
 
 port.on("message", (message: ToThread) => {
-    if (message.type === "begin") void run(message);
-    else underWay.get(message.id)?.abort(fromWire(message.reason));
+    if (message.type === "begin") return void run(message);
+    const attempt = underWay.get(message.id);
+    if (message.type === "abort") attempt?.controller.abort(fromWire(message.reason));
+    else if (message.type === "access") attempt?.onAccess(message.access);
+    else attempt?.onNoAccess(fromWire(message.error));
 });
 tell({ type: "ready" });
 
-async function run({ id, job, maxBytes, access }: Extract<ToThread, { type: "begin" }>): Promise<void> {
+async function run({ id, job, maxBytes }: Extract<ToThread, { type: "begin" }>): Promise<void> {
     const controller = new AbortController();
-    underWay.set(id, controller);
-    const target = new HomeserverTarget({ get: () => ({ access: () => access }) }, limits);
+    const attempt: UnderWay = { controller, onAccess: () => {}, onNoAccess: () => {} };
+    underWay.set(id, attempt);
+    const access = (): Promise<Access> =>
+        new Promise((resolve, reject) => {
+            Object.assign(attempt, { onAccess: resolve, onNoAccess: reject });
+            tell({ type: "access", id });
+        });
+    const target = new HomeserverTarget({ get: () => ({ access }) }, limits);
     const watch = {
         onBytes: progressOf(id),
         // Only connectors find a file elsewhere.
