@@ -44,4 +44,9 @@ describe("an error between threads", () => {
         circle.cause = circle;
         expect(passed(circle).message).to.equal("circle");
     });
+
+    it("gets through also where somebody makes stacks of something else", () => {
+        const error = Object.assign(new Error("odd"), { stack: [() => {}] as unknown as string });
+        expect(passed(error)).to.include({ name: "Error", message: "odd" });
+    });
 });

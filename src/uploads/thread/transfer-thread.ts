@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { asMediaError, MediaError } from "../../errors.ts";
 import { LinkedAbort } from "../../linked-abort.ts";
 import type { Logger } from "../../logger.ts";
@@ -162,5 +163,5 @@ export class TransferThread {
 
 /** Whatever a thread dies of may name a URL. */
 function reason(cause: unknown): string {
-    return redactText(cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause ?? "unknown"));
+    return redactText(cause instanceof Error ? `${cause.name}: ${cause.message}` : inspect(cause));
 }

@@ -22,8 +22,8 @@ export function toWire(thrown: unknown, depth = 0): WireError {
     const error = thrown instanceof Error ? thrown : new Error(String(thrown));
     const { name, message, stack, cause } = error;
     return {
-        name: String(name),
-        message: String(message),
+        name,
+        message,
         // Not so where somebody has changed how stacks are made, and what it is then cannot always be cloned.
         stack: typeof stack === "string" ? stack : undefined,
         cause: cause === undefined || depth === MAX_DEPTH ? undefined : toWire(cause, depth + 1),
