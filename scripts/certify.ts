@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { Command, InvalidArgumentError } from "commander";
 import type * as Kit from "../src/testing/index.ts";
 import { compiled } from "./compiled.ts";
@@ -32,7 +33,10 @@ function URL_OF(path: string): string {
     return new URL(path, `file://${process.cwd()}/`).href;
 }
 
-const options = command.opts<Options>();
+const options = { seed: randomInt(2 ** 31), ...command.opts<Options>() };
+const { seed, store, connector } = options;
+const parts = `${store === undefined ? "" : ` --store ${store}`}${connector === undefined ? "" : ` --connector ${connector}`}`;
+console.log(`seed ${seed}`);
 const { certify } = (await import(new URL("testing/index.js", compiled()).href)) as typeof Kit;
 let shown = 0;
 let told = 0;
@@ -48,5 +52,5 @@ const report = await certify({
 });
 console.log(report.text);
 for (const episode of new Set(report.violations.map((violation) => violation.episode)))
-    console.log(`repeat it with: npm run certify -- --seed ${report.seed} --episode ${episode}`);
+    console.log(`repeat it with: npm run certify -- --seed ${seed} --episode ${episode}${parts}`);
 process.exitCode = report.passed ? 0 : 1;

@@ -20,7 +20,12 @@ describe("kill -9, by the kit", function () {
         const report = await kit.certify(options);
         console.log(report.text);
         const [{ episode } = { episode: 0 }] = report.violations;
-        expect(report.passed, `npm run certify -- --seed ${report.seed} --episode ${episode}`).to.equal(true);
+        const { store, connector } = options;
+        const parts = Object.entries({ store, connector }).map(([name, url]) =>
+            url === undefined ? "" : ` --${name} ${url.toString()}`,
+        );
+        const repeat = `npm run certify -- --seed ${report.seed} --episode ${episode}${parts.join("")}`;
+        expect(report.passed, repeat).to.equal(true);
         return report;
     }
 
@@ -29,6 +34,9 @@ describe("kill -9, by the kit", function () {
         expect(kills).to.be.at.least(KILLS);
         expect(recovery.count).to.be.greaterThan(KILLS / 2);
         for (const { step, before, after } of steps) expect(before + after, step).to.be.greaterThan(0);
+        // Some moments are rare: a seed may miss one side of a step or two.
+        const both = steps.filter(({ before, after }) => before > 0 && after > 0);
+        expect(both.length, "steps that were hit before and after").to.be.at.least(steps.length - 2);
     });
 
     it(`${FEWER} kills with a store of somebody else's`, async () => {

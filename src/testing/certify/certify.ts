@@ -35,6 +35,8 @@ export interface CertifyOptions {
 }
 
 const LIVES = 12;
+/** Episodes in a row in which nothing could be killed, because what should be ends by itself: their findings say why. */
+const MAX_BARREN = 8;
 /** Kept apart so that neighbouring seeds share no episode. */
 const EPISODE_STRIDE = 0x9e3779b1;
 
@@ -58,13 +60,15 @@ export async function certify(options: CertifyOptions = {}): Promise<Certificati
     const episodes = new Map<number, Episode>();
     let next = only ?? 0;
     let done = 0;
+    let barren = 0;
     const violations: Violation[] = [];
     const work = async (): Promise<void> => {
-        while (only === undefined ? done < kills : next === only) {
+        while (only === undefined ? done < kills && barren < MAX_BARREN : next === only) {
             const number = next++;
             const episode = await runEpisode({ ...shared, seed: (seed + Math.imul(number, EPISODE_STRIDE)) >>> 0 });
             episodes.set(number, episode);
             done += episode.kills.length;
+            barren = episode.kills.length === 0 ? barren + 1 : 0;
             violations.push(...episode.violations.map((finding) => ({ episode: number, finding })));
             options.onProgress?.({ kills: done, violations });
         }

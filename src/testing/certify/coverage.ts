@@ -155,8 +155,11 @@ export const STEPS: readonly Step[] = [
     {
         name: "follow, lead, reuse",
         before: (death) => jobs(death).some((job) => job.state === "ready" && job.follows === true),
+        // With another message's address: the transfer was another one's.
         after: (death) =>
-            jobs(death).some((job) => job.state === "done" && job.dedupe !== undefined && !wasIn(death, job)),
+            jobs(death).some(
+                (job) => job.state === "done" && job.dedupe !== undefined && !wasIn(death, job) && isShared(death, job),
+            ),
     },
     {
         name: "forget-key",
@@ -178,6 +181,10 @@ export function isKnown({ jobs, reservations }: Journaled, uri: string): boolean
 
 function isLarge({ size = 0 }: Job): boolean {
     return size > SMALL_FILE_BYTES;
+}
+
+function isShared(death: Death, { contentUri, id }: Job): boolean {
+    return jobs(death).some((other) => other.id !== id && other.contentUri === contentUri);
 }
 
 function isPostponed({ notBefore }: Job): boolean {

@@ -1,10 +1,11 @@
-import { writeSync } from "node:fs";
+import { mkdirSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { BridgeMedia } from "../../bridge/bridge-media.ts";
 import type { BridgeLike, IntentLike } from "../../matrix/client.ts";
 import { loadConnector, loadStore } from "./candidates.ts";
-import { BOT, ENCRYPTED_ROOM, plan, remoteMessage } from "./messages.ts";
+import { BOT, bytesOf, ENCRYPTED_ROOM, plan, remoteMessage } from "./messages.ts";
 
 /**
  * The bridge that is killed: a process of its own, told on its input what it is and then, line by line, what to say; it
@@ -14,6 +15,8 @@ import { BOT, ENCRYPTED_ROOM, plan, remoteMessage } from "./messages.ts";
 export interface Life {
     readonly url: string;
     readonly dataDir: string;
+    /** Where the network leaves files. */
+    readonly networkDir: string;
     readonly seed: number;
     readonly encryption: "spool" | "two-pass";
     readonly store?: string | undefined;
@@ -52,7 +55,7 @@ async function say(number: number): Promise<void> {
     const planned = plan(life.seed, number, certified?.files.length);
     const refs = certified?.files.map(({ ref }) => ref) ?? [];
     tell("said", planned.id);
-    const network = { url: life.url, refs, stream: (bytes: Buffer) => Readable.from([bytes]) };
+    const network = { url: life.url, refs, stream: (bytes: Buffer) => Readable.from([bytes]), path: onDisk };
     try {
         const { uploads } = await media.send(remoteMessage(planned, network));
         tell("sent", planned.id);
@@ -61,6 +64,14 @@ async function say(number: number): Promise<void> {
     } catch (error) {
         tell("refused", planned.id, (error as { code?: string }).code ?? String(error));
     }
+}
+
+/** A file that the network has left on this machine before it tells of it. */
+function onDisk(name: string): string {
+    mkdirSync(life.networkDir, { recursive: true });
+    const path = join(life.networkDir, name);
+    writeFileSync(path, bytesOf(name));
+    return path;
 }
 
 /** Until no job has anything left to do, those of former lives included. */

@@ -5,9 +5,9 @@ import type { CertifiableConnector, StoreModule } from "./candidates.ts";
 import { Child } from "./child.ts";
 import { isKnown, STEPS } from "./coverage.ts";
 import type { Life } from "./driver.ts";
-import { hasWork, type Journaled, NOTHING, readJournal } from "./journal.ts";
+import { type Journaled, NOTHING, readJournal, workOf } from "./journal.ts";
 import { isFinal, type Job } from "../../uploads/job.ts";
-import { type Lived, liveInPeace, liveUntil } from "./life.ts";
+import { type Lived, liveInPeace, type Living, liveUntil } from "./life.ts";
 import { bytesOf, plan, type PlannedMessage, ROOMS } from "./messages.ts";
 import { Random } from "./random.ts";
 import { Recorder } from "./recorder/recorder.ts";
@@ -58,7 +58,7 @@ export async function runEpisode(options: EpisodeOptions): Promise<Episode> {
         return await world.run();
     } finally {
         await world.close();
-        await rm(dataDir, { recursive: true, force: true });
+        for (const folder of [dataDir, networkDirOf(dataDir)]) await rm(folder, { recursive: true, force: true });
     }
 }
 
@@ -137,7 +137,14 @@ class World {
     get #life(): Life {
         const { seed, storeUrl: store, connectorUrl: connector } = this.#options;
         const url = this.#recorder?.url ?? "";
-        return { url, dataDir: this.#dataDir, seed, encryption: this.#encryption, store, connector };
+        const dataDir = this.#dataDir;
+        const networkDir = networkDirOf(dataDir);
+        return { url, dataDir, networkDir, seed, encryption: this.#encryption, store, connector };
+    }
+
+    #living(recorder: Recorder, messages: readonly PlannedMessage[]): Living {
+        const isForWork = workOf(this.#journal);
+        return { child: this.#take(), life: this.#life, recorder, isForWork, say: numbers(messages) };
     }
 
     async #live(recorder: Recorder, messages: readonly PlannedMessage[], moment: Moment): Promise<void> {
@@ -145,14 +152,23 @@ class World {
         const before = new Set([...recorder.media.addresses].map(({ uri }) => uri));
         let rounds = 1;
         const more = () => (++rounds > MAX_ROUNDS ? undefined : numbers(this.#fresh(NEW_MESSAGES)));
-        const living = { child: this.#take(), life: this.#life, recorder, say: numbers(messages) };
+        const refilledBefore = recorder.media.refilled.length;
+        const living = this.#living(recorder, messages);
         const lived = await liveUntil(living, moment, (strike) => (this.#strike = strike), more);
         recorder.hangUp();
 
         this.#judgeRecovery(lived);
         this.#violations.push(...lived.violations);
         const earlier = this.#journal;
-        this.#journal = await readJournal(this.#dataDir, this.#options.store);
+        try {
+            this.#journal = await readJournal(this.#dataDir, this.#options.store);
+        } catch (error) {
+            this.#violations.push(`the store of a dead process cannot be read: ${String(error)}`);
+            return;
+        }
+        for (const uri of recorder.media.refilled.slice(refilledBefore))
+            if ([...earlier.jobs.values()].some((job) => job.state === "done" && job.contentUri === uri))
+                this.#violations.push(`${uri} was uploaded again, and its job was journaled as done`);
         for (const finding of this.#journal.damage) this.#violations.push(`the store reported damage: ${finding}`);
         for (const id of this.#journal.messages.keys()) this.#certain.add(id);
         for (const [id, word] of lived.told) if (word !== "said") this.#told.add(id);
@@ -183,7 +199,7 @@ class World {
 
     /** @param lived Whoever found work has to have begun with it. */
     #judgeRecovery({ firstRequestMs, livedMs, slowness }: Lived): void {
-        if (!hasWork(this.#journal)) return;
+        if (workOf(this.#journal) === undefined) return;
         if (firstRequestMs !== undefined) this.#recoveries.push(firstRequestMs);
         const took = firstRequestMs ?? livedMs;
         if (took >= this.#options.recoveryMs * slowness)
@@ -192,7 +208,7 @@ class World {
 
     async #last(recorder: Recorder): Promise<void> {
         const again = [...this.#planned.values()].filter(({ once }) => !once);
-        const living = { child: this.#take(), life: this.#life, recorder, say: numbers(again) };
+        const living = this.#living(recorder, again);
         const isWell = (): boolean => this.#verdict(recorder).length === 0;
         const lived = await liveInPeace(living, this.#options.quietMs, isWell);
         this.#judgeRecovery(lived);
@@ -230,6 +246,10 @@ class World {
                 found.push(`${contentUri} is journaled as done and has no content`);
         return found;
     }
+}
+
+function networkDirOf(dataDir: string): string {
+    return `${dataDir}-network`;
 }
 
 function stands({ state, follows, notBefore, heldFor, error }: Job): string {

@@ -7,6 +7,7 @@ import { LevelStore } from "../../store/level.ts";
 import type { Job } from "../../uploads/job.ts";
 import { JOBS } from "../../uploads/job-records.ts";
 import type { StoreModule } from "./candidates.ts";
+import type { Kind } from "./recorder/moments.ts";
 
 /** What a dead process had journaled: evidence on which of its steps were through. */
 export interface Journaled {
@@ -61,12 +62,38 @@ export async function readJournal(dataDir: string, create: StoreModule | undefin
     }
 }
 
-/** Whether a next process has something to do at once. */
-export function hasWork({ messages, jobs }: Journaled): boolean {
-    for (const { state } of messages.values()) if (state === "queued") return true;
-    for (const { state, notBefore, heldFor, follows } of jobs.values()) {
-        const isDue = notBefore === undefined && heldFor === undefined && follows === undefined;
-        if (isDue && (state === "ready" || state === "transferring" || state === "completing")) return true;
-    }
-    return false;
+/**
+ * Whether a request is made for the work that a dead process has left to be done at once; undefined where there is none.
+ * An address that is asked for says nothing of its file, so any is taken for theirs where one is wanted.
+ */
+export function workOf({
+    messages,
+    jobs,
+}: Journaled): ((request: { kind: Kind; path: string }) => boolean) | undefined {
+    const queued = [...messages.values()].filter(({ state }) => state === "queued");
+    const ids = new Set(queued.map(({ id }) => id));
+    const due = [...jobs.values()].filter((job) => ids.has(job.messageId ?? "") || isDue(job));
+    if (queued.length === 0 && due.length === 0) return undefined;
+    const named = [
+        ...queued.flatMap(({ roomId, transactionId }) => [
+            transactionId,
+            `/rooms/${roomId}/messages`,
+            `/rooms/${roomId}/state`,
+        ]),
+        ...due.flatMap(({ contentUri, source }) =>
+            [contentUri, source.kind === "http" ? source.url : undefined].map(lastPart),
+        ),
+    ].filter((name) => name !== undefined);
+    const wantsAddress = due.some(({ contentUri }) => contentUri === undefined);
+    return ({ kind, path }) =>
+        (kind === "create" && wantsAddress) || named.some((name) => decodeURIComponent(path).includes(name));
+}
+
+function isDue({ state, notBefore, heldFor, follows }: Job): boolean {
+    if (notBefore !== undefined || heldFor !== undefined || follows !== undefined) return false;
+    return state === "ready" || state === "transferring" || state === "completing";
+}
+
+function lastPart(uri: string | undefined): string | undefined {
+    return uri?.slice(uri.lastIndexOf("/"));
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Child } from "./child.ts";
 import type { Life } from "./driver.ts";
 import type { Kind, Phase } from "./recorder/moments.ts";
-import type { Recorder } from "./recorder/recorder.ts";
+import type { RecordedRequest, Recorder } from "./recorder/recorder.ts";
 import type { Moment } from "./schedule.ts";
 import { watchFolder } from "./watch.ts";
 
@@ -16,7 +16,7 @@ export interface Lived {
     readonly told: ReadonlyMap<string, Word>;
     /** What it did that no bridge may. */
     readonly violations: readonly string[];
-    /** How long its first request came after `start()`; undefined where it lived for less. */
+    /** How long after `start()` its first request for the work that it found came; undefined where it lived for less. */
     readonly firstRequestMs: number | undefined;
     /** How long it lived after `start()` was called. */
     readonly livedMs: number;
@@ -33,6 +33,8 @@ export interface Living {
     readonly child: Child;
     readonly life: Life;
     readonly recorder: Recorder;
+    /** Tells the requests for the work that it finds; undefined where it finds none. */
+    readonly isForWork: ((request: RecordedRequest) => boolean) | undefined;
     /** The messages to say, by number. */
     readonly say: readonly number[];
 }
@@ -47,8 +49,8 @@ export async function liveUntil(
     setStrike: (strike: (kind: Kind, phase: Phase) => boolean) => void,
     more: () => readonly number[] | undefined,
 ): Promise<Lived> {
-    const { child, life, recorder } = living;
-    const notes = new Notes(recorder);
+    const { child, life } = living;
+    const notes = new Notes(living);
     let isKilled = false;
     let count = 0;
     const strike = (): true => {
@@ -89,8 +91,8 @@ export async function liveUntil(
 
 /** @param isWell Asked until it says so, or `quietMs` have passed. */
 export async function liveInPeace(living: Living, quietMs: number, isWell: () => boolean): Promise<Lived> {
-    const { child, life, recorder } = living;
-    const notes = new Notes(recorder);
+    const { child, life } = living;
+    const notes = new Notes(living);
     const until = Date.now() + quietMs;
     child.live(life, notes.take.bind(notes));
     child.say(living.say);
@@ -118,15 +120,15 @@ function isAt(moment: Moment, kind: Kind, phase: Phase): boolean {
 class Notes {
     readonly violations: string[] = [];
     readonly #told = new Map<string, Word>();
-    readonly #recorder: Recorder;
+    readonly #living: Living;
     readonly #firstRequest: number;
     #startedAt: number | undefined;
     #slowness = 1;
     #hasIdled = false;
 
-    constructor(recorder: Recorder) {
-        this.#recorder = recorder;
-        this.#firstRequest = recorder.requests.length;
+    constructor(living: Living) {
+        this.#living = living;
+        this.#firstRequest = living.recorder.requests.length;
     }
 
     /** Whether it has come to rest. */
@@ -147,7 +149,8 @@ class Notes {
     lived(): Omit<Lived, "isKilled"> {
         const { violations } = this;
         const startedAt = this.#startedAt ?? Date.now();
-        const first = this.#recorder.requests[this.#firstRequest];
+        const { recorder, isForWork = () => true } = this.#living;
+        const first = recorder.requests.slice(this.#firstRequest).find(isForWork);
         return {
             told: this.#told,
             violations,

@@ -15,7 +15,15 @@ export const BOT = "@bot:certify.example";
 export const GHOSTS = ["@ghost_plain:certify.example", "@ghost_presigned:certify.example"] as const;
 
 /** A file of the network, by what its server does with it. */
-export type FileKind = "plain" | "no-length" | "missing" | "handed-over" | "streamed" | "shared" | "connector";
+export type FileKind =
+    | "plain"
+    | "no-length"
+    | "missing"
+    | "on-disk"
+    | "handed-over"
+    | "streamed"
+    | "shared"
+    | "connector";
 
 export interface PlannedFile {
     readonly at: readonly string[];
@@ -49,6 +57,7 @@ export function plan(seed: number, number: number, connectorFiles = 0): PlannedM
         [5, "plain"],
         [2, "no-length"],
         [1, "missing"],
+        [1, "on-disk"],
         [2, "handed-over"],
         [2, "streamed"],
         // What is encrypted is shared with nobody.
@@ -107,14 +116,19 @@ export interface Network {
     /** The references of the connector that is certified. */
     readonly refs?: readonly unknown[];
     readonly stream: (bytes: Buffer) => Extract<MediaSource, { kind: "stream" }>["stream"];
+    /** Where a file of this name lies. */
+    readonly path: (name: string) => string;
 }
+
+export const TEXT = { msgtype: "m.text" };
+export const FILE = { msgtype: "m.file", filename: "file.bin", info: { mimetype: "application/octet-stream" } };
 
 /** The message as a bridge hands it to the component. */
 export function remoteMessage(planned: PlannedMessage, network: Network): RemoteMessage {
     const { id, room: roomId, sender, files } = planned;
     const body = captionOf(id);
-    if (files.length === 0) return { id, roomId, sender, content: { msgtype: "m.text", body } };
-    const content = { msgtype: "m.file", body, filename: "file.bin", info: { mimetype: "application/octet-stream" } };
+    if (files.length === 0) return { id, roomId, sender, content: { ...TEXT, body } };
+    const content = { ...FILE, body };
     const media = files.map((file): MediaItem => {
         const isShared = file.kind === "shared" && { dedupeKey: file.name };
         const size = file.name.endsWith(HUGE) && { size: bytesOf(file.name).length };
@@ -125,12 +139,14 @@ export function remoteMessage(planned: PlannedMessage, network: Network): Remote
     return { id, roomId, sender, content, media, ...(isShared && { encrypted: false }) };
 }
 
-function sourceOf({ kind, name }: PlannedFile, { url, refs = [], stream }: Network): MediaSource {
+function sourceOf({ kind, name }: PlannedFile, { url, refs = [], stream, path }: Network): MediaSource {
     switch (kind) {
         case "handed-over":
             return { kind: "buffer", data: bytesOf(name) };
         case "streamed":
             return { kind: "stream", stream: stream(bytesOf(name)) };
+        case "on-disk":
+            return { kind: "file", path: path(name) };
         case "connector":
             return { kind: "connector", connector: "certified", ref: refs[Number(name.split("-")[1])] };
         default:

@@ -9,8 +9,8 @@ export type Moment =
     | { readonly on: "word"; readonly word: "said" | "starting" | "started" | "sent" | "ended"; readonly nth: number }
     | { readonly on: "clock"; readonly ms: number };
 
-/** About as long as a life with little to do takes. */
-const LIFE_MS = 250;
+/** About as long as a life with little to do takes, and one that has come to say more. */
+const LIVES_MS = [250, 2000];
 
 /**
  * The next moment. What takes effect on the wire is journaled next: killed with the answer withheld, a process has never
@@ -38,7 +38,7 @@ export function nextMoment(random: Random, busy: number): Moment {
                 word: random.pick([3, 1, 1, 3, 2].map((weight, index) => [weight, WORDS[index] ?? "said"])),
             };
         case "clock":
-            return { on, ms: random.below(LIFE_MS) };
+            return { on, ms: random.below(LIVES_MS[random.below(LIVES_MS.length)] ?? 0) };
         case "wire": {
             const kind = random.pick<Kind>([
                 [4, "create"],

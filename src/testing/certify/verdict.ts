@@ -1,5 +1,5 @@
 import { createDecipheriv, createHash } from "node:crypto";
-import { ENCRYPTED_ROOM, messageIdIn, type PlannedFile, type PlannedMessage, ROOMS } from "./messages.ts";
+import { ENCRYPTED_ROOM, FILE, messageIdIn, type PlannedFile, type PlannedMessage, ROOMS, TEXT } from "./messages.ts";
 import type { Recorder } from "./recorder/recorder.ts";
 import type { Content, RecordedEvent } from "./recorder/rooms.ts";
 
@@ -22,11 +22,13 @@ export function verdict(
     for (const room of ROOMS) {
         const recorded = recorder.rooms.events(room);
         for (const { event_id, type } of recorded)
-            if (room === ENCRYPTED_ROOM && type !== "m.room.encrypted") found.push(`${event_id} is in the clear`);
+            if (type !== (room === ENCRYPTED_ROOM ? "m.room.encrypted" : "m.room.message"))
+                found.push(`${event_id} in ${room} is sent as ${type}`);
         const events = recorded.map(opened);
         found.push(...repeated(room, events));
         const edits = new Map(events.flatMap(editOf));
         const own = events.filter((event) => editOf(event).length === 0);
+        found.push(...events.flatMap((event) => wrongEdit(event, own)));
         const order = own.map(({ content }) => messageIdIn(content["body"]) ?? "");
         for (const [index, id] of order.entries())
             if (id === "") found.push(`${room}: ${own[index]?.event_id} is nobody's`);
@@ -43,6 +45,9 @@ export function verdict(
             if (event === undefined) continue;
             if (event.sender !== planned.sender) found.push(`${planned.id} is said by ${event.sender}`);
             const shown = edits.get(event.event_id) ?? event.content;
+            const { msgtype } = planned.files.length === 0 ? TEXT : FILE;
+            if (shown["msgtype"] !== msgtype && shown["msgtype"] !== "m.notice")
+                found.push(`${planned.id} is shown as ${String(shown["msgtype"])}`);
             found.push(...wrongFiles(recorder, planned, shown, bytesOf).map((wrong) => `${planned.id}: ${wrong}`));
         }
     }
@@ -73,6 +78,19 @@ function editOf({ content }: RecordedEvent): [string, Content][] {
     return [[relation.event_id ?? "", (content["m.new_content"] ?? {}) as Content]];
 }
 
+/** What is wrong with an edit: it has to be of the same sender and the same message. */
+function wrongEdit(event: RecordedEvent, own: readonly RecordedEvent[]): string[] {
+    return editOf(event).flatMap(([target, content]) => {
+        const original = own.find(({ event_id }) => event_id === target);
+        if (original === undefined) return [`${event.event_id} edits ${target}, which is no message`];
+        const isSame = messageIdIn(content["body"]) === messageIdIn(original.content["body"]);
+        return [
+            ...(event.sender === original.sender ? [] : [`${event.event_id} edits another sender's ${target}`]),
+            ...(isSame ? [] : [`${event.event_id} makes another message of ${target}`]),
+        ];
+    });
+}
+
 function wrongFiles(
     { media }: Recorded,
     { files, room }: PlannedMessage,
@@ -85,6 +103,8 @@ function wrongFiles(
     if (main.kind === "missing") return isNotice ? [] : ["its file cannot be had, and the room is not told"];
     if (isNotice) return ["its file can be had, and the room is told that it cannot"];
     const isEncrypted = room === ENCRYPTED_ROOM;
+    if (isEncrypted && /"(?:thumbnail_)?url":"mxc/.test(JSON.stringify(withoutFiles(shown))))
+        return ["a file of an encrypted room stands there as a plain one"];
     return files.flatMap((file) => {
         const place = file.at.join(".");
         const { uri, secret } = addressAt(shown, file.at, isEncrypted);
@@ -96,6 +116,12 @@ function wrongFiles(
         const bytes = secret === undefined ? content : decrypted(content, secret);
         return bytes?.equals(bytesOf(file)) === true ? [] : [`${place}, ${uri}, has other bytes`];
     });
+}
+
+/** Encrypted files have their address inside. */
+function withoutFiles(content: Content): Content {
+    const info = content["info"] as Content | undefined;
+    return { ...content, file: undefined, info: { ...info, thumbnail_file: undefined } };
 }
 
 interface Secret {

@@ -36,6 +36,8 @@ export class Media {
     readonly #storage = new Map<string, Buffer>();
     /** What was asked that must never be asked. */
     readonly complaints: string[] = [];
+    /** Addresses that had their content when somebody came to fill them. */
+    readonly refilled: string[] = [];
     #count = 0;
 
     get addresses(): Iterable<RecordedAddress> {
@@ -75,7 +77,10 @@ export class Media {
         const address = this.#addresses.get(id);
         if (address === undefined || address.isForgotten) return refusal(404, "M_NOT_FOUND");
         if (address.uploader !== uploader) return refusal(403, "M_FORBIDDEN");
-        if (address.content !== undefined) return refusal(409, "M_CANNOT_OVERWRITE_MEDIA");
+        if (address.content !== undefined) {
+            this.refilled.push(address.uri);
+            return refusal(409, "M_CANNOT_OVERWRITE_MEDIA");
+        }
         return undefined;
     }
 
