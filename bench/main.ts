@@ -72,15 +72,16 @@ const {
 
 const folder = await build(built);
 for (const measurement of MEASUREMENTS.filter(({ name }) => only.includes(name))) {
-    const result = await run(measurement);
+    const { result, missing } = await run(measurement);
     console.log(`\n${table(result)}`);
-    if (!save || quick || built !== undefined || cpuProf !== undefined) continue;
+    if (missing !== undefined) console.error(`  not kept, for want of ${missing}`);
+    if (missing !== undefined || !save || quick || built !== undefined || cpuProf !== undefined) continue;
     await saveResult(result);
     for (const figure of result.figures ?? []) await writePlot(figure);
     await writeTables(NAMES);
 }
 
-async function run(measurement: Measurement): Promise<Result> {
+async function run(measurement: Measurement): Promise<{ result: Result; missing: string | undefined }> {
     const { name, about, atMostRuns = Number.POSITIVE_INFINITY } = measurement;
     console.error(`${name}: ${about}`);
     const times = Math.min(runs, atMostRuns);
@@ -90,7 +91,8 @@ async function run(measurement: Measurement): Promise<Result> {
         const found = await measurement.measure(context);
         const findings = "rows" in found ? found : { rows: found };
         const measuredAt = new Date().toISOString();
-        return { name, about, measuredAt, ...machine(), load: [before, load()], runs: times, ...findings };
+        const circumstances = { name, about, measuredAt, ...machine(), load: [before, load()] as const };
+        return { result: { ...circumstances, runs: times, ...findings }, missing: context.missing };
     } finally {
         await context.close();
     }

@@ -62,7 +62,10 @@ try {
     if (faults.length > 0 || growing.length > 0) {
         console.log(`soak failed; seed ${seed}`);
         process.exitCode = 1;
-    } else console.log(`soak passed; seed ${seed}`);
+    } else {
+        const isShort = judged.some(({ trend }) => trend === undefined);
+        console.log(`soak passed${isShort ? ", but was too short to judge everything" : ""}; seed ${seed}`);
+    }
 } catch (error) {
     console.log(`soak failed; seed ${seed}`);
     throw error;

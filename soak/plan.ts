@@ -65,11 +65,16 @@ function fileName(seed: number, index: number, kind: Kind, drawn: number): strin
     return `sticker-${seed}-${(first + (drawn % STICKERS_AT_ONCE)) % STICKERS}`;
 }
 
-/** A file of half a kB to 24 kB, one in fifty of up to a MiB. */
+/** A file of half a kB to 24 kB, one in fifty of one to two MiB. */
 export function bytesOf(file: string): Buffer {
     const seed = digest(file);
-    const isLarge = seed.readUInt8(4) % 50 === 0;
-    return Buffer.alloc(500 + (seed.readUInt32LE(0) % (isLarge ? 2 ** 20 : 24_000)), seed);
+    const size = seed.readUInt32LE(0);
+    return Buffer.alloc(isLarge(file) ? 2 ** 20 + 1 + (size % 2 ** 20) : 500 + (size % 24_000), seed);
+}
+
+/** Its message says so, and the component's thread takes it. */
+export function isLarge(file: string): boolean {
+    return digest(file).readUInt8(4) % 50 === 0;
 }
 
 /** A row of numbers from 0 to 1 that follows from a seed: mulberry32. */

@@ -20,6 +20,8 @@ interface Shown {
     content: Content;
 }
 
+/** Files that were out of tries before the faults were over, as a part of those that came. */
+const MAX_NOTICES = 0.05;
 /** At most so many faults are named. */
 const MAX_FAULTS = 20;
 const AT_ONCE = 8;
@@ -52,6 +54,7 @@ export async function verify(parties: Parties): Promise<Verdict> {
         };
         await Promise.all(Array.from({ length: AT_ONCE }, check));
     }
+    if (notices > files * MAX_NOTICES) faults.push(`${notices} files did not come, beside ${files} that did`);
     const spooled = await parties.spooled();
     if (spooled.length > 0) faults.push(`${spooled.length} files are left in the spool`);
     return { events: said, files, notices, faults: faults.slice(0, MAX_FAULTS) };

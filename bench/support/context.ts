@@ -47,6 +47,8 @@ export class Context {
     readonly #children: Child<never>[] = [];
     readonly #folders: string[] = [];
     readonly #others: { close(): Promise<void> }[] = [];
+    /** What the measurement had to do without: what came out is then no replacement for what was kept before. */
+    missing: string | undefined;
 
     /** @param profiles The folder for CPU profiles of the processes, where they are wanted. */
     constructor({

@@ -16,7 +16,7 @@ export async function openSynapse(
         () => false,
     );
     if (!isInstalled) {
-        context.log("without Synapse: `npm run test:synapse` installs it");
+        context.missing = "Synapse, which `npm run test:synapse` installs";
         return undefined;
     }
     const synapse = await Synapse.open();

@@ -3,7 +3,7 @@ import { Readable } from "node:stream";
 import { Registry } from "prom-client";
 import { serve } from "../../bench/processes/serve.ts";
 import { type BridgeLike, BridgeMedia, type MediaItem, type RemoteMessage } from "../../src/index.ts";
-import { bytesOf, type Planned, plannedMessage, type Setting } from "../plan.ts";
+import { bytesOf, isLarge, type Planned, plannedMessage, type Setting } from "../plan.ts";
 
 /**
  * The component under load, in a process that has nothing else to do. It says the planned messages at a constant rate, a
@@ -66,6 +66,7 @@ function bridgeOf({ homeserverUrl, accessToken, bot, encryptedRoom }: Setting): 
 
 function itemOf({ kind, file }: Planned): MediaItem[] {
     const at = ["url"];
+    const size = isLarge(file) && { size: bytesOf(file).length };
     switch (kind) {
         case "text":
             return [];
@@ -75,9 +76,9 @@ function itemOf({ kind, file }: Planned): MediaItem[] {
             return [{ at, source: { kind, stream: Readable.from([bytesOf(file)]) } }];
         case "fetched":
         case "gone":
-            return [{ at, source: { kind: "http", url: `${setting.remoteUrl}/${file}` } }];
+            return [{ at, source: { kind: "http", url: `${setting.remoteUrl}/${file}` }, ...size }];
         case "sticker":
-            return [{ at, source: { kind: "http", url: `${setting.remoteUrl}/${file}` }, dedupeKey: file }];
+            return [{ at, source: { kind: "http", url: `${setting.remoteUrl}/${file}` }, ...size, dedupeKey: file }];
     }
 }
 
