@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import { workOf } from "../../src/testing/certify/journal.ts";
 import { bytesOf, captionOf, GHOSTS, type PlannedMessage, plan, ROOMS } from "../../src/testing/certify/messages.ts";
 import { Random } from "../../src/testing/certify/random.ts";
 import { Media } from "../../src/testing/certify/recorder/media.ts";
@@ -30,7 +31,7 @@ describe("the certification's verdict", () => {
     });
 
     function accept(id: string, content: object = {}, transactionId = id, roomId: string = room): string {
-        const all = { msgtype: "m.text", body: captionOf(id), ...content };
+        const all = { msgtype: "url" in content ? "m.file" : "m.text", body: captionOf(id), ...content };
         return rooms.accept({ room_id: roomId, type: "m.room.message", sender, content: all, transactionId });
     }
     function filled(bytes: Buffer | undefined): string {
@@ -85,7 +86,85 @@ describe("the certification's verdict", () => {
 
     it("finds an event in the clear", () => {
         accept("m1", {}, "m1", encrypted);
-        expect(judge()).to.include("in the clear");
+        expect(judge()).to.include(`in ${encrypted} is sent as m.room.message`);
+    });
+
+    it("finds an encrypted message whose file has an address in the clear as well", () => {
+        const file = { url: "mxc://certify.example/media1" };
+        const content = { msgtype: "m.file", body: captionOf("m1"), file, info: { thumbnail_url: file.url } };
+        const ciphertext = Buffer.from(JSON.stringify({ type: "m.room.message", content })).toString("base64");
+        const event = { room_id: encrypted, type: "m.room.encrypted", sender, transactionId: "m1" };
+        rooms.accept({ ...event, content: { ciphertext } });
+        expect(judge([{ ...withFile(1, "plain"), room: encrypted }])).to.include("stands there as a plain one");
+    });
+
+    it("finds a message that is shown as something else, or is sent as an event of another kind", () => {
+        accept("m1", { msgtype: "m.image" });
+        rooms.accept({ room_id: room, type: "m.sticker", sender, content: { body: "?" }, transactionId: "m2" });
+        expect(judge([text(1)])).to.match(/is sent as m\.sticker.*m1 is shown as m\.image/);
+    });
+
+    it("finds edits of nothing, of another message, and by another sender", () => {
+        const edit = (id: string, target: string, by: string = sender): void => {
+            const content = {
+                body: captionOf(id),
+                "m.new_content": { msgtype: "m.text", body: captionOf(id) },
+                "m.relates_to": { rel_type: "m.replace", event_id: target },
+            };
+            const transactionId = `edit of ${id} ${target} ${by}`;
+            rooms.accept({ room_id: room, type: "m.room.message", sender: by, content, transactionId });
+        };
+        const target = accept("m1");
+        edit("m1", target);
+        expect(judge([text(1)])).to.equal("");
+        edit("m1", "$nowhere");
+        edit("m2", target);
+        edit("m1", target, GHOSTS[1]);
+        expect(judge([text(1)])).to.match(/edits \$nowhere.*makes another message of.*edits another sender's/);
+    });
+
+    it("tells requests for the work that was left from others", () => {
+        const message = {
+            id: "m1",
+            roomId: room,
+            sender,
+            eventType: "m.room.message",
+            content: {},
+            sequence: "1",
+            transactionId: "mbm-one",
+            fingerprint: "",
+            state: "queued" as const,
+            jobs: ["one"],
+            revisions: 0,
+        };
+        const job = {
+            id: "one",
+            state: "reserved" as const,
+            uploader: sender,
+            source: { kind: "http" as const, url: "http://remote/plain/file-one" },
+            createdAt: 0,
+            backfill: false,
+            attempts: 0,
+            messageId: "m1",
+            contentUri: "mxc://certify.example/media7",
+        };
+        const journaled = {
+            messages: new Map([["m1", message]]),
+            jobs: new Map([["one", job]]),
+            reservations: new Set<string>(),
+            marks: 0,
+            spooled: [],
+            damage: [],
+        };
+        const isForWork = workOf(journaled);
+        const path = `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/send/m.room.message`;
+        expect(isForWork?.({ kind: "send", path: `${path}/mbm-one` })).to.equal(true);
+        expect(isForWork?.({ kind: "send", path: `${path}/mbm-two` })).to.equal(false);
+        expect(isForWork?.({ kind: "create", path: "/_matrix/media/v1/create" })).to.equal(false);
+        expect(isForWork?.({ kind: "upload", path: "/_matrix/media/v3/upload/certify.example/media7" })).to.equal(true);
+        expect(isForWork?.({ kind: "fetch", path: "/remote/plain/file-one" })).to.equal(true);
+        const done = { ...journaled, messages: new Map([["m1", { ...message, state: "sent" as const }]]) };
+        expect(workOf({ ...done, jobs: new Map([["one", { ...job, state: "done" as const }]]) })).to.equal(undefined);
     });
 
     it("finds a file that went to the storage after the homeserver was told", () => {

@@ -61,7 +61,7 @@ export interface Connector {
     /**
      * Opens the file that `ref` stands for. Rejects with whatever the network's library throws: its HTTP status is
      * understood (`error.status`, `error.statusCode`, `error.response`), or with a `MediaError` of a fitting code.
-     * @param options.offset Bytes to skip; 0 unless a broken connection is resumed.
+     * @param options.offset Bytes to skip. Always 0 so far: a stream that broke begins anew with the next try.
      */
     open(ref: unknown, options: { offset: number; signal: AbortSignal }): Promise<ConnectorFile>;
     /**
