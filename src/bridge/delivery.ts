@@ -76,7 +76,9 @@ export class Delivery {
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
             const now = await outgoing(store, current, policy);
             if (eventId !== undefined) return await this.#parts.endings.sent(message, eventId, foundAgain(now));
-            const sent = await this.#sendUntilAnswered(message, now.content, stop);
+            const { eventType } = now;
+            const saying = eventType === message.eventType ? message : { ...message, eventType };
+            const sent = await this.#sendUntilAnswered(saying, now.content, stop);
             await this.#parts.way.first(() => this.#parts.endings.sent(message, sent, now));
         } catch (thrown) {
             const error = asMediaError(thrown);

@@ -3,6 +3,7 @@ import type { Store, Write } from "../store/store.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
+import { isThumbnail } from "../uploads/priority.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import type { Release } from "../uploads/release.ts";
 import { transition } from "../uploads/transition.ts";
@@ -67,8 +68,9 @@ export class Endings {
                 const edited = withEditEvent(original, eventId);
                 also.push(messageWrite(isNewest ? { ...edited, shown: now.shown } : edited));
             }
-            // Its files' keys were kept for this edit.
-            if (edits !== undefined && original?.encrypted === true) also.push(reviseMark(original.id));
+            // Its files' keys were kept for this edit; and what was answered of a failure was said of another text.
+            const isLookedAt = original?.encrypted === true || original?.failure !== undefined;
+            if (edits !== undefined && original !== undefined && isLookedAt) also.push(reviseMark(original.id));
             await this.#commitSent({ ...message, encrypted }, eventId, now.shown, also);
         });
     }
@@ -86,7 +88,8 @@ export class Endings {
                 ({ state }) => state === "reserved" || state === "unreserved",
             );
             for (const { uploader } of reserved) uploaders.add(uploader);
-            const released = reserved.map((job) => this.#parts.release(job));
+            // The first one takes a place that is free: what a room looks at while the large file comes.
+            const released = thumbnailsFirst(reserved).map((job) => this.#parts.release(job));
             const writes = [
                 messageWrite(kept),
                 { collection: OUTBOX, key: outboxKey(message) },
@@ -166,6 +169,10 @@ export class Endings {
         this.#parts.onOutcome(refused, error);
         return underWay;
     }
+}
+
+function thumbnailsFirst(jobs: readonly Job[]): Job[] {
+    return jobs.toSorted((one, other) => Number(isThumbnail(other.at)) - Number(isThumbnail(one.at)));
 }
 
 /** The address of a job that never began: nobody has seen it, so another message may have it. A shared one is its file's. */

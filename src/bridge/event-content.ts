@@ -5,7 +5,7 @@ import { asObject, galleryOf, isObject, placed, valueAt, without } from "./conte
 import { isUnprepared, placeOf, valueOf } from "./encrypted-files.ts";
 import { failureLine, failureNotice } from "./failure-notice.ts";
 import type { FailureTexts } from "./failure-texts.ts";
-import type { AskedFailure } from "./records.ts";
+import { type AskedFailure, hashOf } from "./records.ts";
 
 /** What becomes of an event whose file cannot come. */
 export interface FailurePolicy {
@@ -31,7 +31,7 @@ export function contentFor(
     const shown = withFiles(content, jobs, failed, texts);
     const main = failed.find((job) => isMissed(shown, job));
     if (main === undefined) return shown;
-    const answer = asked?.of === failureKey(main) ? asked.answer : undefined;
+    const answer = asked?.of === failureKey(main, content) ? asked.answer : undefined;
     if (answer === undefined) return failureNotice(content, main, texts);
     // Without a content in it, the event is left to show where its files would be.
     return (
@@ -52,9 +52,9 @@ export function failedMain(content: JsonObject, jobs: readonly Job[]): Job | und
     return failed.find((job) => isMissed(shown, job));
 }
 
-/** Names one failure of one file: the same file may fail again after another try. */
-export function failureKey({ id, finishedAt = 0 }: Job): string {
-    return `${id} ${finishedAt}`;
+/** Names one failure of one file in a message that says `content`: the same file may fail again, and the text be edited. */
+export function failureKey({ id, finishedAt = 0 }: Job, content: JsonObject): string {
+    return `${id} ${finishedAt} ${hashOf(content)}`;
 }
 
 /** A copy of `content` with these MXC URIs in their places. */
@@ -103,11 +103,16 @@ function hasOthersLeft(shown: JsonObject, at: readonly string[] = []): boolean {
     return gallery?.items.some((item) => isFile(valueAt(item, gallery.below))) ?? false;
 }
 
-/** The edit that makes an event show `content`. Spec v1.4, "Event replacements". */
-export function replacement(eventId: string, content: JsonObject): JsonObject {
+/**
+ * The edit that makes an event show `content`. Spec v1.4, "Event replacements"; v1.7, "Mentions": an edit's own mentions are
+ * those that it adds.
+ * @param isNews Whether somebody has said something else, and not only a file come or gone: then whom it mentions is told.
+ */
+export function replacement(eventId: string, content: JsonObject, isNews = false): JsonObject {
     const { "m.relates_to": _, ...newContent } = content;
     return {
         ...newContent,
+        ...(!isNews && "m.mentions" in newContent && { "m.mentions": {} }),
         // Clients that know no edits show this.
         body: `* ${typeof content["body"] === "string" ? content["body"] : ""}`,
         "m.new_content": newContent,
@@ -115,7 +120,7 @@ export function replacement(eventId: string, content: JsonObject): JsonObject {
     };
 }
 
-/** For event types that clients do not edit (stickers): a reply that says the same. */
+/** In place of an event that is no message (a sticker), and cannot become one by an edit: a reply that says it. */
 export function reply(eventId: string, content: JsonObject): JsonObject {
     return { ...content, msgtype: "m.notice", "m.relates_to": { "m.in_reply_to": { event_id: eventId } } };
 }

@@ -72,8 +72,9 @@ export class FailureQuestions {
         setMaxListeners(0, this.#closing.signal);
     }
 
-    isAnswered({ failure }: MessageRecord, job: Job): boolean {
-        return failure?.of === failureKey(job) && failure.answer !== undefined;
+    /** @param content What the message says by now: an answer is given for one text. */
+    isAnswered({ failure }: MessageRecord, job: Job, content: JsonObject): boolean {
+        return failure?.of === failureKey(job, content) && failure.answer !== undefined;
     }
 
     /** Asks in the background; does nothing while the same is being asked. */
@@ -103,7 +104,7 @@ export class FailureQuestions {
     }
 
     async #askOnce({ id, eventId = "", failure }: MessageRecord, job: Job, content: JsonObject): Promise<void> {
-        const of = failureKey(job);
+        const of = failureKey(job, content);
         const calls = failure?.of === of ? failure.calls : 0;
         if (calls >= MAX_CALLS) {
             return this.#note(id, { of, calls, answer: { content: failureNotice(content, job, this.#parts.texts) } });

@@ -7,6 +7,7 @@ import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts"
 
 /** What a message in the room's line says when its turn has come. */
 export interface Outgoing {
+    readonly eventType: string;
     readonly content: JsonObject;
     /** Hash of what the event then shows: its own, or for an edit that of the message it edits. Empty where nothing will change it. */
     readonly shown: string;
@@ -21,12 +22,14 @@ export interface Outgoing {
  * stands before it in the same line, so by now it has its event, or never will, and then its edit is not sent either.
  */
 export async function outgoing(store: Store, message: MessageRecord, policy: FailurePolicy): Promise<Outgoing> {
-    if (message.redacts !== undefined) return { content: message.content, shown: "" };
+    const { eventType } = message;
+    if (message.redacts !== undefined) return { eventType, content: message.content, shown: "" };
     if (message.edits === undefined) {
-        if (message.jobs.length === 0) return { content: message.content, shown: "" };
+        if (message.jobs.length === 0) return { eventType, content: message.content, shown: "" };
         const files = await loadJobs(store, message.jobs);
         const content = contentFor(message.content, files, policy, message.failure);
-        return { content, shown: hashOf(content), hasReplaced: files.some(({ replaces }) => replaces !== undefined) };
+        const hasReplaced = files.some(({ replaces }) => replaces !== undefined);
+        return { eventType, content, shown: hashOf(content), hasReplaced };
     }
     const original = await loadMessage(store, message.edits);
     if (original?.eventId === undefined || original.redact === true || original.redacted === true)
@@ -35,13 +38,28 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
     if (areKeysForgotten(jobs)) throw new MediaError("ENCRYPTION_KEYS_GONE");
     const content = contentFor(withUris(message.content, original.shared), jobs, policy, original.failure);
     return {
-        content: editContent(original, content),
+        ...editOf(original, content, true),
         shown: hashOf(content),
         revisions: original.revisions,
     };
 }
 
-/** What brings `message`'s event to show `content`. */
-export function editContent({ eventType, eventId = "" }: MessageRecord, content: JsonObject): JsonObject {
-    return eventType === "m.room.message" ? replacement(eventId, content) : reply(eventId, content);
+export type EditOf = Pick<Outgoing, "eventType" | "content">;
+
+/**
+ * What brings `message`'s event to show `content`. An event that is no message is edited by one of its own type: clients
+ * that know no edits of it show the edit, which then has the file that the first one never got. What is a message in its place, such as a notice,
+ * can only be a reply.
+ * @param isNews See `replacement()`.
+ */
+export function editOf(message: MessageRecord, content: JsonObject, isNews = false): EditOf {
+    const { eventType, eventId = "" } = message;
+    const isMessage = eventType !== "m.room.message" && isNoticeOf(message, content);
+    if (isMessage) return { eventType: "m.room.message", content: reply(eventId, content) };
+    return { eventType, content: replacement(eventId, content, isNews) };
+}
+
+/** Whether another kind of message stands in place of what was sent. */
+function isNoticeOf({ content: sent }: MessageRecord, { msgtype }: JsonObject): boolean {
+    return typeof msgtype === "string" && msgtype !== sent["msgtype"];
 }

@@ -1,12 +1,11 @@
 import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
-import type { JsonObject } from "../matrix/answer.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { areKeysForgotten, forgetKeys, isUnprepared } from "./encrypted-files.ts";
 import { contentFor, failedMain, type FailurePolicy, withUris } from "./event-content.ts";
 import type { FailureQuestions } from "./failure-questions.ts";
 import { revisionId } from "./edits.ts";
-import { editContent } from "./outgoing.ts";
+import { editOf, type EditOf } from "./outgoing.ts";
 import {
     hashOf,
     loadJobs,
@@ -109,7 +108,7 @@ export class Revisions {
         if (isOver || areKeysForgotten(jobs) || jobs.some(isUnprepared)) return store.commit(over);
         const main = failedMain(message.content, jobs);
         if (message.redact === true || (main !== undefined && onFailure.mode === "redact")) {
-            const redaction = { redacts: message.eventId ?? "", content: {} };
+            const redaction = { eventType: "m.room.redaction", redacts: message.eventId ?? "", content: {} };
             const forgotten = await forgetKeys(store, message, jobs, true);
             return this.#queue(message, redaction, { redacted: true }, [...marks, ...forgotten]);
         }
@@ -118,18 +117,18 @@ export class Revisions {
         const text = withUris(await newestContent(store, message), message.shared);
         if (main !== undefined && onFailure.mode === "callback") {
             // Its answer is journaled and calls for another look; the mark stays until then.
-            if (!questions.isAnswered(message, main)) return questions.ask(message, main, text);
+            if (!questions.isAnswered(message, main, text)) return questions.ask(message, main, text);
         }
         const content = contentFor(text, jobs, onFailure, message.failure);
         const shown = hashOf(content);
         if (shown === message.shown) return store.commit(over);
-        await this.#queue(message, { content: editContent(message, content) }, { shown }, over);
+        await this.#queue(message, editOf(message, content), { shown }, over);
     }
 
     /** Takes the mark away, notes what the room will show, and puts what brings that about into the room's line. */
     async #queue(
         message: MessageRecord,
-        what: { readonly content: JsonObject; readonly redacts?: string },
+        what: EditOf & { readonly redacts?: string },
         noted: Pick<MessageRecord, "shown"> | Pick<MessageRecord, "redacted">,
         over: readonly Write[],
     ): Promise<void> {
@@ -147,7 +146,7 @@ export class Revisions {
 
     #recordOf(
         message: MessageRecord,
-        { content, redacts }: { readonly content: JsonObject; readonly redacts?: string },
+        { eventType, content, redacts }: EditOf & { readonly redacts?: string },
     ): MessageRecord {
         const { roomId, sender, encrypted, hasCrypto } = message;
         const id = revisionId(message);
@@ -158,7 +157,7 @@ export class Revisions {
             // As the event was; what was in the clear goes by what its room is now.
             encrypted: encrypted === true ? true : undefined,
             hasCrypto,
-            eventType: "m.room.message",
+            eventType,
             content,
             redacts,
             sequence: this.#parts.nextSequence(),

@@ -16,6 +16,10 @@ const BINARY_MEDIA = /^(?:image|audio|video)\//i;
 const MAYBE_SVG = /^image\/(?:svg|\*)/i;
 const PAGE_TYPE = /^(?:text\/(?:html|xml)|application\/(?:xhtml\+xml|xml|json|problem\+(?:json|xml)))(?:\s*;|\s*$)/i;
 
+/** Types that say nothing of a file, or that it is what must not come: `application/octet-stream`, `jpg`, `text/html`. */
+const SAYS_NOTHING =
+    /^(?!\w[\w.+-]*\/\w)|^(?:application|binary)\/(?:x-)?(?:octet-stream|binary|unknown|(?:force-)?download)(?:\s*;|\s*$)/i;
+
 /** Image types whose files are text or archives of another name. */
 const IMAGE_BY_ANOTHER_NAME = /^image\/(?:svg|openraster|(?:x-)?eps|x-xfig|vnd\.adobe\.illustrator)/i;
 /** Found by two bytes only, as any file may begin: too little to refuse what else was promised. */
@@ -39,6 +43,15 @@ const CONTAINERS = new Set([
     "application/mxf",
     "application/vnd.rn-realmedia",
 ]);
+
+/**
+ * What a file's bytes are held to: the type that it is said to have, or, where that says nothing, what its message promises by being
+ * a picture, sound or film.
+ */
+export function promisedType(mimetype: string | undefined, family: string | undefined): string | undefined {
+    if (mimetype === undefined || family === undefined) return mimetype ?? family;
+    return SAYS_NOTHING.test(mimetype) || PAGE_TYPE.test(mimetype) ? family : mimetype;
+}
 
 /** Throws SOURCE_TYPE_MISMATCH when the source's own Content-Type is a page's while media was promised. */
 export function checkAnnouncedType(promised: string | undefined, announced: string | undefined): void {

@@ -2,7 +2,7 @@ import { asMediaError, MediaError } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { RightOfWay } from "../right-of-way.ts";
-import { checkAnnouncedType } from "./content-check.ts";
+import { checkAnnouncedType, promisedType } from "./content-check.ts";
 import { counted, tooLarge } from "./counted.ts";
 import { encryptedUpload } from "./encryption/encrypted-body.ts";
 import type { Job } from "./job.ts";
@@ -113,7 +113,7 @@ async function opening<T>(
     const opened = parts.opened.take(job.id, signal) ?? (await openAnew());
     try {
         if (opened.refreshed !== undefined) await watch.onRefreshed(opened.refreshed);
-        const mimetype = job.mimetype ?? job.family;
+        const mimetype = promisedType(job.mimetype, job.family);
         checkAnnouncedType(mimetype, opened.mimetype);
         if (opened.size !== undefined && opened.size > maxBytes) throw tooLarge(maxBytes);
         const explain = (error: unknown) => sourceError(error, signal);

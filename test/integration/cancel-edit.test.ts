@@ -54,7 +54,7 @@ describe("a message that is taken back or edited", () => {
     it("cancel() frees the transfer's place at once, with redact the event goes too", async () => {
         await open();
         await media.close();
-        media = world.component({ concurrency: 1 });
+        media = world.component({ concurrency: 1, smallFileConcurrency: 0 });
         await media.start();
         const sent = await media.send(silent());
         const next = await media.send(photoMessage(roomId, alice, { kind: "buffer", data: someBytes(100) }));

@@ -69,6 +69,22 @@ describe("a file's content", () => {
         };
         for (const msgtype of ["m.image", "m.video", "m.audio"])
             expect(await code(page, { content: { msgtype, body: "x" } }), msgtype).to.equal("SOURCE_TYPE_MISMATCH");
+        // Types that say nothing, or that it is a page: what the message promises counts.
+        for (const mimetype of [
+            "application/octet-stream",
+            "binary/octet-stream",
+            "text/html; charset=utf-8",
+            "jpg",
+            "",
+        ])
+            expect(
+                await code(page, { content: { msgtype: "m.image", body: "x", info: { mimetype } } }),
+                mimetype,
+            ).to.equal("SOURCE_TYPE_MISMATCH");
+        const asBytes = { msgtype: "m.image", body: "x", info: { mimetype: "application/octet-stream" } };
+        expect(await code(photo, { content: asBytes })).to.equal("done");
+        const animated = { body: "x", info: { mimetype: "application/x-tgsticker" } };
+        expect(await code(page, { eventType: "m.sticker", content: animated }), "a type of its own").to.equal("done");
         const sticker = { eventType: "m.sticker", content: { body: "x", info: {} } };
         const clip = { content: { msgtype: "m.file", body: "x" } };
         const gallery = {
@@ -84,6 +100,11 @@ describe("a file's content", () => {
             await code(photo, { content: { msgtype: "org.example.anything", body: "x" } }),
         ];
         expect(found).to.deep.equal([...Array<string>(4).fill("SOURCE_TYPE_MISMATCH"), "done", "done", "done"]);
+    });
+
+    it("is asked for as it is, not compressed", async () => {
+        await sent({ kind: "http", url: remote.file(JPEG) });
+        expect(remote.requests[0]?.headers["accept-encoding"]).to.equal("identity");
     });
 
     it("whose message names a type that no header can carry arrives all the same", async () => {

@@ -119,6 +119,38 @@ describe("what becomes of an event whose file cannot come", () => {
         expect(back["url"]).to.equal(sent.uploads[0]?.contentUri);
     });
 
+    it("callback: is asked again when the message was edited, for it was answered for another text", async () => {
+        const media = await begun({
+            onFailure: ({ content: { body } }) => ({ msgtype: "m.text", body: `lost: ${String(body)}` }),
+        });
+        const sent = await media.send(failing());
+        await until(() => shown(sent.eventId)?.["body"] === "lost: Look!");
+        await media.edit(sent.id, { id: "edit", content: { ...content, body: "Look here!" } });
+        await until(() => shown(sent.eventId)?.["body"] === "lost: Look here!");
+    });
+
+    it("a sticker's notice is a reply to it; when it comes after all, it is edited, and seen by whoever knows no edits of it", async () => {
+        const media = await begun({});
+        const message = { ...failing("/late.webp"), eventType: "m.sticker", content: { body: "a cat", info: {} } };
+        const sent = await media.send(message);
+        const newest = () => world.homeserver.events(roomId).at(-1);
+        await until(() => newest()?.content["msgtype"] === "m.notice");
+        const notice = newest();
+        expect(notice?.type).to.equal("m.room.message");
+        expect(notice?.content["m.relates_to"]).to.deep.equal({ "m.in_reply_to": { event_id: sent.eventId } });
+        appears("/late.webp");
+        await media.retry(sent.uploads[0]?.jobId ?? "");
+        await until(() => newest()?.type === "m.sticker");
+        const { contentUri: url } = sent.uploads[0] ?? {};
+        expect(newest()?.content).to.deep.equal({
+            body: "* a cat",
+            info: {},
+            url,
+            "m.new_content": { body: "a cat", info: {}, url },
+            "m.relates_to": { rel_type: "m.replace", event_id: sent.eventId },
+        });
+    });
+
     it("callback: undefined leaves the event as it is; an error or nonsense gives the notice", async () => {
         const answers: (() => unknown)[] = [
             () => undefined,

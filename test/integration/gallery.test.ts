@@ -128,6 +128,23 @@ describe("several files in one event", () => {
         for (const { done } of sent.uploads) await done;
         expect(remote.requests.map(({ url }) => url)).to.deep.equal(["/busy", "/small", "/large"]);
     });
+
+    it("gives a place that is free to the thumbnail", async () => {
+        const media = world.component({ concurrency: 1, smallFileConcurrency: 0 });
+        await media.start();
+        const [large, small] = ["/large", "/small"].map((path) =>
+            remote.on(path, (_request, response) => response.end(someBytes(1000))),
+        );
+        const sent = await media.send({
+            ...photoMessage(roomId, alice, { kind: "http", url: large ?? "" }),
+            media: [
+                { at: ["url"], source: { kind: "http", url: large ?? "" } },
+                { at: ["info", "thumbnail_url"], source: { kind: "http", url: small ?? "" } },
+            ],
+        });
+        for (const { done } of sent.uploads) await done;
+        expect(remote.requests.map(({ url }) => url)).to.deep.equal(["/small", "/large"]);
+    });
 });
 
 describe("what a message's content says besides", () => {

@@ -115,6 +115,32 @@ describe("an address that ends before its file is there", () => {
         expect(counted).to.match(/bridge_media_pending_jobs 0/);
     });
 
+    it("of a sticker is replaced by an edit that is a sticker", async () => {
+        await open({ unusedExpirationMs: 400 });
+        const bytes = someBytes(4000);
+        const first = world.component({ reserveAhead: 0 });
+        await first.start();
+        const url = remote.on("/sticker", () => {});
+        const sent = await first.send({
+            ...photoMessage(roomId, alice, { kind: "http", url }),
+            eventType: "m.sticker",
+            content: { body: "a cat", info: {} },
+        });
+        await until(() => remote.requests.length === 1);
+        await first.close();
+        await expired(alice);
+        remote.on("/sticker", (_request, response) => response.end(bytes));
+        const second = world.component({ reserveAhead: 0 });
+        await second.start();
+        const stickers = () => world.homeserver.events(roomId).filter(({ type }) => type === "m.sticker");
+        const [, edit] = await until(() => (stickers().length === 2 ? stickers() : undefined));
+        expect(edit?.content["m.relates_to"]).to.deep.equal({ rel_type: "m.replace", event_id: sent.eventId });
+        const shown = edit?.content["m.new_content"] as { url?: string };
+        expect(shown.url).not.to.equal(uploadOf(sent).contentUri);
+        expect(edit?.content["url"], "for whoever knows no edits of it").to.equal(shown.url);
+        await until(async () => (await download(world.homeserver, shown.url ?? "", 0)).body.equals(bytes));
+    });
+
     it("is replaced ahead of its end where the file still waits, and the event never points to nothing", async () => {
         await open({ unusedExpirationMs: 1500 });
         const media = world.component({ concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 });

@@ -1,7 +1,9 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
-import type { JobInfo, MediaError } from "../../src/index.ts";
+import { BridgeMedia, type JobInfo, type MediaError } from "../../src/index.ts";
+import { decrypted, readable, standInCrypto, withCrypto } from "../support/crypto.ts";
+import { download } from "../support/download.ts";
 import { photoMessage } from "../support/messages.ts";
 import { presignedCases } from "../support/presigned-cases.ts";
 import { gets, openPresignedScene, type PresignedScene } from "../support/presigned-scene.ts";
@@ -154,6 +156,28 @@ describe("presigned uploads", () => {
             expect(scene.storage.gate.puts.map(({ status }) => status)).to.deep.equal([undefined, 200]);
             expect(scene.outcomes()).to.deep.equal(["complete 200"]);
         });
+    });
+
+    it("an encrypted file is told by no name, and stored as nothing but bytes", async () => {
+        scene = await openPresignedScene(startS3rver);
+        const { world, remote, alice, roomId } = scene;
+        const crypto = standInCrypto(roomId);
+        const media = new BridgeMedia(
+            withCrypto(world.bridge, () => crypto),
+            { dataDir: world.dataDir, allowPrivateAddresses: true },
+        );
+        await media.start();
+        const bytes = someBytes(20_000);
+        const content = { msgtype: "m.image", body: "a-secret.jpg", info: { mimetype: "image/jpeg" } };
+        const message = photoMessage(roomId, alice, { kind: "http", url: remote.file(bytes) }, { content });
+        await (await media.send(message)).uploads[0]?.done;
+        await media.close();
+        expect(scene.outcomes()).to.deep.equal(["complete 200"]);
+        const file = readable(world.homeserver, roomId)[0]?.content["file"] as { url: string };
+        const { body } = await download(world.homeserver, file.url);
+        expect((await decrypted(body, file)).equals(bytes)).to.equal(true);
+        const stored = world.homeserver.media(file.url);
+        expect([stored?.filename, stored?.contentType]).to.deep.equal([undefined, "application/octet-stream"]);
     });
 
     it("a file of more than 5 GiB is not tried there, and the log says why", async () => {

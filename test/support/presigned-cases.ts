@@ -46,13 +46,28 @@ export function presignedCases(startS3: () => Promise<S3>): void {
         expect(scene.outcomes()).to.deep.equal(["upload 200"]);
     });
 
-    it("an address that was tampered with is refused, and the homeserver takes the file", async () => {
-        scene = await signedWith(
-            (storage) => async (id) => (await storage.sign(id)).replace(`/${id}?`, `/other${id}?`),
-        );
+    const tampering: Record<string, (url: string, id: string) => string> = {
+        path: (url, id) => url.replace(`/${id}?`, `/other${id}?`),
+        signature: (url) =>
+            url.replace(/(X-Amz-Signature=)(\w)/, (_, name, digit) => name + (digit === "0" ? "1" : "0")),
+        "time of its end": (url) => url.replace(/X-Amz-Expires=\d+/, "X-Amz-Expires=86400"),
+    };
+    for (const [part, tamper] of Object.entries(tampering)) {
+        it(`an address whose ${part} was tampered with is refused, and the homeserver takes the file`, async () => {
+            scene = await signedWith((storage) => async (id) => tamper(await storage.sign(id), id));
+            await arrives(someBytes(5000));
+            expect(scene.storage.gate.puts.map(({ status }) => status)).to.deep.equal([403]);
+            expect(scene.outcomes()).to.deep.equal(["upload 200"]);
+        });
+    }
+
+    it("an address that was used for another file takes this one, the homeserver does not find it, and takes it itself", async () => {
+        scene = await signedWith((storage) => () => storage.sign("of-another-file"));
+        const used = await fetch(await scene.storage.sign("of-another-file"), { method: "PUT", body: "another file" });
+        expect(used.status).to.equal(200);
         await arrives(someBytes(5000));
-        expect(scene.storage.gate.puts.map(({ status }) => status)).to.deep.equal([403]);
-        expect(scene.outcomes()).to.deep.equal(["upload 200"]);
+        expect(scene.storage.gate.puts.map(({ status }) => status)).to.deep.equal([200, 200]);
+        expect(scene.outcomes()).to.deep.equal(["complete 404", "upload 200"]);
     });
 
     it("an expired address is tried once, and the homeserver takes the file", async () => {

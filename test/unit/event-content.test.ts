@@ -84,6 +84,16 @@ describe("what an event shows", () => {
         expect(edit["m.relates_to"]).to.deep.equal({ rel_type: "m.replace", event_id: "$event" });
     });
 
+    it("mentions nobody again because a file has come or gone", () => {
+        const mentions = { user_ids: ["@bob:example.org"] };
+        const mentioning = { ...content, "m.mentions": mentions };
+        const edit = replacement("$event", mentioning);
+        expect(edit["m.mentions"]).to.deep.equal({});
+        expect(edit["m.new_content"]).to.deep.equal(mentioning);
+        expect(replacement("$event", mentioning, true)["m.mentions"]).to.deep.equal(mentions);
+        expect(replacement("$event", content)).not.to.have.property("m.mentions");
+    });
+
     it("takes a file's type, size and name from beside its place", () => {
         expect(describedFile(content, ["url"])).to.deep.equal({ mimetype: "image/jpeg", size: 3, filename: "cat.jpg" });
         const withThumbnail = { info: { thumbnail_info: { mimetype: "image/png", size: -1 } } };

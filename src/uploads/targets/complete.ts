@@ -18,11 +18,13 @@ export class Completion {
     }
 
     /** Returns the MXC URI, whose content can be downloaded now. Rejects with a MediaError. */
-    async complete({ uploader, contentUri, filename }: Job, signal: AbortSignal): Promise<string> {
+    async complete({ uploader, contentUri, filename, encryption }: Job, signal: AbortSignal): Promise<string> {
         if (contentUri === undefined) throw new MediaError("INTERNAL", { detail: "presigned without an MXC" });
         const access = this.#users.get(uploader).access();
+        // What an encrypted file is, only its event says.
+        const name = encryption === undefined ? filename : undefined;
         try {
-            await this.#endpoint.complete(access, parseMxc(contentUri), filename, signal);
+            await this.#endpoint.complete(access, parseMxc(contentUri), name, signal);
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (!isDoubtful(error)) throw REFUSALS.has(error.code) ? refused(error) : error;
