@@ -47,8 +47,11 @@ export async function createMedia(access: Access, signal?: AbortSignal): Promise
  * The largest upload this user may make, in bytes (`m.upload.size`); undefined where the server names none. The
  * authenticated endpoint first (spec v1.11), the deprecated one where it is missing.
  */
-export async function fetchUploadLimit(access: Access, signal?: AbortSignal): Promise<number | undefined> {
-    const ask = (path: string) => matrixRequest(access, { method: "GET", path, refusals: UPLOAD_REFUSALS, signal });
+export async function fetchUploadLimit(
+    access: Access,
+    options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
+): Promise<number | undefined> {
+    const ask = (path: string) => matrixRequest(access, { method: "GET", path, refusals: UPLOAD_REFUSALS, ...options });
     const body = await ask("/_matrix/client/v1/media/config").catch((error: unknown) => {
         if (error instanceof MediaError && error.status === 404) return ask("/_matrix/media/v3/config");
         throw error;

@@ -4,6 +4,9 @@ import type { ActingUsers } from "../matrix/client.ts";
 import { fetchUploadLimit } from "../matrix/media-endpoints.ts";
 
 const FRESH_MS = 60 * 60_000;
+/** A homeserver that has not answered by then is not waited for, nor asked again so soon. */
+const ANSWER_MS = 10_000;
+const ASK_AGAIN_MS = 60_000;
 const MAX_USERS = 1000;
 
 /** How large a file each user may upload: the smaller of the operator's limit and the homeserver's, asked as that user. */
@@ -28,16 +31,18 @@ export class UploadLimits {
     async of(userId: string, signal: AbortSignal): Promise<number> {
         const known = this.#known.get(userId);
         if (known !== undefined && known.until > Date.now()) return known.bytes;
-        let bytes = this.#maxFileBytes;
         try {
-            const server = await fetchUploadLimit(this.#users.get(userId).access(), signal);
-            bytes = Math.min(bytes, server ?? Number.POSITIVE_INFINITY);
+            const server = await fetchUploadLimit(this.#users.get(userId).access(), { timeoutMs: ANSWER_MS, signal });
+            return this.#remember(userId, Math.min(this.#maxFileBytes, server ?? Number.POSITIVE_INFINITY), FRESH_MS);
         } catch (error) {
             this.#logger.debug("The upload limit could not be asked", { userId, code: asMediaError(error).code });
-            return bytes;
+            return signal.aborted ? this.#maxFileBytes : this.#remember(userId, this.#maxFileBytes, ASK_AGAIN_MS);
         }
+    }
+
+    #remember(userId: string, bytes: number, forMs: number): number {
         this.#known.delete(userId);
-        this.#known.set(userId, { bytes, until: Date.now() + FRESH_MS });
+        this.#known.set(userId, { bytes, until: Date.now() + forMs });
         const [oldest] = this.#known.keys();
         if (this.#known.size > MAX_USERS && oldest !== undefined) this.#known.delete(oldest);
         return bytes;

@@ -113,6 +113,26 @@ describe("a source's limits of time and size", () => {
         expect(await ended(endless, {})).to.include({ code: "FILE_TOO_LARGE", status: 504 });
     });
 
+    it("a homeserver that does not say what it allows is not asked again by each file", async () => {
+        world.homeserver.intercept(({ path }) =>
+            path.endsWith("/media/config") ? { status: 503, body: {} } : undefined,
+        );
+        const asked = (): number =>
+            world.homeserver.requests.filter(({ path }) => path.endsWith("/media/config")).length;
+        const limits = new UploadLimits(new ActingUsers(world.bridge), 5000, silentLogger);
+        const of = (): Promise<number> => limits.of(alice, new AbortController().signal);
+        const { now } = Date;
+        try {
+            expect([await of(), await of()]).to.deep.equal([5000, 5000]);
+            expect(asked()).to.equal(1);
+            Date.now = () => now() + 61_000;
+            await of();
+            expect(asked()).to.equal(2);
+        } finally {
+            Date.now = now;
+        }
+    });
+
     it("what the homeserver allows is asked once an hour for each user, and again when it refused a size", async () => {
         let size = 1000;
         world.homeserver.intercept(({ path }) =>
