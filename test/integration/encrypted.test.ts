@@ -7,7 +7,7 @@ import { LevelStore } from "../../src/store/level.ts";
 import { decrypted, readable, standInCrypto, type StandIn, withCrypto } from "../support/crypto.ts";
 import { bodies, download, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
-import { someBytes } from "../support/remote.ts";
+import { sha256, someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 
@@ -128,6 +128,21 @@ describe("in an encrypted room", () => {
                 }
                 nothingInTheClear();
                 expect(JSON.stringify(world.homeserver.events(roomId))).not.to.contain("cat.jpg");
+            });
+
+            it("keeps the checksum given with it, which is that of the file and not of what is uploaded", async () => {
+                const media = await started({ encryption, maxAttempts: 1 });
+                const bytes = someBytes(50_000);
+                const url = remote.file(bytes);
+                const right = await media.send(photoMessage(roomId, alice, http(url), {}, { sha256: sha256(bytes) }));
+                await right.uploads[0]?.done;
+                expect((await fileOf(right.eventId)).equals(bytes)).to.equal(true);
+                const before = puts().length;
+                const sha256OfOther = sha256(someBytes(1));
+                const wrong = await media.send(photoMessage(roomId, alice, http(url), {}, { sha256: sha256OfOther }));
+                const error = await wrong.uploads[0]?.done.catch((thrown: MediaError) => thrown);
+                expect(error).to.include({ code: "SOURCE_CHECKSUM_MISMATCH" });
+                expect(puts()).to.have.length(before);
             });
 
             it("a source without a length, and bytes handed over", async () => {
