@@ -4,6 +4,7 @@ import { ERRORS, type ErrorCode } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { JsonObject } from "../matrix/answer.ts";
+import { loggable } from "../redact.ts";
 import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
@@ -95,7 +96,8 @@ export class FailureQuestions {
         try {
             await this.#askOnce(message, job, content);
         } catch (error) {
-            this.#parts.logger.error("What becomes of a failed file could not be journaled", { error });
+            const text = "What becomes of a failed file could not be journaled";
+            this.#parts.logger.error(text, { error: loggable(error) });
             return;
         } finally {
             this.#asking.delete(message.id);
@@ -133,7 +135,8 @@ export class FailureQuestions {
             throw new Error("the answer is not the content of an event");
         } catch (error) {
             if (this.#closing.signal.aborted) return undefined;
-            logger.error("onFailure gave no answer; the notice is shown", { id: info.messageId, error });
+            const details = { id: info.messageId, error: loggable(error) };
+            logger.error("onFailure gave no answer; the notice is shown", details);
             return undefined;
         } finally {
             limit.release();

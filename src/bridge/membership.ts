@@ -2,6 +2,7 @@ import { MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { inviteUser, joinRoom } from "../matrix/room-endpoints.ts";
+import { loggable } from "../redact.ts";
 
 /**
  * Ways into a room for a sender that the homeserver has just turned away, from the gentlest on. The SDK's own way
@@ -36,7 +37,8 @@ export async function enterRoom(
             await join();
         });
     } catch (error) {
-        logger.debug("A sender could not be brought into its room", { sender, roomId, way, error });
+        const details = { sender, roomId, way, error: loggable(error) };
+        logger.debug("A sender could not be brought into its room", details);
         if (error instanceof MediaError && error.retryable) return error;
     }
     return undefined;

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "../logger.ts";
+import { loggable } from "../redact.ts";
 import type { Store } from "../store/store.ts";
 import { Closing } from "./closing.ts";
 import { Line } from "./line.ts";
@@ -124,7 +125,8 @@ export class Outbox {
                 }
             } catch (error) {
                 if (this.#parts.closing.signal.aborted) return;
-                this.#parts.logger.error("A room's line could not go on and will be tried again", { roomId, error });
+                const text = "A room's line could not go on and will be tried again";
+                this.#parts.logger.error(text, { roomId, error: loggable(error) });
                 await sleep(LANE_RETRY_MS, undefined, { signal: this.#parts.closing.signal }).catch(() => {});
                 mayBeSent = true;
                 lane.again = true;

@@ -1,6 +1,7 @@
 import { EventEmitter } from "node:events";
 import type { MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { loggable } from "../redact.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
 import { mustRevise, type Parts } from "./assembly.ts";
 import { jobInfo } from "./job-info.ts";
@@ -41,7 +42,7 @@ export class Reactions {
         this.#parts.reservations.placeFreed(job.uploader);
         if (job.state !== "failed" && job.source.kind === "spool") {
             this.#parts.spool.remove(job.source.name).catch((error: unknown) => {
-                this.#logger.warn("A spooled file could not be removed", { jobId: job.id, error });
+                this.#logger.warn("A spooled file could not be removed", { jobId: job.id, error: loggable(error) });
             });
         }
         if (mustRevise(job)) this.#parts.revisions.poke();
@@ -63,7 +64,7 @@ export class Reactions {
         try {
             this.#listeners.emit("job", jobInfo(job, transferredBytes));
         } catch (error) {
-            this.#logger.error("A listener of job events threw", { jobId: job.id, error });
+            this.#logger.error("A listener of job events threw", { jobId: job.id, error: loggable(error) });
         }
     }
 

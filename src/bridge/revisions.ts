@@ -1,4 +1,5 @@
 import type { Logger } from "../logger.ts";
+import { loggable } from "../redact.ts";
 import type { Store, Write } from "../store/store.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { areKeysForgotten, forgetKeys, isUnprepared } from "./encrypted-files.ts";
@@ -59,7 +60,8 @@ export class Revisions {
         this.#again = true;
         this.#working ??= this.#work()
             .catch((error: unknown) => {
-                this.#parts.logger.error("Events could not be brought up to date and will be tried again", { error });
+                const text = "Events could not be brought up to date and will be tried again";
+                this.#parts.logger.error(text, { error: loggable(error) });
                 this.#retry = setTimeout(() => this.poke(), RETRY_MS);
             })
             .finally(() => {

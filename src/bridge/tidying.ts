@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "../logger.ts";
+import { loggable } from "../redact.ts";
 
 /**
  * What keeps the journal from growing is done once an hour, and a first time soon after a start: a bridge that is
@@ -54,7 +55,7 @@ export class Tidying {
     #poke(): void {
         this.#working ??= this.#parts
             .work()
-            .catch((error: unknown) => this.#parts.logger.error(this.#parts.failure, { error }))
+            .catch((error: unknown) => this.#parts.logger.error(this.#parts.failure, { error: loggable(error) }))
             .finally(() => {
                 this.#working = undefined;
             });

@@ -57,7 +57,7 @@ export interface ActingUser {
     /** Read anew at every call, never kept: an intent gets its encryption only when the bridge has set it up. */
     crypto(): CryptoLike | undefined;
     ensureRegistered(): Promise<void>;
-    /** The SDK's own way into a room. */
+    /** The SDK's own way into a room. Rejects with a MediaError where the homeserver answered, else with what the SDK threw. */
     join(roomId: string): Promise<void>;
 }
 
@@ -138,17 +138,31 @@ function actingUser(intent: IntentLike, wanted: string): ActingUser {
             await intent.ensureRegistered().catch(sdkError);
         },
         async join(roomId) {
-            if (intent.ensureRegisteredAndJoined !== undefined) await intent.ensureRegisteredAndJoined(roomId);
-            else if (intent.join !== undefined) await intent.join(roomId);
+            try {
+                if (intent.ensureRegisteredAndJoined !== undefined) await intent.ensureRegisteredAndJoined(roomId);
+                else if (intent.join !== undefined) await intent.join(roomId);
+            } catch (thrown) {
+                // matrix-appservice-bridge says "Failed to join room" whatever it was, so that is none that passes.
+                if (statusOf(thrown) === undefined) throw thrown;
+                sdkError(thrown);
+            }
         },
     };
 }
 
-/** What an SDK threw: its Matrix errors are known by their fields, not their class, for there are several copies. */
+/**
+ * What an SDK threw: its Matrix errors are known by their fields, not their class, for there are several copies. An answer
+ * is no cause of the error: matrix-bot-sdk throws one that is no Matrix error as a whole, with the request and its token.
+ */
 function sdkError(cause: unknown): never {
     if (cause instanceof MediaError) throw cause;
-    const { statusCode, errcode } = (cause ?? {}) as { statusCode?: unknown; errcode?: unknown };
-    const status = typeof statusCode === "number" ? statusCode : 0;
-    if (status < 400) throw new MediaError("HOMESERVER_FAILING", { cause });
+    const status = statusOf(cause);
+    if (status === undefined) throw new MediaError("HOMESERVER_FAILING", { cause });
+    const { errcode } = cause as { errcode?: unknown };
     throw answerError({ status, body: { errcode } }, { tooLarge: "EVENT_TOO_LARGE", refused: "FORBIDDEN" });
+}
+
+function statusOf(thrown: unknown): number | undefined {
+    const { statusCode } = (thrown ?? {}) as { statusCode?: unknown };
+    return typeof statusCode === "number" ? statusCode : undefined;
 }

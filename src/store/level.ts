@@ -1,4 +1,4 @@
-import { appendFile, chmod, mkdir } from "node:fs/promises";
+import { appendFile, chmod, mkdir, readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Level } from "level";
 import { MediaError, systemCode } from "../errors.ts";
@@ -70,6 +70,7 @@ export class LevelStore implements Store {
         await this.#checkSchema();
         await this.#checkCount();
         await this.#usable();
+        await keepToThisUser(this.#directory);
     }
 
     async get(collection: string, key: string): Promise<StoredRecord | undefined> {
@@ -211,6 +212,7 @@ export class LevelStore implements Store {
             this.#needsRepair = undefined;
             this.#needsReopening = false;
             if (damage !== undefined) await this.#checkCount();
+            await keepToThisUser(this.#directory);
         };
         this.#reopening ??= reopen()
             .catch((cause: unknown) => {
@@ -275,6 +277,17 @@ export class LevelStore implements Store {
 
 /** Repairs in one run: a disk that damages what it keeps is not to be repaired for ever. */
 const MAX_REPAIRS = 3;
+
+/**
+ * LevelDB makes its files with mode 0644 and can be told no other, and the process's mask is the bridge's own. So those that are
+ * there are changed whenever it is opened; the folder's mode alone keeps what is made until the next time. Never rejects, for
+ * that reason: LevelDB may just have removed one, or an older one may be another user's.
+ */
+async function keepToThisUser(directory: string): Promise<void> {
+    for (const entry of await readdir(directory, { recursive: true, withFileTypes: true }).catch(() => [])) {
+        if (entry.isFile()) await chmod(join(entry.parentPath, entry.name), 0o600).catch(() => {});
+    }
+}
 
 function writeFailed(cause: unknown): MediaError {
     if (cause instanceof MediaError) return cause;

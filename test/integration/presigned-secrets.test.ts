@@ -14,7 +14,25 @@ import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 
 const SECRET = "ThePartThatNobodyMaySee";
-const COLLECTIONS = ["message", "outbox", "job", "schedule", "waiting", "revise", "finished", "meta", "store"];
+/** All but the unused addresses, which are kept to be used. */
+const COLLECTIONS = [
+    "message",
+    "outbox",
+    "job",
+    "schedule",
+    "waiting",
+    "held",
+    "following",
+    "dedupe",
+    "dedupe-used",
+    "avatar",
+    "expiring",
+    "edited",
+    "revise",
+    "finished",
+    "meta",
+    "store",
+];
 
 describe("a presigned address", () => {
     let scene: Scene;
@@ -58,13 +76,37 @@ describe("a presigned address", () => {
     async function journal(collections = COLLECTIONS): Promise<string> {
         const store = new LevelStore(join(scene.world.dataDir, "journal"));
         await store.open(() => {});
+        const all = await recordsOf(store, collections);
+        await store.close();
+        return all;
+    }
+
+    async function recordsOf(store: LevelStore, collections = COLLECTIONS): Promise<string> {
         const all: unknown[] = [];
         for (const collection of collections) {
             for await (const entry of store.range({ collection })) all.push(entry);
         }
-        await store.close();
         return JSON.stringify(all);
     }
+
+    /** A component whose journal can be looked at while it runs. */
+    async function started(options: Parameters<Scene["world"]["component"]>[0] = {}) {
+        const store = new LevelStore(join(scene.world.dataDir, "journal"));
+        const media = scene.world.component({ reserveAhead: 0, store: () => store, ...options });
+        await media.start();
+        const isForgotten = async () => !(await recordsOf(store)).includes(SECRET);
+        return { media, store, isForgotten };
+    }
+
+    /** The address of a file that never comes. */
+    function endless(): { url: string; isAsked: () => boolean } {
+        let isAsked = false;
+        const url = scene.remote.on("/endless", () => (isAsked = true));
+        return { url, isAsked: () => isAsked };
+    }
+
+    const shared = (url: string) =>
+        photoMessage(scene.roomId, scene.alice, { kind: "http", url }, {}, { dedupeKey: "sticker/1" });
 
     const fates: readonly [string, () => Promise<string>, "done" | "failed"][] = [
         ["a refusal", async () => (await open("/nowhere"), seen()), "done"],
@@ -151,6 +193,64 @@ describe("a presigned address", () => {
         });
     }
 
+    it("is with a shared file only while one of its jobs may need it: the one under way is cancelled", async () => {
+        await open("/unused");
+        const { media, store, isForgotten } = await started();
+        const { url, isAsked } = endless();
+        const { uploads } = await media.send(shared(url));
+        await until(isAsked);
+        expect(await recordsOf(store, ["dedupe"])).to.contain(SECRET);
+        await media.cancel(uploads[0]?.jobId ?? "");
+        await until(isForgotten);
+        expect(await recordsOf(store, ["dedupe"])).to.contain("pending");
+    });
+
+    it("is with a shared file only while one of its jobs may need it: it is cancelled before its turn", async () => {
+        await open("/unused");
+        const { media, store, isForgotten } = await started({ concurrency: 1, smallFileConcurrency: 0 });
+        const { url, isAsked } = endless();
+        const inTheWay = await media.send(photoMessage(scene.roomId, scene.alice, { kind: "http", url }));
+        await until(isAsked);
+        const { uploads } = await media.send(shared(url));
+        await media.cancel(uploads[0]?.jobId ?? "");
+        await media.cancel(inTheWay.uploads[0]?.jobId ?? "");
+        await until(isForgotten);
+        expect(await recordsOf(store, ["dedupe"])).to.contain("pending");
+    });
+
+    it("goes with a shared file to whoever transfers it next", async () => {
+        await open("/taken");
+        const { world, remote } = scene;
+        let stored = 0;
+        remote.on("/taken", (request, response) => {
+            stored++;
+            request.resume().on("end", () => response.end());
+        });
+        world.homeserver.intercept(({ path }) => (path.endsWith("/complete") ? { status: 200, body: {} } : undefined));
+        const { media, isForgotten } = await started();
+        const { url, isAsked } = endless();
+        const first = await media.send(shared(url));
+        await until(isAsked);
+        const second = await media.send(shared(remote.file(someBytes(1000))));
+        await media.cancel(first.uploads[0]?.jobId ?? "");
+        expect(await second.uploads[0]?.done).to.include({ contentUri: first.uploads[0]?.contentUri });
+        expect(stored).to.equal(1);
+        await until(isForgotten);
+    });
+
+    it("is not kept for somebody who may never come, and who fills the address by way of the homeserver", async () => {
+        await open("/unused");
+        const { media, isForgotten } = await started();
+        const { url, isAsked } = endless();
+        const first = await media.send(shared(url));
+        await until(isAsked);
+        await media.cancel(first.uploads[0]?.jobId ?? "");
+        await until(isForgotten);
+        const second = await media.send(shared(scene.remote.file(someBytes(1000))));
+        const end = await second.uploads[0]?.done;
+        expect(end).to.include({ state: "done", contentUri: first.uploads[0]?.contentUri });
+    });
+
     for (const path of ["/broken", "/silent", "/%zz?%zz"]) {
         it(`is in no error, nor in what lies below one: ${path}`, async () => {
             await open("/unused");
@@ -172,6 +272,20 @@ describe("a presigned address", () => {
             expect(inspect(error, { depth: 20, showHidden: true, maxStringLength: 100_000 })).not.to.contain(SECRET);
         });
     }
+
+    it("lies in files of the component's user only, also those that an earlier version left", async () => {
+        await open("/nowhere");
+        await seen();
+        const folder = join(scene.world.dataDir, "journal");
+        for (const name of await readdir(folder)) await chmod(join(folder, name), 0o644);
+        const media = scene.world.component();
+        await media.start();
+        const modes = await Promise.all(
+            (await readdir(folder)).map(async (name) => ((await stat(join(folder, name))).mode & 0o777).toString(8)),
+        );
+        expect(new Set(modes)).to.have.all.keys("600");
+        await media.close();
+    });
 
     it("lies in folders of the component's user only, also where they were there before", async () => {
         await open("/nowhere");

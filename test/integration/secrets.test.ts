@@ -1,11 +1,11 @@
 import { execFile } from "node:child_process";
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect } from "chai";
 import { LevelStore } from "../../src/store/level.ts";
 import { JOBS, jobFrom } from "../../src/uploads/job-records.ts";
-import type { CanaryPlan } from "../support/canary-driver.ts";
+import type { CanaryItem, CanaryPlan } from "../support/canary-driver.ts";
 import { readable } from "../support/crypto.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -20,7 +20,10 @@ const CANARIES = {
     query: "canary-query-Zx82",
     redirect: "canary-redirect-Zx83",
     answer: "canary-answer-Zx84",
+    /** Of all functions that are the bridge's own. */
     connector: "canary-connector-Zx85",
+    path: "canary-path-Zx86",
+    content: "canary-content-Zx87",
 };
 
 /** What the journal keeps of jobs that are over; a failed one keeps what it needs to be tried again. */
@@ -43,12 +46,24 @@ describe("secrets", () => {
     });
     afterEach(() => closeScene(scene));
 
+    const headers = { authorization: `Bearer ${CANARIES.header}`, "x-api-key": CANARIES.header };
+    const query = `?X-Amz-Signature=${CANARIES.query}&token=${CANARIES.query}`;
+    const answering = (path: string, answer: Parameters<Scene["remote"]["on"]>[1]): CanaryItem["source"] => ({
+        kind: "http",
+        url: scene.remote.on(path, answer) + query,
+        headers,
+    });
+
     /** Everything that a process with these sources writes. */
-    async function writtenWith(
-        sources: CanaryPlan["sources"],
+    function writtenWith(
+        sources: readonly CanaryItem["source"][],
         allowPrivateAddresses = true,
         more: Pick<CanaryPlan, "encryption" | "quotedFile"> = {},
     ): Promise<string> {
+        return written({ items: sources.map((source) => ({ source })), allowPrivateAddresses, ...more });
+    }
+
+    async function written(given: Pick<CanaryPlan, "items"> & Partial<CanaryPlan>): Promise<string> {
         const { world, alice, roomId } = scene;
         const plan: CanaryPlan = {
             homeserverUrl: world.homeserver.url,
@@ -57,10 +72,9 @@ describe("secrets", () => {
             bot: world.bot,
             sender: alice,
             roomId,
-            sources,
             secret: CANARIES.connector,
-            allowPrivateAddresses,
-            ...more,
+            allowPrivateAddresses: true,
+            ...given,
         };
         const { stdout, stderr } = await run(
             process.execPath,
@@ -83,13 +97,6 @@ describe("secrets", () => {
     it("appear in nothing that the process writes, whatever the source does", async function () {
         this.timeout(60_000);
         const { remote } = scene;
-        const headers = { authorization: `Bearer ${CANARIES.header}`, "x-api-key": CANARIES.header };
-        const query = `?X-Amz-Signature=${CANARIES.query}&token=${CANARIES.query}`;
-        const answering = (path: string, answer: Parameters<typeof remote.on>[1]): CanaryPlan["sources"][number] => ({
-            kind: "http",
-            url: remote.on(path, answer) + query,
-            headers,
-        });
         const bytes = someBytes(1000);
         const refusing = (status: number) =>
             answering(`/${status}`, (_request, response) => {
@@ -127,6 +134,90 @@ describe("secrets", () => {
         expectNone(await endedJobs(scene.world.dataDir));
         const events = scene.world.homeserver.events(scene.roomId);
         expectNone(JSON.stringify(events));
+    });
+
+    it("appear in nothing by whatever way a file is given, nor when the bridge's own functions fail", async function () {
+        this.timeout(60_000);
+        const { remote, world } = scene;
+        const folder = join(world.dataDir, CANARIES.path);
+        await mkdir(folder);
+        await writeFile(join(folder, "cat.jpg"), `{"token":"${CANARIES.content}"}`);
+        const everyWay = true;
+        const text = await written({
+            closedRoomId: await world.room(),
+            items: [
+                { everyWay, source: { kind: "http", url: remote.file(someBytes(1000)) + query, headers } },
+                {
+                    everyWay,
+                    source: answering("/refusing", (_request, response) => {
+                        response.writeHead(403, { "www-authenticate": CANARIES.answer }).end(CANARIES.answer);
+                    }),
+                },
+                { everyWay, source: { kind: "file", path: join(folder, "missing.jpg") } },
+                { everyWay, source: { kind: "file", path: join(folder, "cat.jpg") } },
+                { source: { kind: "connector", connector: "throwing", ref: { token: CANARIES.connector } } },
+            ],
+        });
+        expectNone(text);
+        for (const said of [
+            "A sender could not be brought into its room",
+            "onFailure gave no answer",
+            "A listener of job events threw",
+            "edited {",
+            "pictured 'mxc:",
+            "SOURCE_FORBIDDEN",
+            "SOURCE_NOT_FOUND",
+            "SOURCE_TYPE_MISMATCH",
+        ]) {
+            expect(text).to.contain(said);
+        }
+        expectNone(JSON.stringify(world.homeserver.events(scene.roomId)));
+    });
+
+    it("appear in nothing when large files go through their own thread", async function () {
+        this.timeout(60_000);
+        const bytes = someBytes(2 * 2 ** 20);
+        const size = bytes.length;
+        const announced = { "content-length": size };
+        const text = await written({
+            items: [
+                answering("/large", (_request, response) => response.writeHead(200, announced).end(bytes)),
+                answering("/cut", (_request, response) => {
+                    response.writeHead(200, announced).write(bytes.subarray(0, 2 ** 20));
+                    setTimeout(() => response.destroy(), 10);
+                }),
+                answering("/moved", (_request, response) => {
+                    response.writeHead(302, { location: `ftp://user:${CANARIES.redirect}@a.example/` }).end();
+                }),
+                answering("/refusing", (_request, response) => response.writeHead(403).end(CANARIES.answer)),
+                answering(
+                    "/garbage",
+                    (request) => void request.socket.end(`${CANARIES.answer} ${request.url}\r\n\r\n`),
+                ),
+            ].map((source) => ({ source, size })),
+        });
+        expectNone(text);
+        expect(text).to.contain("done {").and.to.contain("SOURCE_FORBIDDEN");
+        expectNone(await endedJobs(scene.world.dataDir));
+    });
+
+    it("appear in nothing when files are looked at before their messages", async function () {
+        this.timeout(60_000);
+        const { remote, world } = scene;
+        const path = join(world.dataDir, "cat.jpg");
+        await writeFile(path, `{"token":"${CANARIES.content}"}`);
+        const sources: CanaryItem["source"][] = [
+            { kind: "http", url: remote.file(someBytes(1000)) + query, headers },
+            { kind: "http", url: remote.file(someBytes(1001)) + query, headers },
+            answering("/gone", (_request, response) => response.writeHead(404).end(CANARIES.answer)),
+            answering("/broken", (request) => void request.socket.destroy()),
+            { kind: "file", path },
+            { kind: "connector", connector: "throwing", ref: { token: CANARIES.connector } },
+            { kind: "connector", connector: "quoting", ref: { token: CANARIES.connector } },
+        ];
+        const text = await written({ items: sources.map((source) => ({ source, probeHeaders: true })) });
+        expectNone(text);
+        expect(text).to.contain("describe() failed").and.to.contain("A file could not be probed");
     });
 
     it("appear in nothing when the address is refused", async function () {

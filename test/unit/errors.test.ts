@@ -33,6 +33,23 @@ describe("the table of errors", () => {
         for (const text of said) for (const part of text.split(": ")) expect(source).to.contain(part);
     });
 
+    it("is what the log gets of an error: no line has the thrown thing itself", async () => {
+        const root = new URL("../../src/", import.meta.url);
+        const raw: string[] = [];
+        for (const name of await readdir(root, { recursive: true })) {
+            // The demo, its homeserver and the recorder log nothing of an embedder's.
+            if (!name.endsWith(".ts") || /^(?:dev|testing)\//.test(name)) continue;
+            const source = await readFile(new URL(name, root), "utf8");
+            // Shorthand, or handed on under another name.
+            const calls = source.matchAll(/logger\.(?:debug|info|warn|error)\((?:[^()]|\([^()]*\))*\)/gi);
+            for (const [call] of calls) {
+                if (/[{,]\s*(?:error|cause|thrown)\s*[,}]|:\s*(?:error|cause|thrown)\s*[,}]/.test(call))
+                    raw.push(`${name}: ${call}`);
+            }
+        }
+        expect(raw).to.deep.equal([]);
+    });
+
     it("gives every error its code, its cause and the field in the message", () => {
         const cause = new Error("below");
         const error = new MediaError("INVALID_ARGUMENT", { cause, field: "media[0].at", detail: "too short" });

@@ -1,5 +1,10 @@
+import { IncomingMessage } from "node:http";
+import { Socket } from "node:net";
+import { inspect } from "node:util";
+import { runInNewContext } from "node:vm";
 import { expect } from "chai";
-import { redactText, redactUrl } from "../../src/redact.ts";
+import { MediaError } from "../../src/errors.ts";
+import { loggable, redactText, redactUrl } from "../../src/redact.ts";
 
 describe("redaction", () => {
     it("leaves of a URL what is no secret", () => {
@@ -9,9 +14,46 @@ describe("redaction", () => {
         expect(redactUrl("nonsense")).to.equal("[not a URL]");
     });
 
+    it("leaves out of a path what looks like a secret, and nothing else", () => {
+        const token = "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsawXY";
+        const random = "kP3xZ-9qLmT_2vWcR8sYbN5dHfJ7gKaE4uQ6iO1pXzVt";
+        expect(redactUrl(`https://api.telegram.org/file/bot${token}/photos/file_1.jpg`)).to.equal(
+            "https://api.telegram.org/file/bot…/photos/file_1.jpg",
+        );
+        expect(redactUrl(`https://api.telegram.org/file/bot${token.replace(":", "%3A")}/a.jpg`)).to.equal(
+            "https://api.telegram.org/file/bot…/a.jpg",
+        );
+        expect(redactUrl(`https://hooks.example.org/files/42/${random}.jpg?x`)).to.equal(
+            "https://hooks.example.org/files/42/….jpg?…",
+        );
+        expect(redactText(`cannot GET /file/bot${token}/a.jpg`)).to.equal("cannot GET /file/bot…/a.jpg");
+        for (const path of [
+            "/robots/bot1/a.jpg",
+            "/2026/05/IMG_20260501_Holiday-Photo-1.jpg",
+            "/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.png",
+            "/0b2f9c1e-5a77-4d7e-9a51-1d2f3c4b5a69/file.mp4",
+            "/the-longest-name-that-anybody-ever-gave-to-a-picture-of-a-cat.jpg",
+        ]) {
+            expect(redactUrl(`https://a.org${path}`)).to.equal(`https://a.org${path}`);
+        }
+    });
+
     it("finds secrets within a text", () => {
         const text = "GET https://a.org/x?sig=1 failed; Authorization: Bearer abc.def; access_token=xyz&b=1";
         expect(redactText(text)).to.equal("GET https://a.org/x?… failed; Authorization: Bearer …; access_token=…&b=1");
+    });
+
+    it("finds secrets in JSON, and in what inspect shows", () => {
+        const held = {
+            access_token: "SE'CR\"ET",
+            nested: { "x-api-key": "SECRET", client_secret: "SECRET", room: "!a:b" },
+        };
+        for (const text of [JSON.stringify(held), inspect(held), "refresh_token=SECRET&a=b"]) {
+            expect(redactText(text), text).not.to.match(/SE|ET\b/);
+        }
+        expect(redactText(JSON.stringify(held))).to.contain('"room":"!a:b"');
+        const plain = "The homeserver does not know the token: check the registration";
+        expect(redactText(plain)).to.equal(plain);
     });
 
     it("finds presigned addresses, whole, in part, quoted or encoded", () => {
@@ -30,5 +72,59 @@ describe("redaction", () => {
         ]) {
             expect(redactText(text), text).not.to.contain("SECRET");
         }
+    });
+});
+
+describe("something thrown, in a log", () => {
+    const text = "GET https://cdn.example.org/x?token=SECRET failed: Bearer SECRET";
+
+    it("is its name, message and stack, without their secrets", () => {
+        const error = Object.assign(new TypeError(text), { code: "ECONNRESET", config: { headers: "SECRET" } });
+        const shown = loggable(error);
+        expect(shown).to.include({
+            name: "TypeError",
+            code: "ECONNRESET",
+            message: "GET https://cdn.example.org/x?… failed: Bearer …",
+        });
+        expect(shown.stack).to.contain("redact.test.ts");
+        expect(inspect(shown)).not.to.contain("SECRET");
+    });
+
+    it("is a MediaError's code, message and status, and the same of what lies below", () => {
+        const cause = new Error(text, { cause: new Error(text, { cause: { token: "SECRET" } }) });
+        const shown = loggable(new MediaError("SOURCE_REFUSED", { cause, status: 418, detail: text }));
+        expect(shown).to.have.all.keys("name", "code", "message", "status", "cause");
+        expect(shown).to.include({ code: "SOURCE_REFUSED", status: 418 });
+        expect(shown.cause?.message).to.contain("Bearer …");
+        expect(shown.cause?.cause?.cause).to.deep.equal({ kind: "object" });
+        expect(inspect(shown, { depth: null })).not.to.contain("SECRET");
+    });
+
+    it("is nothing but its kind where it is no error", () => {
+        const answer = Object.assign(new IncomingMessage(new Socket()), { body: "SECRET", statusCode: 502 });
+        for (const [thrown, kind] of [
+            [answer, "object"],
+            ["SECRET", "string"],
+            [null, "null"],
+            [undefined, "undefined"],
+        ] as const) {
+            expect(loggable(thrown)).to.deep.equal({ kind });
+        }
+    });
+
+    it("is an error's also where another realm's, and never itself an error", () => {
+        expect(loggable(runInNewContext('new RangeError("far away")'))).to.include({ name: "RangeError" });
+        const circle = new Error("round");
+        circle.cause = circle;
+        expect(inspect(loggable(circle), { depth: null }).split("round").length).to.be.lessThan(20);
+        const hostile = Object.defineProperty(new Error("x"), "message", {
+            get: () => {
+                throw new Error("SECRET");
+            },
+        });
+        expect(loggable(hostile)).to.deep.equal({ kind: "unreadable" });
+        expect(
+            loggable(Object.assign(new Error("x"), { code: "sk_live_SECRET", name: Symbol("x") })),
+        ).not.to.have.property("code");
     });
 });

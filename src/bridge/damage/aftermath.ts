@@ -1,4 +1,5 @@
 import type { Logger } from "../../logger.ts";
+import { loggable } from "../../redact.ts";
 import type { Damage, Store } from "../../store/store.ts";
 import type { Reservations } from "../reservations.ts";
 import { type Review, type ReviewParts, reviewJournal } from "./journal-review.ts";
@@ -73,8 +74,9 @@ export class Aftermath {
     #poke(): void {
         this.#working ??= this.#work()
             .catch((error: unknown) => {
-                if (!this.#closing.signal.aborted)
-                    this.#parts.logger.error("The journal could not be reviewed; the next start does it", { error });
+                if (this.#closing.signal.aborted) return;
+                const text = "The journal could not be reviewed; the next start does it";
+                this.#parts.logger.error(text, { error: loggable(error) });
             })
             .finally(() => {
                 this.#working = undefined;

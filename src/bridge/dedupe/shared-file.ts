@@ -17,6 +17,7 @@ export interface SharedFile {
     readonly leader?: string | undefined;
     readonly size?: number | undefined;
     readonly expiresAt?: number | undefined;
+    /** A secret: only while one of the jobs may transfer the file. */
     readonly presigned?: Address["presigned"];
     /** Jobs whose own source gave nothing. */
     readonly takeovers: number;

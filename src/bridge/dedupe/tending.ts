@@ -1,4 +1,5 @@
 import type { Logger } from "../../logger.ts";
+import { loggable } from "../../redact.ts";
 import { isFinal, type Job } from "../../uploads/job.ts";
 import type { Followers } from "./followers.ts";
 import type { Turns } from "./turns.ts";
@@ -54,7 +55,7 @@ export class Tending {
         this.#working ??= this.#work()
             .catch((error: unknown) => {
                 const text = "Jobs with a common file could not be seen to and will be tried again";
-                this.#parts.logger.error(text, { error });
+                this.#parts.logger.error(text, { error: loggable(error) });
                 clearTimeout(this.#retry);
                 this.#retry = setTimeout(() => this.#lookAgain(), RETRY_MS);
             })

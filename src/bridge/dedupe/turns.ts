@@ -8,7 +8,7 @@ import { newestJob } from "../successor.ts";
 import { type Release, released } from "../../uploads/release.ts";
 import type { Followers } from "./followers.ts";
 import type { KnownFiles } from "./known-files.ts";
-import { pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
+import { loadShared, pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
 
 /**
  * Who transfers a file that several jobs have in common: the first one whose turn comes leads, the others follow,
@@ -114,10 +114,17 @@ export class Turns {
         return file === undefined ? [] : this.#parts.files.set(file.key, file);
     }
 
-    /** Whether a job that has ended may leave followers behind; those that followed themselves do not. */
+    /**
+     * Whether the end of a job may leave something to be seen to: followers, which those that followed themselves do not
+     * have, or a presigned address that nobody may need any more.
+     */
     mayHaveLed(key: string, jobId: string): boolean {
         const { files } = this.#parts;
-        return !files.isKnown(key) || files.peek(key)?.leader === jobId;
+        if (!files.isKnown(key)) return true;
+        const file = files.peek(key);
+        return (
+            file !== undefined && (file.leader === jobId || (file.leader === undefined && file.presigned !== undefined))
+        );
     }
 
     /** Sees to a file's followers after its leader may have ended. */
@@ -142,8 +149,14 @@ export class Turns {
             const failAll = async () => error !== undefined && followers.failAll(key, error);
             if (file === undefined || !mayGoOn) await failAll();
             if (file === undefined) return;
-            // Without a leader the address is the next one's; after a failure the next one begins from scratch.
-            const left = failure === undefined ? { ...file, leader: undefined } : undefined;
+            // Without a leader the address is the next one's, who fills it by way of the homeserver: perhaps nobody comes, and
+            // a secret is not kept for nobody. After a failure the next one begins from scratch.
+            const left = failure === undefined ? { ...file, leader: undefined, presigned: undefined } : undefined;
+            if (file.leader === undefined) {
+                // Then another address may have come in its place meanwhile, or be this one, whose commit may fail yet.
+                const written = await loadShared(this.#parts.store, key);
+                if (written?.contentUri !== file.contentUri || files.peek(key) !== file) return;
+            }
             await files.change(key, left);
             // Whoever began to follow the former leader meanwhile has not tried; from here on nobody does.
             if (!(await this.#promote(key, left, 0, []))) await failAll();

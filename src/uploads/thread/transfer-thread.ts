@@ -1,9 +1,8 @@
-import { inspect } from "node:util";
 import { asMediaError, MediaError } from "../../errors.ts";
 import { LinkedAbort } from "../../linked-abort.ts";
 import type { Logger } from "../../logger.ts";
 import type { Access } from "../../matrix/client.ts";
-import { redactText } from "../../redact.ts";
+import { loggable } from "../../redact.ts";
 import { type Attempt, COPY_SUFFIX, type Transferred } from "../transfer.ts";
 import type { FromThread, ThreadSettings } from "./messages.ts";
 import { ThreadLife } from "./thread-life.ts";
@@ -139,7 +138,7 @@ export class TransferThread {
         const given = [...this.#given.values()];
         this.#given.clear();
         if (this.#isClosed) return;
-        const why = reason(cause);
+        const why = loggable(cause);
         this.#parts.logger.error("The thread of large files has ended", { error: why, files: given.length });
         if (++this.#deaths === MAX_DEATHS)
             this.#giveUp(`The thread of large files has ended ${MAX_DEATHS} times`, cause);
@@ -149,7 +148,7 @@ export class TransferThread {
             const { code, message } = asMediaError(error, "SPOOL_FAILED");
             this.#parts.logger.warn("Copies in the spool could not be removed", { code, error: message });
         }
-        const details = { detail: "its thread has ended", cause: new Error(why), ambiguous: true };
+        const details = { detail: "its thread has ended", cause: new Error(why.message), ambiguous: true };
         for (const { reject } of given) reject(new MediaError("UPLOAD_INTERRUPTED", details));
     }
 
@@ -157,11 +156,6 @@ export class TransferThread {
         if (this.#isGivenUp) return;
         this.#isGivenUp = true;
         this.#life = undefined;
-        this.#parts.logger.warn(`${what}: large files go through the bridge's own`, { error: reason(cause) });
+        this.#parts.logger.warn(`${what}: large files go through the bridge's own`, { error: loggable(cause) });
     }
-}
-
-/** Whatever a thread dies of may name a URL. */
-function reason(cause: unknown): string {
-    return redactText(cause instanceof Error ? `${cause.name}: ${cause.message}` : inspect(cause));
 }
