@@ -34,7 +34,7 @@ describe("Synapse: kill -9 of Synapse", () => {
             else stream?.text(ghost);
         }
         // Straight to Synapse: while it is down, connections are refused and not just broken.
-        const media = await world.component({}, world.synapse.url);
+        const media = await world.component({}, { homeserverUrl: world.synapse.url });
         let sent = 0;
         const sends = streams
             .flatMap(({ messages }) => messages)

@@ -16,6 +16,8 @@ export interface SynapseOptions {
     readonly rateLimited: boolean;
     /** `max_upload_size`, bytes. @default 64 MiB */
     readonly maxUploadBytes: number;
+    /** `unused_expiration_time`: how long an address waits for its file. @default a day, as Synapse has it */
+    readonly unusedExpirationMs: number;
     /** `rc_message`; meets only a rate-limited appservice. @default so much that it never shows */
     readonly messageRate: { readonly per_second: number; readonly burst_count: number };
 }
@@ -70,6 +72,7 @@ export async function writeConfiguration(dir: string, port: number, options: Syn
         pid_file: file("synapse.pid"),
         media_store_path: file("media"),
         max_upload_size: options.maxUploadBytes,
+        unused_expiration_time: options.unusedExpirationMs,
         macaroon_secret_key: AS_TOKEN,
         form_secret: AS_TOKEN,
         app_service_config_files: [file("registration.yaml")],

@@ -32,6 +32,9 @@ interface OwnAnswer {
     readonly body: object;
 }
 
+/** As patient as Synapse with a connection on which nothing happens: an upload may wait that long for its first byte. */
+const IDLE_MS = 60_000;
+
 /** What may be asked for, by the exchange's kind. */
 export const isSend = ({ method, path }: Exchange): boolean => method === "PUT" && path.includes("/send/");
 export const isUpload = ({ method, path }: Exchange): boolean => method === "PUT" && path.includes("/upload/");
@@ -53,7 +56,7 @@ export class Proxy {
     }
 
     static async open(target: string): Promise<Proxy> {
-        const server = createServer({ requestTimeout: 0 });
+        const server = createServer({ requestTimeout: 0, keepAliveTimeout: IDLE_MS });
         await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
         const proxy = new Proxy(server, target);
         server.on("request", (request: IncomingMessage, response) => {

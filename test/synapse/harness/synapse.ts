@@ -13,6 +13,7 @@ const READY_WITHIN_MS = 60_000;
 const DEFAULTS: SynapseOptions = {
     rateLimited: false,
     maxUploadBytes: 64 * 2 ** 20,
+    unusedExpirationMs: 24 * 60 * 60_000,
     messageRate: { per_second: 1000, burst_count: 1000 },
 };
 

@@ -1,8 +1,15 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type BridgeLike, BridgeMedia, type BridgeMediaOptions, type RemoteMessage } from "../../../src/index.ts";
+import {
+    type BridgeLike,
+    BridgeMedia,
+    type BridgeMediaOptions,
+    type CryptoLike,
+    type RemoteMessage,
+} from "../../../src/index.ts";
 import { matrixRequest } from "../../../src/matrix/request.ts";
+import { withCrypto } from "../../support/crypto.ts";
 import { type Remote, startRemote } from "../../support/remote.ts";
 import { plainBridge } from "../../support/world.ts";
 import { ComponentProcess } from "./component-process.ts";
@@ -12,6 +19,14 @@ import { Synapse } from "./synapse.ts";
 
 /** The first suite to run installs Synapse; on a slow line that takes a while. */
 const INSTALLED_WITHIN_MS = 20 * 60_000;
+
+/** What a component's bridge is like. */
+interface BridgeSetting {
+    /** @default the proxy's */
+    readonly homeserverUrl?: string;
+    /** What its clients encrypt with. @default nothing */
+    readonly crypto?: CryptoLike;
+}
 
 /** A Synapse with a proxy before it, a remote network, and components between the two. */
 export class SynapseWorld {
@@ -59,6 +74,14 @@ export class SynapseWorld {
         return this.#room("private_chat", members);
     }
 
+    /** One whose state says that it is encrypted. */
+    async encryptedRoom(...members: string[]): Promise<string> {
+        const roomId = await this.room(...members);
+        const path = `/v3/rooms/${encodeURIComponent(roomId)}/state/m.room.encryption/`;
+        await this.request(this.bot, "PUT", path, { algorithm: "m.megolm.v1.aes-sha2" });
+        return roomId;
+    }
+
     async dataDir(): Promise<string> {
         const dir = await mkdtemp(join(tmpdir(), "bridge-media-"));
         this.#dirs.push(dir);
@@ -66,9 +89,13 @@ export class SynapseWorld {
     }
 
     /** A started component; it reaches Synapse through the proxy unless another address is given. */
-    async component(options: Partial<BridgeMediaOptions> = {}, homeserverUrl = this.proxy.url): Promise<BridgeMedia> {
+    async component(
+        options: Partial<BridgeMediaOptions> = {},
+        { homeserverUrl = this.proxy.url, crypto }: BridgeSetting = {},
+    ): Promise<BridgeMedia> {
         const { dataDir = await this.dataDir(), ...others } = options;
-        const bridge = plainBridge(homeserverUrl, this.bot, AS_TOKEN);
+        const plain = plainBridge(homeserverUrl, this.bot, AS_TOKEN);
+        const bridge = crypto === undefined ? plain : withCrypto(plain, () => crypto);
         const media = new BridgeMedia(bridge, { dataDir, allowPrivateAddresses: true, ...others });
         this.#components.push(media);
         await media.start();
