@@ -252,6 +252,27 @@ describe("the requests that files come and go with", () => {
             expect(await put(port, { body: late() })).to.include({ status: 200 });
         });
 
+        it("does not take a connection that was kept before its body has something to send", async () => {
+            const server = createHttp((request, response) => request.resume().on("end", () => response.end("{}")));
+            server.keepAliveTimeout = 100;
+            const sockets = new Set<Socket>();
+            server.on("connection", (socket) => {
+                sockets.add(socket);
+                socket.once("close", () => sockets.delete(socket));
+            });
+            const port = await listening(server);
+            const agent = new HttpAgent({ keepAlive: true });
+            close.unshift(async () => agent.destroy());
+            const agents = { http: agent, https: new HttpsAgent() };
+            await put(port, { agents });
+            expect(sockets.size).to.equal(1);
+            const late = async function* (): AsyncGenerator<Uint8Array> {
+                await until(() => sockets.size === 0, { what: "the server has closed the connection as idle" });
+                yield* body(8);
+            };
+            expect(await put(port, { agents, body: late() })).to.include({ status: 200 });
+        });
+
         it("whose body fails, whose signal aborts, or that is not answered, never looks whole", async () => {
             let whole = 0;
             const server = createHttp((request) => request.resume().on("end", () => whole++));

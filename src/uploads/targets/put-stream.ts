@@ -18,14 +18,22 @@ export interface PutRequest extends LimitedRequest {
  * are not followed. Rejects with the body's own MediaError, or with UPLOAD_INTERRUPTED / HOMESERVER_UNREACHABLE.
  */
 export async function putStream(put: PutRequest): Promise<Answer> {
+    const pieces = put.body[Symbol.asyncIterator]();
     try {
-        return await exchanged(put);
+        // Not before there is something to send: a connection that was kept and stays silent for a slow source's sake is closed by
+        // whoever stands before the homeserver.
+        const first = await pieces.next();
+        return await exchanged(put, first, pieces);
     } catch (error) {
         throw uploadError(error, put.signal);
     }
 }
 
-function exchanged({ size, body, headers, ...rest }: PutRequest): Promise<Answer> {
+function exchanged(
+    { size, body: _, headers, ...rest }: PutRequest,
+    first: IteratorResult<Uint8Array>,
+    pieces: AsyncIterator<Uint8Array>,
+): Promise<Answer> {
     return new Promise((resolve, reject) => {
         let sent = 0;
         const fail = (cause: unknown): void => {
@@ -44,16 +52,19 @@ function exchanged({ size, body, headers, ...rest }: PutRequest): Promise<Answer
             });
         });
         const pump = async (): Promise<void> => {
-            for await (const piece of body) {
+            for (let next = first; next.done !== true; next = await pieces.next()) {
                 if (request.destroyed) return;
-                sent += piece.length;
-                if (!request.write(piece)) await drained(request);
+                sent += next.value.length;
+                if (!request.write(next.value)) await drained(request);
                 // Whoever asks for another piece has the source read on.
                 if (request.destroyed) return;
             }
             request.end();
         };
-        pump().catch(fail);
+        pump()
+            .catch(fail)
+            .finally(() => pieces.return?.())
+            .catch(() => {});
     });
 }
 
