@@ -19,6 +19,7 @@ export class HeldJobs {
     readonly #locks: KeyedLocks;
     /** Sources with held jobs; no job of it is due before that time. */
     readonly #earliest = new Map<string, number>();
+    #opensAt = Number.POSITIVE_INFINITY;
 
     constructor(store: Store, gate: SourceGate, locks: KeyedLocks) {
         this.#store = store;
@@ -91,23 +92,25 @@ export class HeldJobs {
         }
     }
 
-    /** When the first source that has held jobs opens by itself. */
+    /**
+     * When the first source that has held jobs opens by itself, of those that the last look found closed. To ask again now would
+     * pass over one that has opened since: nobody looked for its jobs, and nobody would come back.
+     */
     opensAt(): number {
-        let first = Number.POSITIVE_INFINITY;
-        for (const source of this.#earliest.keys()) {
-            const until = this.#gate.closedUntil(source);
-            if (until > 0) first = Math.min(first, until);
-        }
-        return first;
+        return this.#opensAt;
     }
 
     #firstOpen(before: number): string | undefined {
         let first: string | undefined;
         let earliest = before;
+        this.#opensAt = Number.POSITIVE_INFINITY;
         for (const [source, time] of this.#earliest) {
-            if (time >= earliest || this.#gate.closedUntil(source) > 0) continue;
-            first = source;
-            earliest = time;
+            const until = this.#gate.closedUntil(source);
+            if (until > 0) this.#opensAt = Math.min(this.#opensAt, until);
+            else if (time < earliest) {
+                first = source;
+                earliest = time;
+            }
         }
         return first;
     }
