@@ -237,7 +237,8 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         lookup,
         probe: new Probe({
             open: (source, signal) => engine.open(source, signal),
-            mayAsk: (source) => gate.mayAsk(source),
+            gate,
+            onPlaceFree: () => queue.poke(),
             opened: engine.opened,
             probeMs: options.timeLimits.probeMs,
             describe: options.describe,

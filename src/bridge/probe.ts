@@ -1,7 +1,11 @@
+import { Readable } from "node:stream";
 import PQueue from "p-queue";
 import { MediaError } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
+import { loggable } from "../redact.ts";
+import type { SourceGate } from "../uploads/source-gate.ts";
+import { sourceError } from "../uploads/sources/http.ts";
 import type { OpenedSources } from "../uploads/sources/opened.ts";
 import { PeekedStream } from "../uploads/sources/peeked.ts";
 import type { OpenedSource, SourceDescription } from "../uploads/sources/source.ts";
@@ -13,13 +17,18 @@ import type { MediaSource } from "./message.ts";
  * source, takes from its headers what it says of itself, lets the embedder's `describe` look at the first bytes, and
  * leaves the open stream for the transfer, so that probe and transfer are one connection.
  *
+ * To its source a probe is an opening like any other: it needs a place and its share of the rate, and its failure is the
+ * source's. The place goes with the stream: to the transfer, which does not count again, or back where the stream ends
+ * before. Where there is none, the message is not probed.
+ *
  * It may take `probeMs` and no longer. When it is late or fails, the message goes out with what is known: nothing here
  * ever rejects, and the transfer meets whatever is wrong with the source by itself.
  */
 export interface ProbeParts {
     readonly open: (source: SourceDescription, signal: AbortSignal) => Promise<OpenedSource>;
-    /** Whether the source may be asked now: one in trouble, or at its limit, is not probed. */
-    readonly mayAsk: (source: SourceDescription) => boolean;
+    readonly gate: SourceGate;
+    /** Told when a place at a source is given back that no transfer has had. */
+    readonly onPlaceFree: () => void;
     readonly opened: OpenedSources;
     readonly probeMs: number;
     readonly describe: Describe | undefined;
@@ -60,7 +69,7 @@ export class Probe {
 
     /** Probes one file; undefined where that gave nothing. */
     async one(source: MediaSource): Promise<Probed | undefined> {
-        if (source.kind === "buffer" || source.kind === "stream" || !this.#parts.mayAsk(source)) return undefined;
+        if (source.kind === "buffer" || source.kind === "stream" || !this.#parts.gate.mayAsk(source)) return undefined;
         const reason = () => new MediaError("SOURCE_TIMEOUT", { detail: "the probe was too late" });
         const limit = new LinkedAbort([this.#parts.closing], { ms: this.#parts.probeMs, reason });
         // Ends the stream, which lives on after the limit.
@@ -73,8 +82,10 @@ export class Probe {
         } catch (error) {
             life.abort(error);
             // What comes after all is let go.
-            probing.then((late) => late.letGo()).catch(() => {});
-            this.#parts.logger.debug("A file could not be probed before its message was sent", { error });
+            probing.then((late) => late?.letGo()).catch(() => {});
+            this.#parts.logger.debug("A file could not be probed before its message was sent", {
+                error: loggable(error),
+            });
             return undefined;
         } finally {
             limit.release();
@@ -86,9 +97,24 @@ export class Probe {
         life: AbortController,
         limit: LinkedAbort,
         onOpen: () => void,
-    ): Promise<Probed> {
+    ): Promise<Probed | undefined> {
         limit.signal.throwIfAborted();
-        const opened = await this.#parts.open(source, life.signal);
+        const { gate } = this.#parts;
+        const place = gate.enterAhead(source);
+        if (place === undefined) return undefined;
+        let giveBack = place;
+        let isOver = false;
+        const end = (): void => {
+            isOver = true;
+            if (giveBack()) this.#parts.onPlaceFree();
+        };
+        life.signal.addEventListener("abort", end, { once: true });
+        const opened = await this.#parts.open(source, life.signal).catch((error: unknown) => {
+            // That a probe was given up says nothing of the source, which has longer for a transfer.
+            if (!limit.signal.aborted) gate.failed({ source }, sourceError(error, life.signal));
+            throw error;
+        });
+        if (opened.stream instanceof Readable) opened.stream.once("close", end);
         onOpen();
         const { mimetype, size, filename, refreshed } = opened;
         let { stream } = opened;
@@ -107,7 +133,11 @@ export class Probe {
         return {
             found: { mimetype, size, filename, info },
             source: (refreshed ?? source) as Opened,
-            keepFor: (jobId) => this.#parts.opened.keep(jobId, { ...opened, stream }, life),
+            keepFor: (jobId) => {
+                const drop = (): void => this.#parts.opened.drop(jobId);
+                if (!isOver) giveBack = gate.keepFor({ id: jobId, source }, place, drop);
+                this.#parts.opened.keep(jobId, { ...opened, stream }, life);
+            },
             letGo,
         };
     }
@@ -118,7 +148,7 @@ export class Probe {
             return describedInfo(await Promise.race([Promise.resolve().then(ask), limit.aborted()]));
         } catch (error) {
             this.#parts.logger.warn("describe() failed; the message goes out without what it would have said", {
-                error,
+                error: loggable(error),
             });
             return {};
         }

@@ -3,7 +3,7 @@ import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
 import { fromHeldKey, HELD, jobWrites, loadJob } from "./job-records.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
-import { asksItsSource, type SourceGate, sourceKeyOf } from "./source-gate.ts";
+import { type SourceGate, sourceKeyOf } from "./source-gate.ts";
 
 /**
  * Jobs whose source must not be asked now, in a list of their own for each source, sorted by due time.
@@ -47,8 +47,7 @@ export class HeldJobs {
 
     /** Whether the job's source is closed now. */
     mustWait(job: Job): boolean {
-        const source = asksItsSource(job) ? sourceKeyOf(job) : undefined;
-        return source !== undefined && this.#gate.closedUntil(source) > 0;
+        return this.#gate.closedFor(job) > 0;
     }
 
     /** To be told of a job that lies here, or may still do although it was taken: its try could not be begun. */

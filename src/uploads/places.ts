@@ -37,7 +37,7 @@ export class Places {
         return hasOne(this.#ofAny) || (isSmall(file) && hasOne(this.#ofSmall));
     }
 
-    /** Runs `task` in a place, at once where there is one. */
+    /** Runs `task` in a place. To be called where there is one: nobody could overtake what waits in here. */
     run<T>(file: Sized, task: () => Promise<T>): Promise<T> {
         const places = isSmall(file) && hasOne(this.#ofSmall) ? this.#ofSmall : this.#ofAny;
         return places.add(task);

@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { deferred } from "../deferred.ts";
 import { MediaError } from "../errors.ts";
+import { loggable } from "../redact.ts";
 import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
 import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE } from "./job-records.ts";
 import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
+import { type Caller, Callers, historyDueAt, isUrgent } from "./callers.ts";
 import { isSmall, Places } from "./places.ts";
 import { dueFromNow, type Release, released } from "./release.ts";
 import { LONGEST_WAIT_MS } from "./retry.ts";
@@ -24,6 +26,10 @@ import { WaitingJobs } from "./waiting-jobs.ts";
  * The lists are read when something may have come into them. As long as the last look has left nobody waiting, a job that
  * becomes ready has its place at once and begins in the commit that makes it ready.
  *
+ * Jobs that a message waits for (`runNow`) stand in no list but in line (`Callers`): what is new goes first of all, history
+ * behind all that is new in the lists. Whoever it is, the look at place and source and the step into both are one, with
+ * nothing between them, so that a limit holds however many are begun at once.
+ *
  * Every step is committed before the next is taken, and a job under way keeps its place in the schedule: whenever the
  * process dies, the next one finds the work where it was. A job whose source must not be asked now (source-gate.ts) is
  * moved to that source's own list (held-jobs.ts), and the next one gets its place. While the homeserver itself is
@@ -36,12 +42,15 @@ export interface UploadQueueParts extends TryParts {
     readonly smallFileConcurrency: number;
 }
 
+/** What a job has to wait for. */
+type Refusal = "source" | "places";
+
 interface Run {
     readonly controller: AbortController;
     readonly ended: Promise<Job | undefined>;
 }
 
-/** Who the last look at the schedule has left there without a place. */
+/** Who a look at the lists has left there without a place. */
 interface Left {
     readonly small: boolean;
     readonly large: boolean;
@@ -51,12 +60,13 @@ interface Left {
 const HOLD_BATCH = 256;
 /** Jobs of the schedule among which a small one is looked for when only small files' places are free. */
 const SMALL_AHEAD = 64;
-/** How often a message that needs its file at once looks whether the file's source is open. */
-const SOURCE_LOOK_MS = 100;
+const NOBODY: Left = { small: false, large: false };
+const EVERYBODY: Left = { small: true, large: true };
 
 export class UploadQueue {
     readonly #parts: UploadQueueParts;
     readonly #places: Places;
+    readonly #callers = new Callers();
     readonly #running = new Map<string, Run>();
     /** Those under way whose beginning is not journaled yet. */
     readonly #claimed = new Set<string>();
@@ -106,6 +116,7 @@ export class UploadQueue {
     /** Looks for work; to be called after a job became ready. */
     poke(): void {
         if (!this.#open) return;
+        this.#serveUrgent();
         this.#left = undefined;
         this.#fillAgain = true;
         this.#filling ??= this.#fill().finally(() => {
@@ -148,7 +159,20 @@ export class UploadQueue {
         const left = this.#left;
         if (!this.#open || left === undefined || left.small || (left.large && !isSmall(job))) return false;
         if (job.dedupe !== undefined || mustPrepare(job) || !this.#held.areNone) return false;
-        return this.#places.hasOneFor(job) && this.#tries.pausedUntil <= steadyNow() && !this.#held.mustWait(job);
+        return this.#tries.pausedUntil <= steadyNow() && this.#refusal(job) === undefined;
+    }
+
+    /** Why a job of the lists cannot begin now; who is waited for has had the chance before. */
+    #refusal(job: Job): Refusal | undefined {
+        const refusal = this.#obstacle(job);
+        if (refusal !== undefined || this.#callers.areNone) return refusal;
+        this.#serveUrgent();
+        return this.#obstacle(job);
+    }
+
+    #obstacle(job: Job): Refusal | undefined {
+        if (this.#held.mustWait(job)) return "source";
+        return this.#places.hasOneFor(job) ? undefined : "places";
     }
 
     /**
@@ -161,21 +185,40 @@ export class UploadQueue {
             signal.throwIfAborted();
             const delay = Math.min((current.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS);
             if (delay > 0) await sleep(delay, undefined, { signal });
-            await this.#sourceIsOpen(current, signal);
-            await this.#begin(current);
+            await this.#turn(current, signal);
             // As journaled: it may have been cancelled between two tries.
             current = (await loadJob(this.#parts.store, job.id)) ?? current;
         }
         return current;
     }
 
-    /** Waits until the job's source may be asked; what waits here stands in no list, so it looks again and again. */
-    async #sourceIsOpen(job: Job, signal: AbortSignal): Promise<void> {
-        while (this.#held.mustWait(job)) {
-            await sleep(SOURCE_LOOK_MS, undefined, { signal });
-            const now = await loadJob(this.#parts.store, job.id);
-            // Cancelled meanwhile: nobody waits for it any more.
-            if (now === undefined || isFinal(now.state)) return;
+    /** One try, as soon as it is the job's turn among those that are waited for. */
+    async #turn(job: Job, signal: AbortSignal): Promise<void> {
+        if (!this.#open) throw new MediaError("CLOSED");
+        const turn = this.#callers.wait(job, dueFromNow(job), signal);
+        this.#serveUrgent();
+        if (!this.#callers.areNone) this.poke();
+        await turn;
+    }
+
+    /** Begins what goes before everything in the lists. */
+    #serveUrgent(): void {
+        this.#serve((caller) => isUrgent(caller, Date.now()));
+    }
+
+    /** Begins the history that is waited for, where nobody who goes before it was left without a place. */
+    #serveHistory({ small, large }: Left): void {
+        this.#serve(({ job }) => !(isSmall(job) ? small : large));
+    }
+
+    #serve(hasTurn: (caller: Caller) => boolean): void {
+        if (!this.#open || this.#places.isFull) return;
+        for (const caller of this.#callers) {
+            if (!hasTurn(caller)) continue;
+            const { job, go } = caller;
+            const obstacle = this.#obstacle(job);
+            if (obstacle === undefined) go(this.#begin(job));
+            else if (obstacle === "source" && this.#places.hasOneFor(job)) this.#parts.gate.claimPlace(job);
         }
     }
 
@@ -198,6 +241,7 @@ export class UploadQueue {
             const job = await loadJob(this.#parts.store, id);
             if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
             await this.#tries.advance(job, { type: "cancel", at: Date.now() });
+            for (const caller of this.#callers) if (caller.job.id === id) caller.go(Promise.resolve());
             return true;
         });
     }
@@ -217,6 +261,7 @@ export class UploadQueue {
     async close(): Promise<void> {
         this.#open = false;
         clearTimeout(this.#timer);
+        for (const { go } of this.#callers) go(Promise.reject(new MediaError("CLOSED")));
         // Once nothing can begin any more.
         await this.#filling;
         for (const { controller } of this.#running.values()) controller.abort(new MediaError("CLOSED"));
@@ -228,12 +273,16 @@ export class UploadQueue {
             this.#fillAgain = false;
             try {
                 if (await this.#waiting.move()) this.#fillAgain = true;
+                // Before the look: whose source opens meanwhile has been refused, and is to be looked at again.
+                const callersWakeAt = this.#callersWakeAt();
                 const left = await this.#takePlaces();
                 if (!this.#fillAgain) this.#left = left;
                 const opensAt = left === undefined ? this.#tries.pausedUntil : this.#held.opensAt();
-                this.#wakeAt(Math.min(this.#waiting.until, opensAt));
+                this.#wakeAt(Math.min(this.#waiting.until, opensAt, callersWakeAt));
             } catch (error) {
-                this.#parts.logger.error("The upload queue could not read or write its journal", { error });
+                this.#parts.logger.error("The upload queue could not read or write its journal", {
+                    error: loggable(error),
+                });
                 this.#waiting.lookAgain();
                 this.#wakeAt(steadyNow() + STORE_RETRY_MS);
             }
@@ -243,16 +292,16 @@ export class UploadQueue {
     /** Starts jobs while there are places; undefined while none is to begin. */
     async #takePlaces(): Promise<Left | undefined> {
         if (this.#tries.pausedUntil > steadyNow()) return undefined;
-        if (this.#places.isFull) return { small: true, large: true };
+        if (this.#places.isFull) return EVERYBODY;
         const limit = this.#places.total + this.#running.size + Math.max(this.#scanAhead, SMALL_AHEAD);
         const blocked: string[] = [];
         let rows = 0;
         let isFull = false;
-        let largeLeft = false;
+        let left = NOBODY;
         for await (const key of this.#parts.store.keys({ collection: SCHEDULE, limit })) {
             rows++;
             const { time, id } = fromOrderedKey(key);
-            await this.#takeHeld(time);
+            left = await this.#takeOthers(time, left);
             isFull = this.#places.isFull || blocked.length >= HOLD_BATCH;
             if (isFull) break;
             if (this.#running.has(id)) continue;
@@ -268,18 +317,20 @@ export class UploadQueue {
                 continue;
             }
             if (!this.#open) break;
-            if (this.#held.mustWait(job)) blocked.push(id);
-            else if (this.#places.hasOneFor(job)) void this.#begin(job);
-            else largeLeft = true;
+            const refusal = this.#refusal(job);
+            if (refusal === "source") blocked.push(id);
+            else if (refusal === undefined) void this.#begin(job);
+            else left = { ...left, large: true };
         }
-        await this.#takeHeld(Number.POSITIVE_INFINITY);
+        // Behind the rows that were not read there may be anybody, but large ones left are looked past for small ones' sake.
+        const isUnread = isFull || (rows >= limit && blocked.length > 0);
+        left = await this.#takeOthers(Number.POSITIVE_INFINITY, isUnread ? EVERYBODY : left);
         this.#scanAhead = blocked.length > 0 ? HOLD_BATCH : 0;
         if (blocked.length > 0) {
             await this.#held.put(blocked);
             this.#fillAgain = true;
         }
-        const mayBeMore = isFull || rows >= limit;
-        return { small: mayBeMore, large: mayBeMore || largeLeft };
+        return isFull || rows >= limit ? EVERYBODY : left;
     }
 
     /** Takes a row away whose job has its place elsewhere: it went there since the list was read, or damage left the row. */
@@ -291,13 +342,41 @@ export class UploadQueue {
         });
     }
 
-    /** Starts held jobs that are due before a time and whose source is open. */
-    async #takeHeld(before: number): Promise<void> {
+    /**
+     * Starts what is due before a time and does not lie in the schedule: held jobs, and history that is waited for.
+     * @param left Whom the look has left so far.
+     */
+    async #takeOthers(before: number, left: Left): Promise<Left> {
+        let all = left;
+        const historyAt = historyDueAt(Date.now());
+        if (historyAt < before && !this.#callers.areNone) {
+            all = both(all, await this.#takeHeld(historyAt));
+            this.#serveHistory(all);
+        }
+        return both(all, await this.#takeHeld(before));
+    }
+
+    /** Starts held jobs that are due before a time and whose source is open. Resolves with whom that may have left. */
+    async #takeHeld(before: number): Promise<Left> {
         while (this.#open && !this.#places.isFull) {
             const job = await this.#held.next(before, (id) => this.#running.has(id), this.#running.size);
-            if (job === undefined || !this.#open || !this.#places.hasOneFor(job)) return;
-            void this.#begin(job);
+            if (job === undefined) return NOBODY;
+            if (!this.#open) break;
+            const refusal = this.#refusal(job);
+            if (refusal === undefined) void this.#begin(job);
+            else if (refusal === "places") return { small: isSmall(job), large: true };
         }
+        return this.#held.areNone ? NOBODY : EVERYBODY;
+    }
+
+    /** When a source opens by itself that somebody waits for. */
+    #callersWakeAt(): number {
+        let first = Number.POSITIVE_INFINITY;
+        for (const { job } of this.#callers) {
+            const until = this.#parts.gate.closedFor(job);
+            if (until > 0) first = Math.min(first, until);
+        }
+        return first;
     }
 
     #wakeAt(time: number): void {
@@ -335,7 +414,12 @@ export class UploadQueue {
         if (job === undefined) this.#held.holds(before);
         this.#waiting.waits(job === undefined ? 0 : (job.notBefore ?? Number.POSITIVE_INFINITY));
         const left = this.#left;
-        const isNobodyLeft = left !== undefined && !left.small && !left.large && this.#held.areNone;
+        const isNobodyLeft =
+            left !== undefined && !left.small && !left.large && this.#held.areNone && this.#callers.areNone;
         if (job?.state !== "done" || !isNobodyLeft) this.poke();
     }
+}
+
+function both(one: Left, other: Left): Left {
+    return { small: one.small || other.small, large: one.large || other.large };
 }

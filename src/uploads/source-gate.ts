@@ -30,6 +30,15 @@ const REMEMBER_TROUBLE_MS = 10 * 60_000;
 
 const TROUBLE = new Set<ErrorCode>(["SOURCE_RATE_LIMITED", "SOURCE_UNAVAILABLE", "SOURCE_TIMEOUT"]);
 
+/** A place at a source. Leaves it; false where that was done before, or there was none to take. */
+export type Place = () => boolean;
+
+interface KeptPlace {
+    readonly key: string | undefined;
+    readonly place: Place;
+    readonly letGo: () => void;
+}
+
 interface State {
     running: number;
     /** Trouble in a row. */
@@ -65,6 +74,8 @@ export class SourceGate {
     readonly #fallback: SourceLimit;
     readonly #now: () => number;
     readonly #sources = new Map<string, State>();
+    /** Places of streams that were opened ahead, by the job whose transfer will read them. */
+    readonly #kept = new Map<string, KeptPlace>();
 
     constructor({ default: fallback = {}, ...limits }: SourceLimits, now: () => number = steadyNow) {
         this.#limits = new Map(Object.entries(limits).map(([name, limit]) => [sourceKey(name), limit]));
@@ -82,23 +93,65 @@ export class SourceGate {
         return until > this.#now() ? until : 0;
     }
 
+    /** The same for a job, which may always ask where a place is kept for it. */
+    closedFor(job: Job): number {
+        const key = asksItsSource(job) ? sourceKeyOf(job) : undefined;
+        return key === undefined || this.#kept.has(job.id) ? 0 : this.closedUntil(key);
+    }
+
     mayAsk(source: SourceDescription): boolean {
         const key = sourceKeyOf({ source });
         return key === undefined || this.closedUntil(key) === 0;
     }
 
-    /** Counts a transfer in; to be called back when it has ended. */
-    enter(job: Job): () => void {
-        const key = asksItsSource(job) ? sourceKeyOf(job) : undefined;
+    /** Counts a transfer in, which takes over the place that is kept for it; to be left when it has ended. */
+    enter(job: Job): Place {
+        const kept = this.#kept.get(job.id);
+        this.#kept.delete(job.id);
+        if (kept !== undefined) return kept.place;
+        return this.#enter(asksItsSource(job) ? sourceKeyOf(job) : undefined);
+    }
+
+    /** Counts in an opening ahead of any transfer, where the source may be asked: the look and the step are one. */
+    enterAhead(source: SourceDescription): Place | undefined {
+        return this.mayAsk(source) ? this.#enter(sourceKeyOf({ source })) : undefined;
+    }
+
+    /**
+     * Keeps the place of an open stream for the transfer that will read it: both are one connection, and count once.
+     * @param letGo Ends the stream, where somebody needs its place more.
+     * @returns The place as long as it is kept: once the transfer has it, there is nothing to leave any more.
+     */
+    keepFor({ id, source }: Pick<Job, "id" | "source">, place: Place, letGo: () => void): Place {
+        const kept: KeptPlace = { key: sourceKeyOf({ source }), place, letGo };
+        this.#kept.set(id, kept);
+        return () => this.#kept.get(id) === kept && this.#kept.delete(id) && place();
+    }
+
+    /**
+     * Has one stream let go that waits for its transfer at the source of this job. A message that waits for its file may
+     * stand before the stream's own message in their room, and each would wait for the other until the stream's time is up.
+     */
+    claimPlace(job: Job): void {
+        const key = sourceKeyOf(job);
+        if (key === undefined || this.closedUntil(key) !== Number.POSITIVE_INFINITY) return;
+        for (const kept of this.#kept.values()) if (kept.key === key) return kept.letGo();
+    }
+
+    #enter(key: string | undefined): Place {
         const state = key === undefined ? undefined : this.#stateOf(key);
-        if (key === undefined || state === undefined) return () => {};
+        if (key === undefined || state === undefined) return () => false;
         const { perSecond } = this.#limitOf(key);
         state.running++;
         if (perSecond !== undefined)
             state.nextStartAt = Math.max(this.#now(), state.nextStartAt) + Math.ceil(1000 / perSecond);
+        let isTaken = true;
         return () => {
+            if (!isTaken) return false;
+            isTaken = false;
             state.running--;
             if (isForgettable(state, this.#now())) this.#sources.delete(key);
+            return true;
         };
     }
 
@@ -108,8 +161,8 @@ export class SourceGate {
         if (state !== undefined) state.troubles = 0;
     }
 
-    /** A try has failed. Returns until when the source is left alone. */
-    failed(job: Job, error: MediaError): number {
+    /** A try, or an opening ahead of it, has failed. Returns until when the source is left alone. */
+    failed(job: Pick<Job, "source">, error: MediaError): number {
         const key = sourceKeyOf(job);
         const state = key === undefined ? undefined : this.#stateOf(key);
         if (state === undefined) return 0;

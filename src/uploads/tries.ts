@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { asMediaError, type MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { loggable } from "../redact.ts";
 import type { Store, Write } from "../store/store.ts";
 import { mustPrepare, type Prepared } from "./encryption/job-encryption.ts";
 import type { Job } from "./job.ts";
@@ -160,7 +161,10 @@ export class Tries {
             try {
                 return await this.advance(job, event);
             } catch (error) {
-                this.#parts.logger.error("The end of an upload could not be journaled", { jobId: job.id, error });
+                this.#parts.logger.error("The end of an upload could not be journaled", {
+                    jobId: job.id,
+                    error: loggable(error),
+                });
                 if (!this.#isOpen()) return undefined;
                 await sleep(STORE_RETRY_MS);
             }

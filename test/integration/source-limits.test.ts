@@ -99,6 +99,34 @@ describe("a source's limits", () => {
         expect((starts.at(-1) ?? 0) - (starts[0] ?? 0)).to.be.at.least(7 * 49);
     });
 
+    it("hold probes too, and a probe and its transfer count once", async () => {
+        const bytes = someBytes(1000);
+        const asked: number[] = [];
+        let open = 0;
+        let most = 0;
+        const url = remote.on("/slow", (_request, response) => {
+            asked.push(performance.now());
+            most = Math.max(most, ++open);
+            setTimeout(() => {
+                open--;
+                response.writeHead(200, { "content-type": "image/jpeg", "content-length": bytes.length }).end(bytes);
+            }, 50);
+        });
+        const media = world.component({
+            sourceLimits: { [new URL(url).origin]: { concurrency: 1, perSecond: 5 } },
+        });
+        await media.start();
+        const item = { at: ["url"], source: { kind: "http", url }, probeHeaders: true } as const;
+        const messages = Array.from({ length: 4 }, () => photoMessage(roomId, alice, item.source, { media: [item] }));
+        expect(await attempts(await Promise.all(messages.map((message) => media.send(message))))).to.deep.equal([
+            0, 0, 0, 0,
+        ]);
+        expect(asked).to.have.length(4);
+        expect(most).to.equal(1);
+        // Three pauses of 200 ms; a timer may be early by a millisecond.
+        expect((asked.at(-1) ?? 0) - (asked[0] ?? 0)).to.be.at.least(3 * 199);
+    });
+
     it("hold files too that their messages wait for: on a server without /create", async () => {
         await closeScene({ world, remote });
         ({ world, remote, alice, roomId } = await openScene({ features: { create: false } }));

@@ -30,17 +30,18 @@ export async function putStream(put: PutRequest): Promise<Answer> {
 }
 
 function exchanged(
-    { size, body: _, headers, ...rest }: PutRequest,
+    put: PutRequest,
     first: IteratorResult<Uint8Array>,
     pieces: AsyncIterator<Uint8Array>,
 ): Promise<Answer> {
+    const { size, headers } = put;
     return new Promise((resolve, reject) => {
         let sent = 0;
         const fail = (cause: unknown): void => {
             reject(cause);
             request.destroy();
         };
-        const request = limitedRequest({ ...rest, headers: { ...headers, "content-length": size } }, fail);
+        const request = limitedRequest({ ...put, headers: { ...headers, "content-length": size } }, fail);
         request.on("response", (response) => {
             collect(response, fail, (answer) => {
                 const isOut = sent === size && request.writableLength === 0;
@@ -61,9 +62,10 @@ function exchanged(
             }
             request.end();
         };
+        const letGo = async (): Promise<void> => void (await pieces.return?.());
         pump()
             .catch(fail)
-            .finally(() => pieces.return?.())
+            .then(letGo)
             .catch(() => {});
     });
 }

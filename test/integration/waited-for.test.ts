@@ -1,0 +1,199 @@
+import { setMaxListeners } from "node:events";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { expect } from "chai";
+import { MediaError } from "../../src/errors.ts";
+import { silentLogger } from "../../src/logger.ts";
+import type { Job } from "../../src/uploads/job.ts";
+import { jobWrites } from "../../src/uploads/job-records.ts";
+import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
+import { UploadQueue, type UploadQueueParts } from "../../src/uploads/queue.ts";
+import { SourceGate, type SourceLimits } from "../../src/uploads/source-gate.ts";
+import { MemoryStore } from "../support/memory-store.ts";
+import { until } from "../support/until.ts";
+
+const LARGE = 10 * 2 ** 20;
+const SMALL = 1000;
+const DAY = 86_400_000;
+
+describe("jobs that a message waits for", () => {
+    let store: MemoryStore;
+    let queue: UploadQueue;
+    /** What has begun, and when, in that order. */
+    let began: { id: string; at: number }[];
+    /** Ends the transfers under way. */
+    let ends: Map<string, () => void>;
+    let most: number;
+    const never = new AbortController().signal;
+    setMaxListeners(0, never);
+
+    async function open(limits: SourceLimits, parts: Partial<UploadQueueParts> = {}): Promise<void> {
+        store = new MemoryStore();
+        await store.open();
+        [began, ends, most] = [[], new Map(), 0];
+        queue = new UploadQueue({
+            store,
+            logger: silentLogger,
+            concurrency: 2,
+            smallFileConcurrency: 0,
+            maxAttempts: 3,
+            gate: new SourceGate(limits),
+            locks: new KeyedLocks(),
+            transfer: async ({ id }, signal) => {
+                began.push({ id, at: performance.now() });
+                await new Promise<void>((resolve, reject) => {
+                    ends.set(id, resolve);
+                    most = Math.max(most, ends.size);
+                    signal.addEventListener("abort", () => reject(signal.reason as Error));
+                }).finally(() => ends.delete(id));
+                return { size: 1, contentUri: "mxc://a/b" };
+            },
+            complete: async () => "mxc://a/b",
+            renew: async () => undefined,
+            prepare: () => Promise.reject(new MediaError("INTERNAL")),
+            beforeBegin: async (job) => job,
+            handOver: async () => false,
+            alongside: () => [],
+            onChange: () => {},
+            ...parts,
+        });
+        await queue.start();
+    }
+    afterEach(() => queue.close());
+
+    const job = (id: string, extra: Partial<Job> = {}): Job => ({
+        id,
+        state: "unreserved",
+        uploader: "@a:b",
+        source: { kind: "http", url: "https://files.example/" },
+        createdAt: 0,
+        backfill: false,
+        attempts: 0,
+        size: LARGE,
+        ...extra,
+    });
+    const add = (added: Job): Promise<void> => store.commit(jobWrites(undefined, added));
+    const now = async (waitedFor: Job): Promise<Job> => {
+        await add(waitedFor);
+        return queue.runNow(waitedFor, never);
+    };
+    const ready = async (id: string, dueAt: number, extra: Partial<Job> = {}): Promise<void> => {
+        await add(job(id, { state: "ready", contentUri: `mxc://a/${id}`, dueAt, ...extra }));
+        queue.poke();
+    };
+    const quiet = async (): Promise<void> => {
+        for (let turn = 0; turn < 30; turn++) await nextTurn();
+    };
+    const ids = (): string[] => began.map(({ id }) => id);
+    /** Lets all transfers end, one after the other in the order of their beginnings. */
+    const drain = async (count: number): Promise<void> => {
+        await until(
+            async () => {
+                const [first] = ends.values();
+                first?.();
+                await quiet();
+                return began.length >= count && ends.size === 0;
+            },
+            { limitMs: 20_000 },
+        );
+    };
+    const history = { backfill: true } as const;
+
+    it("keep the limits of their source however many are called for at once, in the order of the calls", async () => {
+        await open({ default: { concurrency: 1, perSecond: 5 } }, { concurrency: 8 });
+        const jobs = ["a", "b", "c", "d"].map((id) => job(id));
+        for (const waitedFor of jobs) await add(waitedFor);
+        const all = Promise.all(jobs.map((waitedFor) => queue.runNow(waitedFor, never)));
+        await quiet();
+        expect(ids()).to.deep.equal(["a"]);
+        await drain(4);
+        expect((await all).map(({ state }) => state)).to.deep.equal(["done", "done", "done", "done"]);
+        expect(ids()).to.deep.equal(["a", "b", "c", "d"]);
+        expect(most).to.equal(1);
+        // Three pauses of 200 ms; a timer may be early by a millisecond.
+        expect((began.at(-1)?.at ?? 0) - (began[0]?.at ?? 0)).to.be.at.least(3 * 199);
+    });
+
+    it("what is new comes before history that was called for first, at a place and at a source", async () => {
+        for (const [limits, concurrency] of [
+            [{}, 1],
+            [{ default: { concurrency: 1 } }, 8],
+        ] as const) {
+            await open(limits, { concurrency });
+            const all = [now(job("first"))];
+            await quiet();
+            for (const id of ["old1", "old2", "old3"]) all.push(now(job(id, history)));
+            await quiet();
+            all.push(now(job("new1")), now(job("new2")));
+            await quiet();
+            await drain(6);
+            await Promise.all(all);
+            expect(ids()).to.deep.equal(["first", "new1", "new2", "old1", "old2", "old3"]);
+            await queue.close();
+        }
+    });
+
+    it("history that waits keeps no new file from a place, and comes before the lists' own history", async () => {
+        await open({});
+        const names = Array.from({ length: 12 }, (_, i) => `old${i}`);
+        const all = names.map((id) => now(job(id, history)));
+        await until(() => began.length === 2);
+        await ready("listed history", Date.now() + DAY, history);
+        await ready("due history", Date.now() - DAY, history);
+        await ready("new", Date.now() + 10_000);
+        await quiet();
+        await drain(15);
+        await Promise.all(all);
+        expect(ids()).to.deep.equal(["old0", "old1", "due history", "new", ...names.slice(2), "listed history"]);
+        expect(most).to.equal(2);
+    });
+
+    it("nor one whose source was closed, when it opens", async () => {
+        await open({ default: { concurrency: 1 } });
+        const all = [now(job("first"))];
+        await until(() => began.length === 1);
+        await ready("held", Date.now());
+        await quiet();
+        for (const id of ["old1", "old2"]) all.push(now(job(id, history)));
+        await quiet();
+        await drain(4);
+        await Promise.all(all);
+        expect(ids()).to.deep.equal(["first", "held", "old1", "old2"]);
+    });
+
+    it("small files have their places beside large history that waits", async () => {
+        await open({}, { concurrency: 1, smallFileConcurrency: 1 });
+        const all = ["old1", "old2"].map((id) => now(job(id, history)));
+        await until(() => began.length === 1);
+        all.push(now(job("small history", { ...history, size: SMALL })));
+        await until(() => began.length === 2);
+        await ready("small", Date.now() + 1000, { size: SMALL });
+        await ready("large", Date.now() + 1000);
+        await quiet();
+        ends.get("small history")?.();
+        await until(() => ids().includes("small"));
+        expect(ids()).to.deep.equal(["old1", "small history", "small"]);
+        await drain(5);
+        await Promise.all(all);
+        expect(ids().slice(3)).to.deep.equal(["large", "old2"]);
+    });
+
+    it("one that waits can be cancelled at once, and all are told when the queue closes", async () => {
+        await open({ default: { concurrency: 1 } });
+        void now(job("first"));
+        await until(() => began.length === 1);
+        const cancelled = now(job("cancelled"));
+        const left = now(job("left")).catch((error: MediaError) => error.code);
+        await quiet();
+        await queue.cancel("cancelled");
+        expect((await cancelled).state).to.equal("cancelled");
+        const caller = new AbortController();
+        await add(job("gone"));
+        const gone = queue.runNow(job("gone"), caller.signal).catch((error: MediaError) => error.code);
+        await sleep(10);
+        caller.abort(new MediaError("CANCELLED"));
+        expect(await gone).to.equal("CANCELLED");
+        await queue.close();
+        expect(await left).to.equal("CLOSED");
+        expect(ids()).to.deep.equal(["first"]);
+    });
+});
