@@ -2,6 +2,7 @@ import { writeFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
 import type {
     BridgeMediaOptions,
@@ -311,6 +312,101 @@ describe("probeHeaders", () => {
         expect((await media.send(message)).eventId).to.equal(first.eventId);
         expect(warned).to.deep.equal([]);
         expect(remote.requests).to.have.length(1);
+    });
+
+    it("keeps its source's limits: each file is one opening, in its turn", async () => {
+        const starts: number[] = [];
+        let running = 0;
+        let most = 0;
+        const open = async () => {
+            starts.push(performance.now());
+            most = Math.max(most, ++running);
+            const stream = Readable.from([JPEG]);
+            stream.once("close", () => running--);
+            return { stream, size: JPEG.length, mimetype: "image/jpeg" };
+        };
+        const media = await started({
+            connectors: { net: { open } },
+            sourceLimits: { net: { concurrency: 1, perSecond: 10 } },
+        });
+        const send = (ref: number) => media.send(probed({ kind: "connector", connector: "net", ref }));
+        const sent = await Promise.all(Array.from({ length: 8 }, (_, ref) => send(ref)));
+        for (const { uploads } of sent) expect((await uploads[0]?.done)?.state).to.equal("done");
+        const types = sent.map(({ eventId }) => shown(eventId)["msgtype"]);
+        expect(types.filter((type) => type === "m.image")).to.have.length(1);
+        expect(most).to.equal(1);
+        expect(starts).to.have.length(8);
+        // Seven pauses of 100 ms; a timer may be early by a millisecond.
+        expect((starts.at(-1) ?? 0) - (starts[0] ?? 0)).to.be.at.least(7 * 99);
+    });
+
+    it("gives its place back with a stream that nobody will read", async () => {
+        const file = serve("/cat.jpg", { "content-type": "image/jpeg" });
+        const endless = remote.on("/unfinished.jpg", (_request, response) => {
+            response.writeHead(200, { "content-length": JPEG.length }).write(JPEG.subarray(0, 100_000));
+        });
+        let look: () => void = () => {};
+        const looked = new Promise<void>((resolve) => (look = resolve));
+        const media = await started({
+            maxSpoolBytes: 10,
+            sourceLimits: { [remote.url]: { concurrency: 1 } },
+            describe: () => looked.then(() => ({})),
+        });
+        const message = probed({ kind: "http", url: endless });
+        const buffer = { at: ["info", "thumbnail_url"], source: { kind: "buffer", data: someBytes(100) } } as const;
+        const refused = media
+            .send({ ...message, media: [...(message.media ?? []), buffer] })
+            .catch((reason: MediaError) => reason);
+        await until(() => remote.requests.length === 1);
+        const waiting = await media.send({ ...probed(file), roomId: await world.room(alice) });
+        // Long enough for it to be held: the probe has the place.
+        await sleep(50);
+        expect(remote.requests).to.have.length(1);
+        look();
+        expect(await refused).to.include({ code: "SPOOL_FULL" });
+        expect((await waiting.uploads[0]?.done)?.state).to.equal("done");
+    });
+
+    it("has its source left alone when it meets trouble there, which costs the file no try", async () => {
+        const asked: number[] = [];
+        const url = remote.on("/busy.jpg", (_request, response) => {
+            asked.push(performance.now());
+            if (asked.length === 1) return void response.writeHead(429, { "retry-after": "1" }).end();
+            response.writeHead(200, { "content-length": JPEG.length, "content-type": "image/jpeg" }).end(JPEG);
+        });
+        const media = await started();
+        const first = await media.send(probed({ kind: "http", url }));
+        const second = await media.send(probed({ kind: "http", url }));
+        for (const { uploads } of [first, second]) expect((await uploads[0]?.done)?.attempts).to.equal(0);
+        expect(asked).to.have.length(3);
+        expect((asked[1] ?? 0) - (asked[0] ?? 0)).to.be.at.least(999);
+    });
+
+    it("says nothing against a source that is only slower than the probe", async () => {
+        const media = await started({ timeLimits: { probeMs: 100 } });
+        const url = remote.on("/slow.jpg", (_request, response) => {
+            setTimeout(() => response.writeHead(200, { "content-length": JPEG.length }).end(JPEG), 300);
+        });
+        const late = await media.send(probed({ kind: "http", url }));
+        const next = await media.send(probed(serve("/cat.jpg", { "content-type": "image/jpeg" })));
+        // A source in trouble would be left alone for a quarter of a second at least.
+        expect([late, next].map(({ eventId }) => shown(eventId)["msgtype"])).to.deep.equal(["m.file", "m.image"]);
+        for (const { uploads } of [late, next]) await uploads[0]?.done;
+    });
+
+    it("is no obstacle to a message before it that waits for a file of the same source", async () => {
+        await closeScene({ world, remote });
+        ({ world, remote, alice, roomId } = await openScene({ features: { create: false } }));
+        const media = await started({ sourceLimits: { [remote.url]: { concurrency: 1 } } });
+        const first = serve("/first.jpg", { "content-type": "image/jpeg" });
+        const second = serve("/second.jpg", { "content-type": "image/jpeg" });
+        const item = { probeHeaders: false };
+        const sent = await Promise.all([
+            media.send(probed(first, { body: "first" }, item)),
+            media.send(probed(second)),
+        ]);
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["first", "second.jpg"]);
+        expect(sent.map(({ eventId }) => shown(eventId)["msgtype"])[1]).to.equal("m.image");
     });
 
     it("INVALID_ARGUMENT for bytes that are handed over", async () => {

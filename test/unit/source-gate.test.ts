@@ -58,6 +58,36 @@ describe("the gate before a source", () => {
         expect(gate.closedUntil("https://third.example")).to.equal(0);
     });
 
+    it("counts an opening and the transfer it is kept for once, and a place that was kept in vain is free again", () => {
+        const gate = gateWith({ default: { concurrency: 1, perSecond: 1 } });
+        const { source } = file;
+        let drops = 0;
+        const place = gate.enterAhead(source);
+        expect(gate.enterAhead(source)).to.equal(undefined);
+        const giveBack = gate.keepFor(file, place ?? expect.fail(), () => drops++);
+        const other = { ...file, id: "other" };
+        expect(gate.closedFor(other)).to.equal(Number.POSITIVE_INFINITY);
+        expect(gate.closedFor(file)).to.equal(0);
+        const leave = gate.enter(file);
+        expect(giveBack(), "the transfer has it").to.equal(false);
+        gate.claimPlace(other);
+        expect(drops).to.equal(0);
+        expect(gate.closedFor(file)).to.equal(Number.POSITIVE_INFINITY);
+        expect([leave(), leave()]).to.deep.equal([true, false]);
+        expect(gate.closedFor(other)).to.equal(now + 1000);
+
+        now += 1000;
+        const again = gate.keepFor(file, gate.enterAhead(source) ?? expect.fail(), () => again());
+        now += 1000;
+        gate.claimPlace(slack);
+        expect(gate.closedFor(other)).to.equal(Number.POSITIVE_INFINITY);
+        gate.claimPlace(other);
+        expect(gate.closedFor(other)).to.equal(0);
+        expect(again()).to.equal(false);
+        gate.enter(other);
+        expect(gate.closedFor(file)).to.equal(Number.POSITIVE_INFINITY);
+    });
+
     it("closes for longer at each trouble, opens for one file, and is open again after an answer", () => {
         const gate = gateWith({});
         const waits: number[] = [];
