@@ -7,7 +7,7 @@ import { unlessThere } from "./encryption/unless-there.ts";
 import type { Job } from "./job.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import type { StepLimits } from "./limits.ts";
-import { isSmall } from "./places.ts";
+import { isLargeForCertain } from "./places.ts";
 import { addressPolicy } from "./sources/address-guard.ts";
 import { ConnectorSource } from "./sources/connector.ts";
 import { FileSource } from "./sources/file.ts";
@@ -91,11 +91,7 @@ export function createEngine(parts: EngineParts): Engine {
     });
     /** A small file is through before a thread has heard of it; a connector is a function of the bridge's. */
     const isForThread = (job: Job): boolean =>
-        parts.transferThread &&
-        job.size !== undefined &&
-        !isSmall(job) &&
-        job.source.kind !== "connector" &&
-        !opened.has(job.id);
+        parts.transferThread && isLargeForCertain(job) && job.source.kind !== "connector" && !opened.has(job.id);
     return {
         transfer: (job, signal, watch) =>
             attempted(job, signal, watch, (attempt) =>

@@ -16,6 +16,11 @@ export function isSmall({ size }: Sized): boolean {
     return size !== undefined && size <= SMALL_FILE_BYTES;
 }
 
+/** Not only for want of a word: whoever needs to be certain that it is no photo asks this. */
+export function isLargeForCertain({ size }: Sized): boolean {
+    return size !== undefined && !isSmall({ size });
+}
+
 export class Places {
     readonly total: number;
     readonly #ofAny: PQueue;

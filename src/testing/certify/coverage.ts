@@ -1,5 +1,5 @@
 import type { Job } from "../../uploads/job.ts";
-import { SMALL_FILE_BYTES } from "../../uploads/places.ts";
+import { isLargeForCertain } from "../../uploads/places.ts";
 import type { Journaled } from "./journal.ts";
 import type { PlannedMessage } from "./messages.ts";
 import type { Recorder } from "./recorder/recorder.ts";
@@ -89,9 +89,14 @@ export const STEPS: readonly Step[] = [
         name: "large file, in the thread",
         before: (death) =>
             jobs(death).some(
-                (job) => isLarge(job) && job.state === "transferring" && !isQueued(death, job) && !content(death, job),
+                (job) =>
+                    isLargeForCertain(job) &&
+                    job.state === "transferring" &&
+                    !isQueued(death, job) &&
+                    !content(death, job),
             ),
-        after: (death) => jobs(death).some((job) => isLarge(job) && job.state === "done" && !wasIn(death, job)),
+        after: (death) =>
+            jobs(death).some((job) => isLargeForCertain(job) && job.state === "done" && !wasIn(death, job)),
     },
     {
         name: "stored",
@@ -177,10 +182,6 @@ export const STEPS: readonly Step[] = [
 
 export function isKnown({ jobs, reservations }: Journaled, uri: string): boolean {
     return reservations.has(uri) || [...jobs.values()].some(({ contentUri }) => contentUri === uri);
-}
-
-function isLarge({ size = 0 }: Job): boolean {
-    return size > SMALL_FILE_BYTES;
 }
 
 function isShared(death: Death, { contentUri, id }: Job): boolean {

@@ -157,7 +157,7 @@ class World {
         const lived = await liveUntil(living, moment, (strike) => (this.#strike = strike), more);
         recorder.hangUp();
 
-        this.#judgeRecovery(lived);
+        this.#judgeRecovery(living, lived);
         this.#violations.push(...lived.violations);
         const earlier = this.#journal;
         try {
@@ -198,8 +198,8 @@ class World {
     }
 
     /** @param lived Whoever found work has to have begun with it. */
-    #judgeRecovery({ firstRequestMs, livedMs, slowness }: Lived): void {
-        if (workOf(this.#journal) === undefined) return;
+    #judgeRecovery({ isForWork }: Living, { firstRequestMs, livedMs, slowness }: Lived): void {
+        if (isForWork === undefined) return;
         if (firstRequestMs !== undefined) this.#recoveries.push(firstRequestMs);
         const took = firstRequestMs ?? livedMs;
         if (took >= this.#options.recoveryMs * slowness)
@@ -211,7 +211,7 @@ class World {
         const living = this.#living(recorder, again);
         const isWell = (): boolean => this.#verdict(recorder).length === 0;
         const lived = await liveInPeace(living, this.#options.quietMs, isWell);
-        this.#judgeRecovery(lived);
+        this.#judgeRecovery(living, lived);
         this.#violations.push(...lived.violations);
         // Once more: nothing may have come twice while it closed.
         this.#violations.push(...this.#verdict(recorder), ...(await this.#leftBehind(recorder)));

@@ -1,4 +1,4 @@
-import { asMediaError, MediaError } from "../../errors.ts";
+import { MediaError } from "../../errors.ts";
 import { LinkedAbort } from "../../linked-abort.ts";
 import type { Logger } from "../../logger.ts";
 import type { Access } from "../../matrix/client.ts";
@@ -145,8 +145,7 @@ export class TransferThread {
         try {
             await this.#parts.clearSpool(given.map(({ attempt }) => attempt.job.id + COPY_SUFFIX));
         } catch (error) {
-            const { code, message } = asMediaError(error, "SPOOL_FAILED");
-            this.#parts.logger.warn("Copies in the spool could not be removed", { code, error: message });
+            this.#parts.logger.warn("Copies in the spool could not be removed", { error: loggable(error) });
         }
         const details = { detail: "its thread has ended", cause: new Error(why.message), ambiguous: true };
         for (const { reject } of given) reject(new MediaError("UPLOAD_INTERRUPTED", details));
