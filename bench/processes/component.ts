@@ -174,15 +174,18 @@ interface Flood {
     readonly url: string;
     /** Which sticker. */
     readonly key: string;
+    /** How many stickers, one after the other. @default 1 */
+    readonly stickers?: number;
 }
 
 /** As many sends as come through, two under way in each room; resolves with how many there were a second. */
-async function flood({ kind, count, rooms, url, key }: Flood): Promise<number> {
+async function flood({ kind, count, rooms, url, key, stickers = 1 }: Flood): Promise<number> {
     let next = 0;
     const began = performance.now();
     const lane = async () => {
         for (let i = next++; i < count; i = next++) {
-            await media().send(FLOODS[kind](`!room${i % rooms}:x`, SENDER, url, key));
+            const which = `${key}/${Math.floor((i * stickers) / count)}`;
+            await media().send(FLOODS[kind](`!room${i % rooms}:x`, SENDER, url, which));
         }
     };
     await Promise.all(Array.from({ length: 2 * rooms }, lane));

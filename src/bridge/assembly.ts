@@ -155,7 +155,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         reservations,
         queue,
         messageLocks,
-        release: (job) => turns.release(job) ?? queue.release(job),
+        release: (job) => turns.release(job, (own) => queue.release(own)),
         onOutcome: hooks.onOutcome,
         onJob,
     });

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { Followers } from "../../src/bridge/dedupe/followers.ts";
 import { KnownFiles } from "../../src/bridge/dedupe/known-files.ts";
-import { pendingFile } from "../../src/bridge/dedupe/shared-file.ts";
+import { loadShared, pendingFile } from "../../src/bridge/dedupe/shared-file.ts";
 import { Turns } from "../../src/bridge/dedupe/turns.ts";
 import type { MediaItem, RemoteMessage } from "../../src/index.ts";
 import { MediaError } from "../../src/errors.ts";
@@ -11,6 +11,7 @@ import { FOLLOWING, jobWrites, loadJob, placeWrites, SCHEDULE } from "../../src/
 import { transition } from "../../src/uploads/transition.ts";
 import { deferred } from "../../src/deferred.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
+import { type Release, releaseWrites } from "../../src/uploads/release.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { photoMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -60,6 +61,43 @@ describe("a file that is on its way when another message wants it", () => {
         await until(() => ready.get(upload?.jobId ?? "") === 2, { what: "one that is ready, and follows" });
         open();
         expect((await upload?.done)?.contentUri).to.equal((await first.uploads[0]?.done)?.contentUri);
+    });
+
+    it("takes no turn either while the first one waits for its own", async () => {
+        const other = gated("/other");
+        const { media, ready } = await started();
+        const occupying = await media.send(sticker(other.url, {}));
+        await until(() => isAsked("/other"));
+        const { url, open } = gated("/sticker");
+        const first = await media.send(sticker(url));
+        const second = await media.send(sticker(url));
+        const jobIds = [first, second].map(({ uploads }) => uploads[0]?.jobId ?? "");
+        await until(() => jobIds.every((id) => ready.has(id)));
+        expect(jobIds.map((id) => ready.get(id))).to.deep.equal([1, 2], "the second is ready, and follows");
+        other.open();
+        await until(() => isAsked("/sticker"));
+        open();
+        for (const { uploads } of [occupying, first, second]) expect((await uploads[0]?.done)?.state).to.equal("done");
+        expect(remote.requests.filter(({ url: path }) => path === "/sticker")).to.have.length(1);
+    });
+
+    it("does not wait for the turn of history", async () => {
+        const other = gated("/other");
+        const { media } = await started();
+        const occupying = await media.send(sticker(other.url, {}));
+        await until(() => isAsked("/other"));
+        const { url, open } = gated("/sticker");
+        open();
+        const old = await media.send({ ...sticker(url), backfill: true });
+        // Due behind a picture that is new, and before all history.
+        const picture = gated("/picture");
+        const fresh = await media.send(sticker(url));
+        const last = await media.send(sticker(picture.url, {}));
+        other.open();
+        await occupying.uploads[0]?.done;
+        expect((await fresh.uploads[0]?.done)?.state).to.equal("done");
+        picture.open();
+        for (const { uploads } of [old, last]) expect((await uploads[0]?.done)?.state).to.equal("done");
     });
 
     it("may take the leader's place also when it had failed before, and was given new tries", async () => {
@@ -112,20 +150,15 @@ describe("a file that is on its way when another message wants it", () => {
     });
 });
 
-/** A store in which something happens right after one of the looks at who follows. */
+/** A store in which something may happen right after each look at who follows. */
 class Interrupted extends MemoryStore {
-    #left: number;
-    readonly #interrupt: () => Promise<void>;
-
-    constructor(looks: number, interrupt: () => Promise<void>) {
-        super();
-        this.#left = looks;
-        this.#interrupt = interrupt;
-    }
+    #looks = 0;
+    /** @param look How many there were, this one included. */
+    interrupt: (look: number) => Promise<void> = async () => {};
 
     override async *keys(range: Range): AsyncIterable<string> {
         yield* super.keys(range);
-        if (range.collection === FOLLOWING && --this.#left === 0) await this.#interrupt();
+        if (range.collection === FOLLOWING) await this.interrupt(++this.#looks);
     }
 }
 
@@ -139,7 +172,17 @@ class Refusing extends MemoryStore {
     }
 }
 
-describe("one that begins to follow while its leader's failure is looked at", () => {
+function decider(store: MemoryStore) {
+    const files = new KnownFiles(store);
+    const jobLocks = new KeyedLocks();
+    const silent = { alongside: () => [], onJob: () => {}, onTurn: () => {} };
+    const followers = new Followers({ store, jobLocks, ...silent });
+    return { files, turns: new Turns({ store, files, followers, jobLocks, ...silent }) };
+}
+
+const withTurn = (job: Job): Release => ({ ...releaseWrites(job), confirm: () => {}, undo: () => {} });
+
+describe("who leads a file that several want", () => {
     const key = "file";
     const address = { contentUri: "mxc://example.org/1" };
 
@@ -160,18 +203,14 @@ describe("one that begins to follow while its leader's failure is looked at", ()
     }
 
     for (const looks of [1, 2, 3, 4]) {
-        it(`gets a turn of its own (after look ${looks})`, async () => {
+        it(`is one that begins to follow while the leader's failure is looked at (after look ${looks})`, async () => {
             const second = job("second", {});
-            const store: MemoryStore = new Interrupted(looks, async () => {
-                const release = turns.release(second);
-                if (release !== undefined) await store.commit(release.writes);
-            });
+            const store = new Interrupted();
             await store.open();
-            const files = new KnownFiles(store);
-            const jobLocks = new KeyedLocks();
-            const silent = { alongside: () => [], onJob: () => {}, onTurn: () => {} };
-            const followers = new Followers({ store, jobLocks, ...silent });
-            const turns: Turns = new Turns({ store, files, followers, jobLocks, ...silent });
+            const { turns, files } = decider(store);
+            store.interrupt = async (look) => {
+                if (look === looks) await store.commit(turns.release(second, withTurn).writes);
+            };
             const error = { code: "SOURCE_NOT_FOUND", message: "" } as const;
             await store.commit(jobWrites(undefined, job("first", { state: "failed", error })));
             await store.commit(jobWrites(undefined, second));
@@ -183,14 +222,10 @@ describe("one that begins to follow while its leader's failure is looked at", ()
         });
     }
 
-    it("is still looked after when the journal did not take that it leads", async () => {
+    it("is still the same when the journal did not take that another one leads", async () => {
         const store = new Refusing();
         await store.open();
-        const files = new KnownFiles(store);
-        const jobLocks = new KeyedLocks();
-        const silent = { alongside: () => [], onJob: () => {}, onTurn: () => {} };
-        const followers = new Followers({ store, jobLocks, ...silent });
-        const turns = new Turns({ store, files, followers, jobLocks, ...silent });
+        const { turns, files } = decider(store);
         const first = job("first", { state: "transferring", dueAt: 1 });
         await store.commit(jobWrites(undefined, first));
         await store.commit(jobWrites(undefined, job("second", { state: "ready", dueAt: 2, follows: true })));
@@ -199,6 +234,80 @@ describe("one that begins to follow while its leader's failure is looked at", ()
         expect(await turns.handOver(first, new MediaError("SOURCE_NOT_FOUND"))).to.equal(false);
         store.isRefusing = false;
         expect(turns.mayHaveLed(key, "first")).to.equal(true);
+    });
+
+    it("is one whose event was accepted while another leader was sought: who tried in vain waits for it", async () => {
+        const store = new Interrupted();
+        await store.open();
+        const { turns, files } = decider(store);
+        const release = async (id: string) => store.commit(turns.release(job(id, {}), withTurn).writes);
+        for (const id of ["late", "fresh"]) await store.commit(jobWrites(undefined, job(id, {})));
+        await store.commit(jobWrites(undefined, job("first", { state: "cancelled" })));
+        const tried = { code: "SOURCE_NOT_FOUND", message: "" } as const;
+        await store.commit(
+            jobWrites(undefined, job("tried", { state: "ready", dueAt: 1, follows: true, error: tried })),
+        );
+        await store.commit(files.set(key, pendingFile(key, "@a:example.org", address, "first")));
+        store.interrupt = async (look) => {
+            // It still follows the one that is over, and is found by the last look.
+            if (look === 2) await release("late");
+            if (look === 3) await release("fresh");
+        };
+        await turns.tend(key);
+        expect(await loadShared(store, key)).to.include({ leader: "fresh" });
+        expect(await loadJob(store, "late")).to.include({ state: "ready", follows: true });
+        expect(await loadJob(store, "tried")).to.include({ state: "ready", follows: true });
+    });
+
+    async function withFile() {
+        const store = new Refusing();
+        await store.open();
+        const { turns, files } = decider(store);
+        for (const id of ["first", "second"]) await store.commit(jobWrites(undefined, job(id, {})));
+        await store.commit(files.set(key, pendingFile(key, "@a:example.org", address)));
+        const release = async (id: string) => {
+            const before = await loadJob(store, id);
+            if (before !== undefined) await store.commit(turns.release(before, withTurn).writes);
+        };
+        return { store, turns, files, release };
+    }
+
+    it("is one of two whose turns come together", async () => {
+        // The other one's event is accepted at each moment of the decision.
+        for (let moment = 0; moment < 40; moment++) {
+            const { store, turns, release } = await withFile();
+            await store.commit(jobWrites(undefined, job("second", { state: "ready", dueAt: 1 })));
+            const begun = turns.beforeBegin(job("second", { state: "ready", dueAt: 1 }));
+            for (let i = 0; i < moment; i++) await Promise.resolve();
+            await Promise.all([begun, release("first")]);
+            const jobs = await Promise.all(["first", "second"].map((id) => loadJob(store, id)));
+            expect(jobs.filter((one) => one?.follows !== true)).to.have.length(1, `after ${moment} microtasks`);
+        }
+    });
+
+    it("is the first one also when the journal did not take its release", async () => {
+        const { store, turns, release } = await withFile();
+        store.isRefusing = true;
+        expect(await release("first").catch(({ code }) => code)).to.equal("STORE_WRITE_FAILED");
+        store.isRefusing = false;
+        await release("second");
+        expect((await loadJob(store, "second"))?.follows).to.equal(true);
+        await release("first");
+        expect((await turns.beforeBegin(job("first", {})))?.id).to.equal("first");
+        expect(await loadShared(store, key)).to.include({ leader: "first" });
+    });
+
+    it("is a follower of one whose release was never journaled, and that ends", async () => {
+        const { store, turns, release } = await withFile();
+        store.isRefusing = true;
+        await release("first").catch(() => {});
+        store.isRefusing = false;
+        await release("second");
+        await store.commit(jobWrites(job("first", {}), job("first", { state: "cancelled" })));
+        expect(turns.mayHaveLed(key, "first")).to.equal(true);
+        await turns.tend(key);
+        expect(await loadJob(store, "second")).to.not.have.property("follows", true);
+        expect(await loadShared(store, key)).to.include({ leader: "second" });
     });
 
     it("has its place in the schedule when it leads, also where it was held for its source before", () => {
