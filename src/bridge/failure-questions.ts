@@ -128,7 +128,9 @@ export class FailureQuestions {
         const limit = new LinkedAbort([this.#closing.signal], { ms: TIMEOUT_MS, reason: late });
         try {
             const { sender, roomId } = message;
-            const answer = (async () => onFailure({ ...info, sender, roomId }))();
+            // Theirs to change; the message's record is not.
+            const own = structuredClone({ ...info, sender, roomId });
+            const answer = (async () => onFailure(own))();
             const content: unknown = await Promise.race([answer, limit.aborted()]);
             if (content === undefined) return {};
             if (isEventContent(content)) return { content };

@@ -5,9 +5,12 @@ import { isFinal, type Job } from "../uploads/job.ts";
 import { loadJob } from "../uploads/job-records.ts";
 import type { JobInfo } from "./message.ts";
 
-/** A job as it may be shown: its source, which may hold credentials, is left out. */
+/**
+ * A job as it may be shown: its source, which may hold credentials, is left out, and whoever is shown it may do with it what
+ * they like.
+ */
 export function jobInfo(job: Job, transferredBytes: number): JobInfo {
-    const { id, state, uploader, contentUri, messageId, roomId, at, filename, mimetype, size, attempts, error } = job;
+    const { id, state, uploader, contentUri, messageId, roomId, filename, mimetype, size, attempts } = job;
     return {
         id,
         state,
@@ -15,12 +18,12 @@ export function jobInfo(job: Job, transferredBytes: number): JobInfo {
         contentUri,
         messageId,
         roomId,
-        at,
+        at: job.at?.slice(),
         filename,
         mimetype,
         size,
         attempts,
-        error,
+        error: job.error && { ...job.error },
         transferredBytes,
         createdAt: job.createdAt,
         finishedAt: job.finishedAt,

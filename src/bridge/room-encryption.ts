@@ -65,7 +65,9 @@ export class RoomEncryption {
         return this.#trying(message, stop, async (user) => {
             const crypto = user.crypto();
             if (crypto === undefined) throw new MediaError("ENCRYPTION_FAILED", { detail: "not set up" });
-            const sealed = asObject(await this.#bounded(crypto.encryptRoomEvent(roomId, eventType, content)));
+            // The client's own to change; records are not.
+            const own = structuredClone(content);
+            const sealed = asObject(await this.#bounded(crypto.encryptRoomEvent(roomId, eventType, own)));
             if (typeof sealed["algorithm"] !== "string")
                 throw new MediaError("ENCRYPTION_FAILED", { detail: "gave no encrypted content" });
             // Clients and homeservers need the relation of an edit or a reply in the clear: spec, "m.room.encrypted".

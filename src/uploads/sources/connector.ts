@@ -35,7 +35,7 @@ export class ConnectorSource implements Source<ConnectorDescription> {
         } catch (thrown) {
             const error = connectorError(thrown);
             if (connector.refresh === undefined || !STALE.has(error.code)) throw error;
-            const fresh = storable(await this.#inTime(async () => connector.refresh?.(ref), signal));
+            const fresh = storable(await this.#inTime(async () => connector.refresh?.(structuredClone(ref)), signal));
             // Named even if it does not open now: the old one is stale for certain.
             const refreshed = { ...description, ref: fresh };
             const opened = await this.#openAt(connector, fresh, signal).catch((reason: unknown) => {
@@ -47,7 +47,8 @@ export class ConnectorSource implements Source<ConnectorDescription> {
 
     async #openAt(connector: Connector, ref: unknown, signal: AbortSignal): Promise<OpenedSource> {
         const open = async (): Promise<ConnectorFile> => {
-            const file = await connector.open(ref, { offset: 0, signal });
+            // The connector's own to change; the job's record is not.
+            const file = await connector.open(structuredClone(ref), { offset: 0, signal });
             // Errors reach whoever reads; before the reading begins, or when nobody will, no one else would listen.
             if (file?.stream instanceof Readable) file.stream.on("error", () => {});
             return file;

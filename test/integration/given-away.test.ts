@@ -1,0 +1,55 @@
+import { Readable } from "node:stream";
+import { expect } from "chai";
+import { deferred } from "../../src/deferred.ts";
+import { MediaError } from "../../src/errors.ts";
+import { edits } from "../support/download.ts";
+import { photoMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
+
+/** Records are shared by all who read them: whatever leaves the component has to be a copy. */
+describe("what the bridge's own code changes in what it was given", () => {
+    let { world, remote, alice, roomId } = {} as Scene;
+    beforeEach(async () => {
+        ({ world, remote, alice, roomId } = await openScene());
+    });
+    afterEach(() => closeScene({ world, remote }));
+
+    it("changes neither the next try nor what the room is shown", async () => {
+        const opened: unknown[] = [];
+        const edited = deferred();
+        let isThere = false;
+        const media = world.component({
+            connectors: {
+                net: {
+                    open: async (ref) => {
+                        opened.push(structuredClone(ref));
+                        Object.assign(ref as object, { id: "dog" });
+                        await edited.promise;
+                        if (!isThere) throw new MediaError("SOURCE_NOT_FOUND");
+                        return { stream: Readable.from([someBytes(500)]) };
+                    },
+                },
+            },
+            onFailure: async ({ content }) => {
+                Object.assign(content["info"] as object, { mimetype: "image/png" });
+                return { msgtype: "m.notice", body: "not there" };
+            },
+        });
+        await media.start();
+        media.on("job", ({ at }) => void (at as string[] | undefined)?.splice(0));
+        const source = { kind: "connector", connector: "net", ref: { id: "cat" } } as const;
+        const content = { msgtype: "m.image", body: "cat.jpg", info: { mimetype: "image/jpeg" } };
+        const { id, eventId, uploads } = await media.send(photoMessage(roomId, alice, source));
+        await media.edit(id, { id: `${id}/edit`, content });
+        edited.resolve();
+        const shown = () => edits(world.homeserver, roomId).get(eventId);
+        await until(() => shown()?.["body"] === "not there");
+        isThere = true;
+        await media.retry(uploads[0]?.jobId ?? "");
+        await until(() => shown()?.["msgtype"] === "m.image");
+        expect(shown()).to.deep.equal({ ...content, url: uploads[0]?.contentUri });
+        expect(opened).to.deep.equal([{ id: "cat" }, { id: "cat" }]);
+    });
+});
