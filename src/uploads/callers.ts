@@ -1,9 +1,22 @@
 import { deferred } from "../deferred.ts";
+import { MediaError } from "../errors.ts";
 import type { Job } from "./job.ts";
+import { isSmall, type Left, type Places } from "./places.ts";
 import { dueTime } from "./priority.ts";
+import { dueFromNow } from "./release.ts";
+import type { SourceGate } from "./source-gate.ts";
+
+export interface CallersParts {
+    readonly places: Places;
+    readonly gate: SourceGate;
+    /** Whether a job's source must not be asked now. */
+    readonly mustWait: (job: Job) => boolean;
+    /** Gives a job its place and one try; never rejects. */
+    readonly begin: (job: Job) => Promise<unknown>;
+}
 
 /** A job that is waited for, until its turn. */
-export interface Caller {
+interface Caller {
     readonly job: Job;
     /** From then on history counts as much as what is new. Milliseconds since the epoch. */
     readonly dueAt: number;
@@ -13,22 +26,23 @@ export interface Caller {
 
 /**
  * Jobs that somebody waits for and that stand in no list of the journal, in the order of the calls. They are given no
- * place before their turn, so history in here keeps nobody from one.
+ * place before their turn, so history in here keeps nobody from one. The look at place and source and the step into both
+ * are one, with nothing between them, so that a limit holds however many are begun at once.
  */
 export class Callers {
+    readonly #parts: CallersParts;
     readonly #line = new Set<Caller>();
+
+    constructor(parts: CallersParts) {
+        this.#parts = parts;
+    }
 
     get areNone(): boolean {
         return this.#line.size === 0;
     }
 
-    /** In their order. One that goes while the line is gone through is passed over. */
-    [Symbol.iterator](): Iterator<Caller> {
-        return this.#line.values();
-    }
-
     /** Stands in line. Resolves when the job's turn is over or it is called off; rejects when `signal` aborts before. */
-    async wait(job: Job, dueAt: number, signal: AbortSignal): Promise<void> {
+    async wait(job: Job, signal: AbortSignal): Promise<void> {
         signal.throwIfAborted();
         const over = deferred<unknown>();
         const go = (ended: Promise<unknown>): void => {
@@ -37,15 +51,57 @@ export class Callers {
             over.resolve(ended);
         };
         const leave = (): void => go(Promise.reject(signal.reason as Error));
-        const caller: Caller = { job, dueAt, go };
+        const caller: Caller = { job, dueAt: dueFromNow(job), go };
         this.#line.add(caller);
         signal.addEventListener("abort", leave);
         await over.promise;
     }
+
+    /** Begins what goes before everything in the lists. */
+    serveUrgent(): void {
+        this.#serve((caller) => isUrgent(caller, Date.now()));
+    }
+
+    /** Begins the history that is waited for, where nobody who goes before it was left without a place. */
+    serveHistory({ small, large }: Left): void {
+        this.#serve(({ job }) => !(isSmall(job) ? small : large));
+    }
+
+    #serve(hasTurn: (caller: Caller) => boolean): void {
+        const { places, gate, mustWait, begin } = this.#parts;
+        if (places.isFull) return;
+        // One that goes while the line is gone through is passed over.
+        for (const caller of this.#line) {
+            const { job, go } = caller;
+            if (!hasTurn(caller) || !places.hasOneFor(job)) continue;
+            if (mustWait(job)) gate.claimPlace(job);
+            else go(begin(job));
+        }
+    }
+
+    /** When a source opens by itself that somebody waits for. */
+    wakeAt(): number {
+        let first = Number.POSITIVE_INFINITY;
+        for (const { job } of this.#line) {
+            const until = this.#parts.gate.closedFor(job);
+            if (until > 0) first = Math.min(first, until);
+        }
+        return first;
+    }
+
+    /** Ends the waiting for a job that needs no turn any more. */
+    callOff(jobId: string): void {
+        for (const { job, go } of this.#line) if (job.id === jobId) go(Promise.resolve());
+    }
+
+    /** Ends all waiting with CLOSED. */
+    close(): void {
+        for (const { go } of this.#line) go(Promise.reject(new MediaError("CLOSED")));
+    }
 }
 
 /** Whether a job that is waited for goes before whatever is in the lists: what is new, and history that has waited for long. */
-export function isUrgent({ job, dueAt }: Caller, now: number): boolean {
+function isUrgent({ job, dueAt }: Caller, now: number): boolean {
     return !job.backfill || dueAt <= now;
 }
 

@@ -21,6 +21,19 @@ export function isLargeForCertain({ size }: Sized): boolean {
     return size !== undefined && !isSmall({ size });
 }
 
+/** Who a look at the queue's lists has left there without a place. */
+export interface Left {
+    readonly small: boolean;
+    readonly large: boolean;
+}
+
+export const NOBODY: Left = { small: false, large: false };
+export const EVERYBODY: Left = { small: true, large: true };
+
+export function both(one: Left, other: Left): Left {
+    return { small: one.small || other.small, large: one.large || other.large };
+}
+
 export class Places {
     readonly total: number;
     readonly #ofAny: PQueue;

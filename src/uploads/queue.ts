@@ -8,8 +8,8 @@ import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE } from "./job-r
 import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
-import { type Caller, Callers, historyDueAt, isUrgent } from "./callers.ts";
-import { isSmall, Places } from "./places.ts";
+import { Callers, historyDueAt } from "./callers.ts";
+import { both, EVERYBODY, isSmall, type Left, NOBODY, Places } from "./places.ts";
 import { dueFromNow, type Release, released } from "./release.ts";
 import { LONGEST_WAIT_MS } from "./retry.ts";
 import { steadyNow } from "./steady-clock.ts";
@@ -26,9 +26,8 @@ import { WaitingJobs } from "./waiting-jobs.ts";
  * The lists are read when something may have come into them. As long as the last look has left nobody waiting, a job that
  * becomes ready has its place at once and begins in the commit that makes it ready.
  *
- * Jobs that a message waits for (`runNow`) stand in no list but in line (`Callers`): what is new goes first of all, history
- * behind all that is new in the lists. Whoever it is, the look at place and source and the step into both are one, with
- * nothing between them, so that a limit holds however many are begun at once.
+ * Jobs that a message waits for (`runNow`) stand in no list but in line (callers.ts): what is new goes first of all, history
+ * behind all that is new in the lists.
  *
  * Every step is committed before the next is taken, and a job under way keeps its place in the schedule: whenever the
  * process dies, the next one finds the work where it was. A job whose source must not be asked now (source-gate.ts) is
@@ -50,23 +49,15 @@ interface Run {
     readonly ended: Promise<Job | undefined>;
 }
 
-/** Who a look at the lists has left there without a place. */
-interface Left {
-    readonly small: boolean;
-    readonly large: boolean;
-}
-
 /** Jobs that are moved out of the schedule in one step when their source is closed. */
 const HOLD_BATCH = 256;
 /** Jobs of the schedule among which a small one is looked for when only small files' places are free. */
 const SMALL_AHEAD = 64;
-const NOBODY: Left = { small: false, large: false };
-const EVERYBODY: Left = { small: true, large: true };
 
 export class UploadQueue {
     readonly #parts: UploadQueueParts;
     readonly #places: Places;
-    readonly #callers = new Callers();
+    readonly #callers: Callers;
     readonly #running = new Map<string, Run>();
     /** Those under way whose beginning is not journaled yet. */
     readonly #claimed = new Set<string>();
@@ -89,6 +80,12 @@ export class UploadQueue {
             this.#tries.advance(job, { type: "promote" }),
         );
         this.#places = new Places(parts.concurrency, parts.smallFileConcurrency);
+        this.#callers = new Callers({
+            places: this.#places,
+            gate: parts.gate,
+            mustWait: (job) => this.#held.mustWait(job),
+            begin: (job) => this.#begin(job),
+        });
     }
 
     get locks(): KeyedLocks {
@@ -116,7 +113,7 @@ export class UploadQueue {
     /** Looks for work; to be called after a job became ready. */
     poke(): void {
         if (!this.#open) return;
-        this.#serveUrgent();
+        this.#callers.serveUrgent();
         this.#left = undefined;
         this.#fillAgain = true;
         this.#filling ??= this.#fill().finally(() => {
@@ -166,7 +163,7 @@ export class UploadQueue {
     #refusal(job: Job): Refusal | undefined {
         const refusal = this.#obstacle(job);
         if (refusal !== undefined || this.#callers.areNone) return refusal;
-        this.#serveUrgent();
+        this.#callers.serveUrgent();
         return this.#obstacle(job);
     }
 
@@ -195,31 +192,10 @@ export class UploadQueue {
     /** One try, as soon as it is the job's turn among those that are waited for. */
     async #turn(job: Job, signal: AbortSignal): Promise<void> {
         if (!this.#open) throw new MediaError("CLOSED");
-        const turn = this.#callers.wait(job, dueFromNow(job), signal);
-        this.#serveUrgent();
+        const turn = this.#callers.wait(job, signal);
+        this.#callers.serveUrgent();
         if (!this.#callers.areNone) this.poke();
         await turn;
-    }
-
-    /** Begins what goes before everything in the lists. */
-    #serveUrgent(): void {
-        this.#serve((caller) => isUrgent(caller, Date.now()));
-    }
-
-    /** Begins the history that is waited for, where nobody who goes before it was left without a place. */
-    #serveHistory({ small, large }: Left): void {
-        this.#serve(({ job }) => !(isSmall(job) ? small : large));
-    }
-
-    #serve(hasTurn: (caller: Caller) => boolean): void {
-        if (!this.#open || this.#places.isFull) return;
-        for (const caller of this.#callers) {
-            if (!hasTurn(caller)) continue;
-            const { job, go } = caller;
-            const obstacle = this.#obstacle(job);
-            if (obstacle === undefined) go(this.#begin(job));
-            else if (obstacle === "source" && this.#places.hasOneFor(job)) this.#parts.gate.claimPlace(job);
-        }
     }
 
     /** Ends a job for good. Rejects with JOB_UNKNOWN. Does nothing to a job that has ended. */
@@ -241,7 +217,7 @@ export class UploadQueue {
             const job = await loadJob(this.#parts.store, id);
             if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
             await this.#tries.advance(job, { type: "cancel", at: Date.now() });
-            for (const caller of this.#callers) if (caller.job.id === id) caller.go(Promise.resolve());
+            this.#callers.callOff(id);
             return true;
         });
     }
@@ -261,7 +237,7 @@ export class UploadQueue {
     async close(): Promise<void> {
         this.#open = false;
         clearTimeout(this.#timer);
-        for (const { go } of this.#callers) go(Promise.reject(new MediaError("CLOSED")));
+        this.#callers.close();
         // Once nothing can begin any more.
         await this.#filling;
         for (const { controller } of this.#running.values()) controller.abort(new MediaError("CLOSED"));
@@ -274,7 +250,7 @@ export class UploadQueue {
             try {
                 if (await this.#waiting.move()) this.#fillAgain = true;
                 // Before the look: whose source opens meanwhile has been refused, and is to be looked at again.
-                const callersWakeAt = this.#callersWakeAt();
+                const callersWakeAt = this.#callers.wakeAt();
                 const left = await this.#takePlaces();
                 if (!this.#fillAgain) this.#left = left;
                 const opensAt = left === undefined ? this.#tries.pausedUntil : this.#held.opensAt();
@@ -351,7 +327,7 @@ export class UploadQueue {
         const historyAt = historyDueAt(Date.now());
         if (historyAt < before && !this.#callers.areNone) {
             all = both(all, await this.#takeHeld(historyAt));
-            this.#serveHistory(all);
+            this.#callers.serveHistory(all);
         }
         return both(all, await this.#takeHeld(before));
     }
@@ -367,16 +343,6 @@ export class UploadQueue {
             else if (refusal === "places") return { small: isSmall(job), large: true };
         }
         return this.#held.areNone ? NOBODY : EVERYBODY;
-    }
-
-    /** When a source opens by itself that somebody waits for. */
-    #callersWakeAt(): number {
-        let first = Number.POSITIVE_INFINITY;
-        for (const { job } of this.#callers) {
-            const until = this.#parts.gate.closedFor(job);
-            if (until > 0) first = Math.min(first, until);
-        }
-        return first;
     }
 
     #wakeAt(time: number): void {
@@ -418,8 +384,4 @@ export class UploadQueue {
             left !== undefined && !left.small && !left.large && this.#held.areNone && this.#callers.areNone;
         if (job?.state !== "done" || !isNobodyLeft) this.poke();
     }
-}
-
-function both(one: Left, other: Left): Left {
-    return { small: one.small || other.small, large: one.large || other.large };
 }
