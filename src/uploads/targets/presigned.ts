@@ -1,7 +1,7 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { type ErrorCode, type ErrorDetails, MediaError } from "../../errors.ts";
-import { type Answer, isSuccess, toldWaitMs } from "../../matrix/answer.ts";
+import { type Answer, toldWaitMs } from "../../matrix/answer.ts";
 import { redactText } from "../../redact.ts";
 import type { PresignedUpload } from "../job.ts";
 import type { StepLimits } from "../limits.ts";
@@ -27,6 +27,8 @@ const agents = {
 
 /** What `putStream` calls the loss of a connection. */
 const CONNECTION_LOST = new Set<ErrorCode>(["HOMESERVER_UNREACHABLE", "UPLOAD_INTERRUPTED"]);
+/** What says of a PUT that the file is there (RFC 9110, 9.3.4). A 202 is a promise, and a 203 another one's word. */
+const STORED = new Set([200, 201, 204]);
 /** Answers of a storage that pass by waiting, beside 5xx: a request timeout, too early, too many requests. */
 const PASSING = new Set([408, 425, 429]);
 
@@ -43,7 +45,7 @@ export class PresignedTarget implements Target {
     async put({ contentUri, mimetype, size, body }: Upload, signal: AbortSignal): Promise<string> {
         if (contentUri === undefined) throw new MediaError("INTERNAL", { detail: "presigned without an MXC" });
         const answer = await this.#exchange(mimetype, size, body, signal);
-        if (isSuccess(answer.status)) return contentUri;
+        if (STORED.has(answer.status)) return contentUri;
         throw answerError(answer);
     }
 
