@@ -1,14 +1,16 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
+import type { Homeserver, StoredEvent } from "../../../src/dev/homeserver/index.ts";
 import {
     BridgeMedia,
     type BridgeLike,
     type JobInfo,
+    type MediaSource,
     type RemoteMessage,
     type SentMessage,
 } from "../../../src/index.ts";
-import { standInCrypto, withCrypto } from "../crypto.ts";
+import { decrypted, readable, standInCrypto, withCrypto } from "../crypto.ts";
 import { edits, messages } from "../download.ts";
 import { photoMessage, textMessage } from "../messages.ts";
 import { type Remote, sha256, someBytes, startRemote } from "../remote.ts";
@@ -26,7 +28,7 @@ import { isComplete, isSend, isUpload, type Step } from "./steps.ts";
  * room gets a text, a photo and a text; the fault meets the photo's (or, where that has none, the room's) step. Another
  * room gets the same beside it. What is asserted comes from the homeserver's own record.
  */
-export type Outcome = "file" | "notice";
+export type Outcome = "file" | "file, by an edit" | "notice";
 
 export interface Cell {
     readonly fault: Fault;
@@ -128,6 +130,7 @@ function armed(scene: CellScene, fault: Fault, step: Step): Injection {
         alice: scene.alice,
         roomId: scene.roomId,
         areSent: () => scene.areSent,
+        isPhotoSent: () => shownIn(scene, scene.roomId).length >= 2,
         photoPath: "/photo",
     };
     const loseAnswer = (matches: Step["matches"]): Injection =>
@@ -201,10 +204,13 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
     const { homeserver } = world;
     const other = someBytes(OTHER_BYTES);
     const known = { sha256: sha256(photo), ...(cell.step.large === true && { size: photo.length }) };
+    const source: MediaSource =
+        cell.step.handedOver === true ? { kind: "buffer", data: photo } : { kind: "http", url: photoUrl };
+    const encrypted = { encrypted: cell.step.encrypted !== undefined };
     const saidHere: RemoteMessage[] = [
-        textMessage(roomId, alice, "before", { id: "before" }),
-        photoMessage(roomId, alice, { kind: "http", url: photoUrl }, { id: "photo" }, known),
-        textMessage(roomId, alice, "after", { id: "after" }),
+        textMessage(roomId, alice, "before", { id: "before", ...encrypted }),
+        photoMessage(roomId, alice, source, { id: "photo", ...encrypted }, known),
+        textMessage(roomId, alice, "after", { id: "after", ...encrypted }),
     ];
     const saidThere: RemoteMessage[] = [
         textMessage(otherRoomId, bob, "before", { id: "other before" }),
@@ -235,7 +241,7 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
             uploads.map(({ done }) => done.catch(() => undefined)),
         );
         await bounded(Promise.all(ends), inTime);
-        await until(() => cell.outcome === "file" || edits(homeserver, roomId).size > 0, inTime);
+        await until(() => isTold(scene, cell), inTime);
         jobs = await allJobs(media);
     } finally {
         // What hangs is let go, so that the closing need not wait for it.
@@ -248,7 +254,8 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
     if (cell.fault.onConnection === true)
         expect(gateOf(scene, cell.step)?.connectionHits, "connections that met the fault").to.be.greaterThan(0);
     await expectRoom(scene, otherRoomId, other, "file", jobs);
-    await expectRoom(scene, roomId, photo, cell.outcome, jobs);
+    if (cell.step.encrypted === undefined) await expectRoom(scene, roomId, photo, cell.outcome, jobs);
+    else await expectEncryptedRoom(scene, cell, jobs);
     expectIds(scene, sent);
     expectPatience(injection, cell.fault);
     expect(await readdir(join(world.dataDir, "spool")), "spool").to.deep.equal([]);
@@ -265,14 +272,61 @@ function component(scene: CellScene, homeserverUrl: string, { step, fault }: Cel
         getIntent: (userId) => intentOf(passes(userId) ? direct : gated, userId ?? bot),
     };
     const crypto = standInCrypto();
-    const bridge: BridgeLike = step.crypto === true ? withCrypto(plain, () => crypto) : plain;
+    const hasCrypto = step.crypto === true || step.encrypted !== undefined;
+    const bridge: BridgeLike = hasCrypto ? withCrypto(plain, () => crypto) : plain;
     const note = (text: string, details?: object): void => void log.push(`${text} ${JSON.stringify(details)}`);
     return new BridgeMedia(bridge, {
         dataDir: scene.world.dataDir,
         allowPrivateAddresses: true,
         timeLimits: TIME_LIMITS,
+        ...(step.encrypted !== undefined && { encryption: step.encrypted }),
         logger: { debug: note, info: note, warn: note, error: note },
     });
+}
+
+/** A room's events that are no edits, in the clear or not. */
+function shownIn({ world }: CellScene, roomId: string): { readonly event_id: string }[] {
+    return world.homeserver
+        .events(roomId)
+        .filter(({ type }) => type === "m.room.message" || type === "m.room.encrypted")
+        .filter(
+            ({ content }) => (content["m.relates_to"] as { rel_type?: unknown } | undefined)?.rel_type !== "m.replace",
+        );
+}
+
+/** Whether the room has been told what has to be told after an event, or with one that waits for its file. */
+function isTold({ world, roomId }: CellScene, { step, outcome }: Cell): boolean {
+    if (outcome === "file") return true;
+    if (step.encrypted === undefined) return edits(world.homeserver, roomId).size > 0;
+    const isNotice = readable(world.homeserver, roomId)[1]?.content["msgtype"] === "m.notice";
+    return outcome === "notice" ? isNotice : sealed(world.homeserver, roomId).length > 3;
+}
+
+function sealed(homeserver: Homeserver, roomId: string): StoredEvent[] {
+    return homeserver.events(roomId).filter(({ type }) => type === "m.room.encrypted");
+}
+
+/** The same as `expectRoom`, for one whose member has the keys. What cannot be read before its event is told with it. */
+async function expectEncryptedRoom(scene: CellScene, { step, outcome }: Cell, jobs: readonly JobInfo[]): Promise<void> {
+    const { world, roomId, photo } = scene;
+    expect(messages(world.homeserver, roomId), "in the clear").to.deep.equal([]);
+    const edited = outcome === "file" || step.encrypted === "spool" ? 0 : 1;
+    expect(sealed(world.homeserver, roomId), "events").to.have.length(3 + edited);
+    const shown = readable(world.homeserver, roomId);
+    const [before, content, after] = shown.map((event) => event.content);
+    expect([before?.["body"], after?.["body"]]).to.deep.equal(["before", "after"]);
+    const job = jobs.find(({ roomId: of }) => of === roomId);
+    if (outcome === "notice") {
+        expect(job?.state).to.equal("failed");
+        expect(content).to.include({ msgtype: "m.notice" });
+        return;
+    }
+    expect(job?.state).to.equal("done");
+    expect(content).to.include({ body: "cat.jpg" }).and.not.to.have.property("url");
+    const file = content?.["file"] as { readonly url: string };
+    const { status, body } = await download(world.homeserver, file.url, 0);
+    expect(status, "download").to.equal(200);
+    expect(sha256(await decrypted(body, file)), "content").to.equal(sha256(photo));
 }
 
 /** Once each, in order, and the file right or the room told. */
@@ -307,9 +361,10 @@ async function expectRoom(
 }
 
 /** Each call got its own event's id. */
-function expectIds({ world, roomId }: CellScene, sent: readonly SentMessage[]): void {
-    const shown = messages(world.homeserver, roomId).filter(({ content }) => !("m.new_content" in content));
-    expect(sent.map(({ eventId }) => eventId)).to.deep.equal(shown.map(({ event_id }) => event_id));
+function expectIds(scene: CellScene, sent: readonly SentMessage[]): void {
+    expect(sent.map(({ eventId }) => eventId)).to.deep.equal(
+        shownIn(scene, scene.roomId).map(({ event_id }) => event_id),
+    );
 }
 
 /** A wait that was told is never undercut. */

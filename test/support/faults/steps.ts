@@ -18,6 +18,10 @@ export interface Step {
     readonly withoutLength?: boolean;
     /** The message calls its file large, so the component's thread takes it. @default false */
     readonly large?: boolean;
+    /** The room is encrypted, and its files come in this way. @default neither */
+    readonly encrypted?: "spool" | "two-pass";
+    /** The photo's bytes are given with the message. @default false */
+    readonly handedOver?: boolean;
 }
 
 export interface StepScene {
@@ -25,6 +29,7 @@ export interface StepScene {
     readonly roomId: string;
     /** All messages are in the room. */
     readonly areSent: () => boolean;
+    readonly isPhotoSent: () => boolean;
     readonly photoPath: string;
 }
 
@@ -113,11 +118,25 @@ const STEPS_OF_ANY_FILE: readonly Step[] = [
     },
 ];
 
+/** A file of an encrypted room is read before its event, which carries the hash of what is uploaded after it. */
+const STEPS_OF_ENCRYPTED_FILES: readonly Step[] = [
+    { name: "encrypted file: source", gate: "source", encrypted: "spool", matches: isPhoto },
+    { name: "encrypted file: upload", gate: "homeserver", encrypted: "spool", matches: isUpload },
+    {
+        name: "encrypted file: source, second pass",
+        gate: "source",
+        encrypted: "two-pass",
+        matches: (exchange, scene) => isPhoto(exchange, scene) && scene.isPhotoSent(),
+    },
+];
+
 /** What the thread of large files does. */
 const IN_THREAD = ["source", "source without a length", "source resumed", "upload", "presigned upload"];
 
 export const STEPS: readonly Step[] = [
     ...STEPS_OF_ANY_FILE,
+    { name: "handed-over bytes: upload", gate: "homeserver", handedOver: true, matches: isUpload },
+    ...STEPS_OF_ENCRYPTED_FILES,
     ...STEPS_OF_ANY_FILE.filter(({ name }) => IN_THREAD.includes(name)).map(
         (step): Step => ({ ...step, name: `large file: ${step.name}`, large: true }),
     ),
