@@ -128,7 +128,8 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     const onJob = (job: Job): void => hooks.onJob(job, 0);
     const followers = new Followers({ store, jobLocks, alongside, onJob });
     const onTurn = (): void => queue.poke();
-    const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn });
+    const onLeaderless = (key: string): void => tending.look(key);
+    const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn, onLeaderless });
     const checkMs = options.dedupeCheckMs;
     const keepMs = options.dedupeKeepMs;
     const lookup = new Lookup({ store, users, files, logger, checkMs, keepMs, closing: hooks.closing });
@@ -155,7 +156,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         reservations,
         queue,
         messageLocks,
-        release: (job) => turns.release(job, (own) => queue.release(own)),
+        release: (job) => turns.release(job, (own, mayLead) => queue.release(own, mayLead)),
         onOutcome: hooks.onOutcome,
         onJob,
     });

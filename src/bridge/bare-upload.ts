@@ -1,6 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import type { Job } from "../uploads/job.ts";
+import { causedBy, type Job } from "../uploads/job.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { released } from "../uploads/release.ts";
@@ -50,6 +50,6 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
 async function inOneStep(job: Job, { store, queue, addresses, closing }: BareUploadParts): Promise<string> {
     await store.commit(jobWrites(undefined, job));
     const { contentUri, error } = await addresses.alone(job, () => queue.runNow(job, closing));
-    if (contentUri === undefined) throw new MediaError(error?.code ?? "UPLOAD_REFUSED", { cause: error });
+    if (contentUri === undefined) throw new MediaError(error?.code ?? "UPLOAD_REFUSED", causedBy(error));
     return contentUri;
 }

@@ -1,7 +1,7 @@
 import { EventEmitter } from "node:events";
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { isFinal, type Job } from "../uploads/job.ts";
+import { causedBy, isFinal, type Job } from "../uploads/job.ts";
 import { loadJob } from "../uploads/job-records.ts";
 import type { JobInfo } from "./message.ts";
 
@@ -96,5 +96,5 @@ function outcome(job: Job | undefined): JobInfo {
     if (job === undefined) throw new MediaError("CLOSED");
     if (job.state === "done") return jobInfo(job, job.size ?? 0);
     const code = job.state === "cancelled" ? "CANCELLED" : (job.error?.code ?? "INTERNAL");
-    throw new MediaError(code, job.error === undefined ? {} : { cause: job.error });
+    throw new MediaError(code, causedBy(job.error));
 }

@@ -34,6 +34,8 @@ export class Reactions {
         this.tell(job, transferredBytes);
         this.#parts.expiryWatch.look(job);
         if (job.revived === true && transferredBytes === 0) this.#parts.revisions.poke();
+        // What was opened ahead for it: nobody will read it, and it has a place at its source.
+        if (job.follows === true || isFinal(job.state)) this.#parts.engine.opened.drop(job.id);
         if (!isFinal(job.state)) return;
         this.#parts.backlog.add(0, -1);
         this.#parts.metrics.jobEnded(job.state, transferredBytes);

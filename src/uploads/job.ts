@@ -28,6 +28,11 @@ export interface StoredError {
     readonly limit?: number | undefined;
 }
 
+/** A stored error as the cause of one that is thrown: a copy, which whoever catches it may change. */
+export function causedBy(error: StoredError | undefined): { cause?: StoredError } {
+    return error === undefined ? {} : { cause: { ...error } };
+}
+
 /** Where the homeserver wants a file to be put instead of to itself (MSC3870). The URL is a secret. */
 export interface PresignedUpload {
     readonly url: string;

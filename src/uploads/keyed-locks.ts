@@ -2,6 +2,11 @@
 export class KeyedLocks {
     readonly #tails = new Map<string, Promise<unknown>>();
 
+    /** Whether nobody holds it or waits for it. */
+    isFree(key: string): boolean {
+        return !this.#tails.has(key);
+    }
+
     /** Runs `task` once every key is free, and holds them all until it has settled. */
     hold<T>(keys: readonly string[], task: () => Promise<T>): Promise<T> {
         const before = Promise.allSettled(keys.map(async (key) => this.#tails.get(key)));

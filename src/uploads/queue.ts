@@ -123,11 +123,15 @@ export class UploadQueue {
         });
     }
 
-    /** Makes a job ready; where a place is free that nobody waits for, it also begins. To be called while its lock is held. */
-    release(job: Job): Release {
+    /**
+     * Makes a job ready; where a place is free that nobody waits for, it also begins. To be called while its lock is held.
+     * @param mayLead Of a job that shares its file: whether it is to lead if it begins. Otherwise that is asked at its turn.
+     */
+    release(job: Job, mayLead = false): Release {
         const ready = released(job);
         if (ready === undefined) return { job, writes: [], confirm: () => {}, undo: () => {} };
-        const begun = this.#mayBegin(ready) ? transition(ready, { type: "begin" }) : undefined;
+        const isAsked = ready.dedupe === undefined || mayLead;
+        const begun = isAsked && this.#mayBegin(ready) ? transition(ready, { type: "begin" }) : undefined;
         if (begun === undefined)
             return { job: ready, writes: jobWrites(job, ready), confirm: () => this.poke(), undo: () => {} };
         const { id } = job;
@@ -137,6 +141,7 @@ export class UploadQueue {
         return {
             job: ready,
             writes: jobWrites(job, begun),
+            isBegun: true,
             confirm: () => {
                 this.#claimed.delete(id);
                 this.#parts.onChange(begun, 0);
@@ -155,7 +160,7 @@ export class UploadQueue {
     #mayBegin(job: Job): boolean {
         const left = this.#left;
         if (!this.#open || left === undefined || left.small || (left.large && !isSmall(job))) return false;
-        if (job.dedupe !== undefined || mustPrepare(job) || !this.#held.areNone) return false;
+        if (mustPrepare(job) || !this.#held.areNone) return false;
         return this.#tries.pausedUntil <= steadyNow() && this.#refusal(job) === undefined;
     }
 

@@ -10,6 +10,8 @@ import { transition } from "./transition.ts";
 export interface Release {
     readonly job: Job;
     readonly writes: readonly Write[];
+    /** Whether it has a place, and begins with the commit. @default false */
+    readonly isBegun?: boolean;
     /** They are journaled. */
     confirm(): void;
     /** They never were. */

@@ -14,7 +14,7 @@ import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { type Release, releaseWrites } from "../../src/uploads/release.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { photoMessage } from "../support/messages.ts";
-import { someBytes } from "../support/remote.ts";
+import { someBytes, startRemote } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 
@@ -63,22 +63,50 @@ describe("a file that is on its way when another message wants it", () => {
         expect((await upload?.done)?.contentUri).to.equal((await first.uploads[0]?.done)?.contentUri);
     });
 
-    it("takes no turn either while the first one waits for its own", async () => {
-        const other = gated("/other");
-        const { media, ready } = await started();
-        const occupying = await media.send(sticker(other.url, {}));
-        await until(() => isAsked("/other"));
+    it("begins in the commit of its event where a place is free, and leads", async () => {
+        const { media } = await started(2);
+        const [idle] = (await media.send(sticker(remote.file(BYTES), {}))).uploads;
+        await idle?.done;
         const { url, open } = gated("/sticker");
-        const first = await media.send(sticker(url));
-        const second = await media.send(sticker(url));
-        const jobIds = [first, second].map(({ uploads }) => uploads[0]?.jobId ?? "");
-        await until(() => jobIds.every((id) => ready.has(id)));
-        expect(jobIds.map((id) => ready.get(id))).to.deep.equal([1, 2], "the second is ready, and follows");
-        other.open();
-        await until(() => isAsked("/sticker"));
+        const { uploads } = await media.send(sticker(url));
+        const states = new Map<string, string>();
+        for await (const { id, state } of media.jobs()) states.set(id, state);
+        expect(states.get(uploads[0]?.jobId ?? "")).to.equal("transferring");
         open();
-        for (const { uploads } of [occupying, first, second]) expect((await uploads[0]?.done)?.state).to.equal("done");
-        expect(remote.requests.filter(({ url: path }) => path === "/sticker")).to.have.length(1);
+        expect((await uploads[0]?.done)?.state).to.equal("done");
+    });
+
+    it("does not wait for one whose source is closed, before that has had a turn", async () => {
+        const { media } = await started(2);
+        const limited = remote.on("/limited", (_request, response) => {
+            response.writeHead(429, { "retry-after": "600" }).end();
+        });
+        await media.send(sticker(limited, {}));
+        await until(() => isAsked("/limited"));
+        await media.send(sticker(remote.file(BYTES)));
+        const elsewhere = await startRemote();
+        const { uploads } = await media.send(sticker(elsewhere.file(BYTES)));
+        expect((await uploads[0]?.done)?.state).to.equal("done");
+        expect(remote.requests).to.have.length(1);
+        await elsewhere.close();
+    });
+
+    it("gives up the place at its source that its probe had", async () => {
+        const { url, open } = gated("/sticker");
+        const media = world.component({ sourceLimits: { [remote.url]: { concurrency: 2 } } });
+        await media.start();
+        const first = await media.send(sticker(url));
+        await until(() => isAsked("/sticker"));
+        // More than sockets hold, and never to its end.
+        const endless = remote.on(
+            "/probed",
+            (_request, response) => void response.writeHead(200).write(someBytes(2_000_000)),
+        );
+        const second = await media.send(sticker(endless, { dedupeKey: "sticker/1", probeHeaders: true }));
+        const other = await media.send(sticker(remote.file(BYTES), {}));
+        expect((await other.uploads[0]?.done)?.state, "also while the first is on its way").to.equal("done");
+        open();
+        for (const { uploads } of [first, second]) expect((await uploads[0]?.done)?.state).to.equal("done");
     });
 
     it("does not wait for the turn of history", async () => {
@@ -175,12 +203,17 @@ class Refusing extends MemoryStore {
 function decider(store: MemoryStore) {
     const files = new KnownFiles(store);
     const jobLocks = new KeyedLocks();
+    const leaderless: string[] = [];
+    const onLeaderless = (key: string): void => void leaderless.push(key);
     const silent = { alongside: () => [], onJob: () => {}, onTurn: () => {} };
     const followers = new Followers({ store, jobLocks, ...silent });
-    return { files, turns: new Turns({ store, files, followers, jobLocks, ...silent }) };
+    return { files, leaderless, turns: new Turns({ store, files, followers, jobLocks, onLeaderless, ...silent }) };
 }
 
-const withTurn = (job: Job): Release => ({ ...releaseWrites(job), confirm: () => {}, undo: () => {} });
+const nothing = (): void => {};
+const withTurn = (job: Job): Release => ({ ...releaseWrites(job), confirm: nothing, undo: nothing });
+/** As in a bridge that is idle. */
+const atOnce = (job: Job, mayLead: boolean): Release => ({ ...withTurn(job), isBegun: mayLead });
 
 describe("who leads a file that several want", () => {
     const key = "file";
@@ -209,7 +242,7 @@ describe("who leads a file that several want", () => {
             await store.open();
             const { turns, files } = decider(store);
             store.interrupt = async (look) => {
-                if (look === looks) await store.commit(turns.release(second, withTurn).writes);
+                if (look === looks) await store.commit(turns.release(second, atOnce).writes);
             };
             const error = { code: "SOURCE_NOT_FOUND", message: "" } as const;
             await store.commit(jobWrites(undefined, job("first", { state: "failed", error })));
@@ -236,78 +269,72 @@ describe("who leads a file that several want", () => {
         expect(turns.mayHaveLed(key, "first")).to.equal(true);
     });
 
-    it("is one whose event was accepted while another leader was sought: who tried in vain waits for it", async () => {
-        const store = new Interrupted();
-        await store.open();
-        const { turns, files } = decider(store);
-        const release = async (id: string) => store.commit(turns.release(job(id, {}), withTurn).writes);
-        for (const id of ["late", "fresh"]) await store.commit(jobWrites(undefined, job(id, {})));
-        await store.commit(jobWrites(undefined, job("first", { state: "cancelled" })));
-        const tried = { code: "SOURCE_NOT_FOUND", message: "" } as const;
-        await store.commit(
-            jobWrites(undefined, job("tried", { state: "ready", dueAt: 1, follows: true, error: tried })),
-        );
-        await store.commit(files.set(key, pendingFile(key, "@a:example.org", address, "first")));
-        store.interrupt = async (look) => {
-            // It still follows the one that is over, and is found by the last look.
-            if (look === 2) await release("late");
-            if (look === 3) await release("fresh");
-        };
-        await turns.tend(key);
-        expect(await loadShared(store, key)).to.include({ leader: "fresh" });
-        expect(await loadJob(store, "late")).to.include({ state: "ready", follows: true });
-        expect(await loadJob(store, "tried")).to.include({ state: "ready", follows: true });
-    });
-
     async function withFile() {
-        const store = new Refusing();
+        const store = new MemoryStore();
         await store.open();
-        const { turns, files } = decider(store);
+        const { turns, files, leaderless } = decider(store);
         for (const id of ["first", "second"]) await store.commit(jobWrites(undefined, job(id, {})));
         await store.commit(files.set(key, pendingFile(key, "@a:example.org", address)));
-        const release = async (id: string) => {
-            const before = await loadJob(store, id);
-            if (before !== undefined) await store.commit(turns.release(before, withTurn).writes);
+        const stored = async (id: string) => (await loadJob(store, id)) ?? job(id, {});
+        const release = async (id: string, own = atOnce) => {
+            const released = turns.release(await stored(id), own);
+            await store.commit(released.writes);
+            released.confirm();
         };
-        return { store, turns, files, release };
+        return { store, turns, leaderless, release, stored };
     }
+
+    it("is who begins in the commit of its event", async () => {
+        const { store, turns, release, stored } = await withFile();
+        await release("first");
+        expect(await loadShared(store, key)).to.include({ leader: "first" });
+        await release("second");
+        expect(await stored("second")).to.include({ state: "ready", follows: true });
+        expect(turns.mayHaveLed(key, "first")).to.equal(true);
+    });
+
+    it("is nobody before one has a place", async () => {
+        const { store, release, stored } = await withFile();
+        for (const id of ["first", "second"]) await release(id, withTurn);
+        expect(await loadShared(store, key)).not.to.have.property("leader");
+        for (const id of ["first", "second"]) expect(await stored(id)).not.to.have.property("follows", true);
+    });
 
     it("is one of two whose turns come together", async () => {
         // The other one's event is accepted at each moment of the decision.
         for (let moment = 0; moment < 40; moment++) {
-            const { store, turns, release } = await withFile();
+            const { store, turns, release, stored } = await withFile();
             await store.commit(jobWrites(undefined, job("second", { state: "ready", dueAt: 1 })));
             const begun = turns.beforeBegin(job("second", { state: "ready", dueAt: 1 }));
             for (let i = 0; i < moment; i++) await Promise.resolve();
-            await Promise.all([begun, release("first")]);
-            const jobs = await Promise.all(["first", "second"].map((id) => loadJob(store, id)));
-            expect(jobs.filter((one) => one?.follows !== true)).to.have.length(1, `after ${moment} microtasks`);
+            let leads = false;
+            const first = release("first", (own, mayLead) => {
+                leads = mayLead;
+                return atOnce(own, mayLead);
+            });
+            await Promise.all([begun, first]);
+            expect((await begun) === undefined, `after ${moment} microtasks`).to.equal(leads);
+            expect(await loadShared(store, key)).to.include({ leader: leads ? "first" : "second" });
+            expect((await stored("second")).follows).to.equal(leads ? true : undefined);
         }
     });
 
-    it("is the first one also when the journal did not take its release", async () => {
-        const { store, turns, release } = await withFile();
-        store.isRefusing = true;
-        expect(await release("first").catch(({ code }) => code)).to.equal("STORE_WRITE_FAILED");
-        store.isRefusing = false;
-        await release("second");
-        expect((await loadJob(store, "second"))?.follows).to.equal(true);
-        await release("first");
-        expect((await turns.beforeBegin(job("first", {})))?.id).to.equal("first");
-        expect(await loadShared(store, key)).to.include({ leader: "first" });
-    });
-
-    it("is a follower of one whose release was never journaled, and that ends", async () => {
-        const { store, turns, release } = await withFile();
-        store.isRefusing = true;
-        await release("first").catch(() => {});
-        store.isRefusing = false;
-        await release("second");
-        await store.commit(jobWrites(job("first", {}), job("first", { state: "cancelled" })));
-        expect(turns.mayHaveLed(key, "first")).to.equal(true);
+    it("is another one when the journal did not take the first one's beginning", async () => {
+        const { store, turns, leaderless, release, stored } = await withFile();
+        const refused = turns.release(await stored("first"), atOnce);
+        // Handed to the store behind that one, and taken by the disk.
+        const following = turns.release(await stored("second"), atOnce);
+        refused.undo();
+        expect(leaderless).to.deep.equal([key]);
+        await store.commit(following.writes);
+        following.confirm();
+        expect(leaderless, "there may be followers by now").to.deep.equal([key, key]);
+        expect(await stored("second")).to.include({ follows: true });
         await turns.tend(key);
-        expect(await loadJob(store, "second")).to.not.have.property("follows", true);
+        expect(await stored("second")).not.to.have.property("follows", true);
         expect(await loadShared(store, key)).to.include({ leader: "second" });
+        await release("first");
+        expect(await stored("first")).to.include({ follows: true });
     });
 
     it("has its place in the schedule when it leads, also where it was held for its source before", () => {

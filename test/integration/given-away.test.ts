@@ -41,11 +41,18 @@ describe("what the bridge's own code changes in what it was given", () => {
         media.on("job", ({ at }) => void (at as string[] | undefined)?.splice(0));
         const source = { kind: "connector", connector: "net", ref: { id: "cat" } } as const;
         const content = { msgtype: "m.image", body: "cat.jpg", info: { mimetype: "image/jpeg" } };
-        const { id, eventId, uploads } = await media.send(photoMessage(roomId, alice, source));
+        const message = photoMessage(roomId, alice, source);
+        const { id, eventId, uploads } = await media.send(message);
         await media.edit(id, { id: `${id}/edit`, content });
         edited.resolve();
         const shown = () => edits(world.homeserver, roomId).get(eventId);
         await until(() => shown()?.["body"] === "not there");
+        for (let look = 0; look < 2; look++) {
+            const [upload] = (await media.send(message)).uploads;
+            const error: unknown = await upload?.done.catch((thrown: unknown) => thrown);
+            expect(error).to.include({ code: "SOURCE_NOT_FOUND" });
+            Object.assign((error as Error).cause as object, { code: "CANCELLED" });
+        }
         isThere = true;
         await media.retry(uploads[0]?.jobId ?? "");
         await until(() => shown()?.["msgtype"] === "m.image");

@@ -40,7 +40,12 @@ export class Tending {
     /** To be told of every job that has ended. */
     ended({ dedupe, state, id }: Job): void {
         if (dedupe === undefined || !isFinal(state) || !this.#parts.turns.mayHaveLed(dedupe, id)) return;
-        this.#due.add(dedupe);
+        this.look(dedupe);
+    }
+
+    /** Has one file's followers seen to. */
+    look(key: string): void {
+        this.#due.add(key);
         this.#poke();
     }
 

@@ -11,11 +11,13 @@ import type { KnownFiles } from "./known-files.ts";
 import { loadShared, pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
 
 /**
- * Who transfers a file that several jobs have in common: the first one whose event is accepted leads (of history and bare
- * uploads, the first one whose turn comes), the others follow, without a turn of their own: a sticker that is sent by
- * hundreds while it is on its way takes one turn, not hundreds. When the file is there, all are done. When the leader's
- * source gives nothing, a follower goes on with its own (bounded), and the former leader follows it: nobody has failed
- * before all have. When the leader was cancelled, another takes its place.
+ * Who transfers a file that several jobs have in common: the first one that has a place leads, the others follow, without
+ * a turn of their own. When the file is there, all are done. When the leader's source gives nothing, a follower goes on with
+ * its own (bounded), and the former leader follows it: nobody has failed before all have. When the leader was cancelled,
+ * another takes its place. Nobody leads who has no place: another one's source may be open, or its turn come sooner.
+ *
+ * A job that begins in the commit of its event leads from then on, and one whose file has a leader when its event is
+ * accepted follows at once: a sticker that is sent by hundreds while it is on its way would otherwise take hundreds of turns.
  *
  * A leader's end is journaled first, its followers are seen to afterwards, at the start too; so whatever a
  * crash cuts off, no follower waits for nobody.
@@ -32,6 +34,8 @@ export interface TurnsParts {
     readonly onJob: (job: Job) => void;
     /** Told when a job has got a turn of its own. */
     readonly onTurn: () => void;
+    /** Told of a file whose followers may have lost their leader. */
+    readonly onLeaderless: (key: string) => void;
 }
 
 /** Sources that are tried for one file beside the first. */
@@ -64,30 +68,51 @@ export class Turns {
     }
 
     /**
-     * How a job becomes ready: without a turn of its own where its file is there or another one leads, else `withTurn`.
-     * Nobody waits for the file's lock here: memory is asked and told in the step in which the writes go to the store, so
-     * whoever takes the leader away later finds the follower. To be called while the job's lock is held.
+     * How a job becomes ready: without a turn of its own where its file is there or another one leads, else `own`, which
+     * says by `isBegun` that it begins at once: then it leads. Nobody waits for the file's lock here: memory is asked and
+     * told in the step in which the writes go to the store, so whoever takes the leader away later finds the follower. To
+     * be called while the job's lock is held.
      */
-    release(job: Job, withTurn: (job: Job) => Release): Release {
+    release(job: Job, own: (job: Job, mayLead: boolean) => Release): Release {
         const { dedupe: key, contentUri } = job;
-        const file = key === undefined ? undefined : this.#parts.files.peek(key);
+        const { files, alongside, onJob, onLeaderless } = this.#parts;
+        const file = key === undefined ? undefined : files.peek(key);
         const ready = released(job);
-        if (contentUri === undefined || file === undefined || ready === undefined) return withTurn(job);
+        if (contentUri === undefined || file === undefined || ready === undefined) return own(job, false);
         const after = this.#withoutTurn(ready, file);
-        if (after === undefined) return this.#leading(withTurn(job), file);
-        const writes = [...jobWrites(job, after), ...this.#parts.alongside(ready, after)];
-        return { job: ready, writes, confirm: () => this.#parts.onJob(after), undo: () => {} };
+        if (after === undefined) return this.#withTurn(job, file, own);
+        const confirm = (): void => {
+            onJob(after);
+            // Whoever it follows was to lead by a commit that failed.
+            if (after.follows === true && files.peek(file.key)?.leader !== file.leader) onLeaderless(file.key);
+        };
+        return { job: ready, writes: [...jobWrites(job, after), ...alongside(ready, after)], confirm, undo: () => {} };
     }
 
-    /**
-     * A file that nobody leads has its leader from here on. So it does when the writes fail: its job is ready at another
-     * time, or ends, and then its followers are seen to.
-     */
-    #leading(release: Release, file: SharedFile): Release {
-        const { id, contentUri, backfill } = release.job;
-        // What is new must not wait for the turn of what is old.
-        if (backfill || contentUri !== file.contentUri) return release;
-        return { ...release, writes: [...release.writes, ...this.#parts.files.set(file.key, { ...file, leader: id })] };
+    #withTurn(job: Job, file: SharedFile, own: (job: Job, mayLead: boolean) => Release): Release {
+        const { files, onLeaderless } = this.#parts;
+        const { key, leader } = file;
+        // Where somebody is just deciding who leads, it is left to them.
+        const mayLead = leader === undefined && file.contentUri === job.contentUri && this.#locks.isFree(key);
+        const release = own(job, mayLead);
+        if (!mayLead || release.isBegun !== true) return release;
+        const led = { ...file, leader: job.id };
+        const writes = [...release.writes, ...files.set(key, led)];
+        files.hold(key);
+        return {
+            ...release,
+            writes,
+            confirm: () => {
+                files.letGo(key);
+                release.confirm();
+            },
+            undo: () => {
+                release.undo();
+                if (files.peek(key) === led) files.set(key, file);
+                files.letGo(key);
+                onLeaderless(key);
+            },
+        };
     }
 
     /** What a job is whose file is there, or is another one's to transfer. */
@@ -167,8 +192,7 @@ export class Turns {
             }
             await files.change(key, left);
             // Whoever began to follow the former leader meanwhile has not tried; from here on nobody does.
-            if (await this.#promote(key, left, 0, [])) return;
-            if (left === undefined || files.peek(key) === left) await failAll();
+            if (!(await this.#promote(key, left, 0, []))) await failAll();
         });
     }
 
@@ -177,8 +201,6 @@ export class Turns {
         if (file?.state === "uploaded") return this.#reuse(job, file);
         if (file?.leader === job.id) return job;
         const leader = file && (await this.#leaderOf(file));
-        // Meanwhile another one's event was accepted, and it leads.
-        if (this.#parts.files.peek(key) !== file) return this.#choose(job, key);
         // It took the leader's place in its message: its own address is the file's now.
         if (leader?.id === job.id) return this.#lead(job, key, undefined);
         if (leader === undefined || !isAlive(leader)) return this.#lead(job, key, file);
@@ -216,8 +238,6 @@ export class Turns {
     ): Promise<boolean> {
         const { files, followers, onTurn } = this.#parts;
         const isPromoted = await followers.withUntried(key, async (job, dueAt) => {
-            // Meanwhile another one's event was accepted, and it leads.
-            if (file !== undefined && files.peek(key) !== file) return false;
             const { contentUri = "" } = job;
             const next = file ?? pendingFile(key, job.uploader, { contentUri });
             const after = transition(job, { type: "lead", address: addressOf(next), dueAt });
