@@ -206,7 +206,8 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
     const known = { sha256: sha256(photo), ...(cell.step.large === true && { size: photo.length }) };
     const source: MediaSource =
         cell.step.handedOver === true ? { kind: "buffer", data: photo } : { kind: "http", url: photoUrl };
-    const encrypted = { encrypted: cell.step.encrypted !== undefined };
+    // Where it is not said, the room is asked.
+    const encrypted = cell.step.encrypted === undefined ? {} : { encrypted: true };
     const saidHere: RemoteMessage[] = [
         textMessage(roomId, alice, "before", { id: "before", ...encrypted }),
         photoMessage(roomId, alice, source, { id: "photo", ...encrypted }, known),
