@@ -296,7 +296,7 @@ export class BridgeMedia {
             // One whose record was lost leaves the others where they are; its `done` says so.
             const job = found.find((candidate) => candidate.id === jobId);
             return Object.assign(handleOf(this.#parts.ends, jobId, job?.contentUri), {
-                at: (job?.at ?? places[index] ?? []).slice(),
+                at: job?.at ?? places[index] ?? [],
             });
         });
         return { id, roomId, eventId, uploads: withShared(uploads, message) };

@@ -2,31 +2,22 @@ import type { Operation } from "./level-keys.ts";
 import type { StoredRecord } from "./store.ts";
 
 /**
- * The records that were written last: a message and its jobs are read again several times within milliseconds of their
- * writing, and to have them from LevelDB and prove their checksums is a tenth of a send. What is kept is the text that was
- * written, not the object, of which parts are the caller's; it is parsed once, for all readers. So no reader may change
- * a record, nor give a part of one to code that might.
+ * The records that were written last: a message is read again twice within milliseconds of its writing, and to have it
+ * from LevelDB and prove its checksum is a tenth of a send. What is kept is the text that was written: every reader gets an
+ * object of its own, whatever others do with theirs.
  */
 
 const MAX_RECORDS = 1024;
 /** Of UTF-16 units: at most twice as many bytes. */
 const MAX_LENGTH = 1024 * 1024;
 
-interface Recent {
-    readonly text: string;
-    /** Once somebody has asked for it. */
-    record: StoredRecord | undefined;
-}
-
 export class RecentRecords {
-    readonly #byPath = new Map<string, Recent>();
+    readonly #byPath = new Map<string, string>();
     #length = 0;
 
     get(path: string): StoredRecord | undefined {
-        const recent = this.#byPath.get(path);
-        if (recent === undefined) return undefined;
-        recent.record ??= JSON.parse(recent.text.slice(recent.text.indexOf("{"))) as StoredRecord;
-        return recent.record;
+        const text = this.#byPath.get(path);
+        return text === undefined ? undefined : (JSON.parse(text.slice(text.indexOf("{"))) as StoredRecord);
     }
 
     /** To be told of every batch before it is written: from then on a look at the keys may show it. */
@@ -52,15 +43,15 @@ export class RecentRecords {
     }
 
     #keep(path: string, text: string): void {
-        this.#byPath.set(path, { text, record: undefined });
+        this.#byPath.set(path, text);
         this.#length += path.length + text.length;
     }
 
     #forget(path: string): void {
-        const recent = this.#byPath.get(path);
-        if (recent === undefined) return;
+        const text = this.#byPath.get(path);
+        if (text === undefined) return;
         this.#byPath.delete(path);
-        this.#length -= path.length + recent.text.length;
+        this.#length -= path.length + text.length;
     }
 }
 

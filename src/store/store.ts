@@ -44,7 +44,6 @@ export interface Damage {
 export interface Store {
     /** Opens or creates it. Rejects with STORE_LOCKED, STORE_NEWER_SCHEMA or STORE_UNUSABLE. */
     open(onDamage: (damage: Damage) => void): Promise<void>;
-    /** What it gives is not to be changed: others may be given the same object. */
     get(collection: string, key: string): Promise<StoredRecord | undefined>;
     /** Streams a range in the order of its keys, as the store was when the iteration began. */
     range(range: Range): AsyncIterable<readonly [key: string, record: StoredRecord]>;

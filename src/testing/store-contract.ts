@@ -39,13 +39,17 @@ const RULES: readonly StoreRule[] = [
         },
     ],
     [
-        "keeps what was committed, whatever becomes of the object afterwards",
+        "keeps what was committed, whatever becomes of the object afterwards, or of one that it gave back",
         async ({ open }) => {
             const store = await open();
             const record = { value: { list: [1] } };
             await store.commit([{ collection: "things", key: "a", record }]);
             record.value.list.push(2);
-            assert.deepEqual(await valueOf(store, "a"), { list: [1] });
+            for (let reading = 0; reading < 2; reading++) {
+                const value = (await valueOf(store, "a")) as typeof record.value;
+                assert.deepEqual(value, { list: [1] });
+                value.list.push(3);
+            }
         },
     ],
     [

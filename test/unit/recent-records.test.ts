@@ -4,11 +4,12 @@ import { RecentRecords } from "../../src/store/recent-records.ts";
 import { encodeRecord } from "../../src/store/record-codec.ts";
 
 describe("Recent records", () => {
-    it("gives back what was written last under a key", () => {
+    it("gives back what was written last under a key, an object of its own to everybody", () => {
         const recent = new RecentRecords();
         recent.wrote([put("a", { n: 1 }), put("b", { n: 2 })]);
         recent.wrote([put("a", { n: 3 })]);
         expect(recent.get("a")).to.deep.equal({ n: 3 });
+        expect(recent.get("a")).not.to.equal(recent.get("a"));
         expect(recent.get("b")).to.deep.equal({ n: 2 });
     });
 

@@ -9,8 +9,7 @@ import type { SharedFile } from "./shared-file.ts";
 export function withShared(uploads: readonly UploadHandle[], message: MessageRecord): UploadHandle[] {
     const all = [...uploads];
     const { id: messageId, roomId, sender: uploader, finishedAt = 0 } = message;
-    for (const { index, at: place, jobId, contentUri, size } of message.shared ?? []) {
-        const at = place.slice();
+    for (const { index, at, jobId, contentUri, size } of message.shared ?? []) {
         const info = doneInfo({ id: jobId, contentUri, size, uploader, messageId, roomId, at, finishedAt });
         all.splice(index, 0, { jobId, at, contentUri, done: Promise.resolve(info) });
     }
