@@ -58,7 +58,7 @@ export const stickers: Measurement = {
     },
 };
 
-/** Each comes first, second and last as often: who is between two others is a tenth slower. */
+/** Each comes first, second and last about as often: who is between two others is a tenth slower. */
 function turned(kinds: readonly FloodKind[], part: number): FloodKind[] {
     const first = part % kinds.length;
     return [...kinds.slice(first), ...kinds.slice(0, first)];

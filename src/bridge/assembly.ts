@@ -156,7 +156,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         reservations,
         queue,
         messageLocks,
-        release: (job) => turns.release(job, (own, mayLead) => queue.release(own, mayLead)),
+        release: (job) => turns.release(job, (own, mayBegin) => queue.release(own, mayBegin)),
         onOutcome: hooks.onOutcome,
         onJob,
     });

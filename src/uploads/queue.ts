@@ -125,13 +125,12 @@ export class UploadQueue {
 
     /**
      * Makes a job ready; where a place is free that nobody waits for, it also begins. To be called while its lock is held.
-     * @param mayLead Of a job that shares its file: whether it is to lead if it begins. Otherwise that is asked at its turn.
+     * @param mayBegin False where something is to be asked before, at its turn.
      */
-    release(job: Job, mayLead = false): Release {
+    release(job: Job, mayBegin: boolean): Release {
         const ready = released(job);
         if (ready === undefined) return { job, writes: [], confirm: () => {}, undo: () => {} };
-        const isAsked = ready.dedupe === undefined || mayLead;
-        const begun = isAsked && this.#mayBegin(ready) ? transition(ready, { type: "begin" }) : undefined;
+        const begun = mayBegin && this.#mayBegin(ready) ? transition(ready, { type: "begin" }) : undefined;
         if (begun === undefined)
             return { job: ready, writes: jobWrites(job, ready), confirm: () => this.poke(), undo: () => {} };
         const { id } = job;

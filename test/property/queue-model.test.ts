@@ -139,7 +139,7 @@ class Real {
         const { store, queue } = this;
         await store.commit(jobWrites(undefined, reserved));
         await queue.locks.hold([reserved.id], async () => {
-            const release = queue.release(reserved);
+            const release = queue.release(reserved, true);
             for (let turn = 0; turn < turns; turn++) await nextTurn();
             if (fails) return release.undo();
             await store.commit(release.writes);

@@ -73,23 +73,24 @@ export class Turns {
      * told in the step in which the writes go to the store, so whoever takes the leader away later finds the follower. To
      * be called while the job's lock is held.
      */
-    release(job: Job, own: (job: Job, mayLead: boolean) => Release): Release {
+    release(job: Job, own: (job: Job, mayBegin: boolean) => Release): Release {
         const { dedupe: key, contentUri } = job;
+        if (key === undefined) return own(job, true);
         const { files, alongside, onJob, onLeaderless } = this.#parts;
-        const file = key === undefined ? undefined : files.peek(key);
-        const ready = released(job);
+        const file = files.peek(key);
+        const ready = file && released(job);
         if (contentUri === undefined || file === undefined || ready === undefined) return own(job, false);
         const after = this.#withoutTurn(ready, file);
         if (after === undefined) return this.#withTurn(job, file, own);
         const confirm = (): void => {
             onJob(after);
             // Whoever it follows was to lead by a commit that failed.
-            if (after.follows === true && files.peek(file.key)?.leader !== file.leader) onLeaderless(file.key);
+            if (after.follows === true && files.peek(key)?.leader !== file.leader) onLeaderless(key);
         };
         return { job: ready, writes: [...jobWrites(job, after), ...alongside(ready, after)], confirm, undo: () => {} };
     }
 
-    #withTurn(job: Job, file: SharedFile, own: (job: Job, mayLead: boolean) => Release): Release {
+    #withTurn(job: Job, file: SharedFile, own: (job: Job, mayBegin: boolean) => Release): Release {
         const { files, onLeaderless } = this.#parts;
         const { key, leader } = file;
         // Where somebody is just deciding who leads, it is left to them.

@@ -286,7 +286,7 @@ function component(scene: CellScene, homeserverUrl: string, { step, fault }: Cel
 }
 
 /** A room's events that are no edits, in the clear or not. */
-function shownIn({ world }: CellScene, roomId: string): { readonly event_id: string }[] {
+function shownIn({ world }: CellScene, roomId: string): StoredEvent[] {
     return world.homeserver
         .events(roomId)
         .filter(({ type }) => type === "m.room.message" || type === "m.room.encrypted")
@@ -332,13 +332,14 @@ async function expectEncryptedRoom(scene: CellScene, { step, outcome }: Cell, jo
 
 /** Once each, in order, and the file right or the room told. */
 async function expectRoom(
-    { world }: CellScene,
+    scene: CellScene,
     roomId: string,
     bytes: Buffer,
     outcome: Outcome,
     jobs: readonly JobInfo[],
 ): Promise<void> {
-    const shown = messages(world.homeserver, roomId).filter(({ content }) => !("m.new_content" in content));
+    const { world } = scene;
+    const shown = shownIn(scene, roomId);
     expect(
         shown.map(({ content }) => content["body"]),
         "the room",
