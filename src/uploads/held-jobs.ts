@@ -1,7 +1,7 @@
 import type { Store } from "../store/store.ts";
 import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
-import { fromHeldKey, HELD, jobWrites, loadJob } from "./job-records.ts";
+import { fromGroupedKey, HELD, jobWrites, loadJob } from "./job-records.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { type SourceGate, sourceKeyOf } from "./source-gate.ts";
 
@@ -33,7 +33,7 @@ export class HeldJobs {
             const range = { collection: HELD, limit: 1, after };
             after = undefined;
             for await (const key of this.#store.keys(range)) {
-                const { source, time } = fromHeldKey(key);
+                const { group: source, time } = fromGroupedKey(key);
                 this.#earliest.set(source, time);
                 // Behind every key of this source: an exclamation mark follows the blank.
                 after = `${source}!`;
@@ -117,7 +117,7 @@ export class HeldJobs {
     async #head(source: string, isRunning: (id: string) => boolean, running: number) {
         const range = { collection: HELD, prefix: `${source} `, limit: running + 1 };
         for await (const key of this.#store.keys(range)) {
-            const { time, id } = fromHeldKey(key);
+            const { time, id } = fromGroupedKey(key);
             if (!isRunning(id)) return { key, time, id };
         }
         return undefined;

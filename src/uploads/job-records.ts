@@ -14,7 +14,7 @@ export const EXPIRING = "expiring";
 /** Ready jobs whose source is closed: `<source> <dueAt> <job id>`. */
 export const HELD = "held";
 
-/** Jobs that follow another one: `<key of the file> <job id>`. */
+/** Jobs that follow another one, those first that would be due first: `<key of the file> <dueAt> <job id>`. */
 export const FOLLOWING = "following";
 
 /** The writes that take the journal from one state of a job to the next, its place in the queue included. */
@@ -52,7 +52,7 @@ const SCHEDULED: ReadonlySet<JobState> = new Set(["ready", "transferring", "comp
 function place(job: Job): { collection: string; key: string } | undefined {
     // A job that is being transferred keeps its place, so that a restart finds it where it was.
     if (!SCHEDULED.has(job.state) || job.dueAt === undefined) return undefined;
-    if (job.follows === true) return { collection: FOLLOWING, key: `${job.dedupe} ${job.id}` };
+    if (job.follows === true) return { collection: FOLLOWING, key: `${job.dedupe} ${orderedKey(job.dueAt, job.id)}` };
     if (job.notBefore === undefined && job.heldFor !== undefined)
         return { collection: HELD, key: `${job.heldFor} ${orderedKey(job.dueAt, job.id)}` };
     return job.notBefore === undefined
@@ -76,9 +76,10 @@ export function fromOrderedKey(key: string): { time: number; id: string } {
     return { time: Number(key.slice(0, 15)), id: key.slice(16) };
 }
 
-export function fromHeldKey(key: string): { source: string; time: number; id: string } {
+/** Of a list that is sorted by something else first: the source of *held*, the file of *following*. */
+export function fromGroupedKey(key: string): { group: string; time: number; id: string } {
     const blank = key.indexOf(" ");
-    return { source: key.slice(0, blank), ...fromOrderedKey(key.slice(blank + 1)) };
+    return { group: key.slice(0, blank), ...fromOrderedKey(key.slice(blank + 1)) };
 }
 
 /** A job as the journal gave it back. Records prove themselves by checksum, so the shape is taken as written. */

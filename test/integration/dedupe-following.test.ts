@@ -269,12 +269,12 @@ describe("who leads a file that several want", () => {
         expect(turns.mayHaveLed(key, "first")).to.equal(true);
     });
 
-    async function withFile() {
+    async function withFile(leader?: string) {
         const store = new MemoryStore();
         await store.open();
         const { turns, files, leaderless } = decider(store);
         for (const id of ["first", "second"]) await store.commit(jobWrites(undefined, job(id, {})));
-        await store.commit(files.set(key, pendingFile(key, "@a:example.org", address)));
+        await store.commit(files.set(key, pendingFile(key, "@a:example.org", address, leader)));
         const stored = async (id: string) => (await loadJob(store, id)) ?? job(id, {});
         const release = async (id: string, own = atOnce) => {
             const released = turns.release(await stored(id), own);
@@ -335,6 +335,22 @@ describe("who leads a file that several want", () => {
         expect(await loadShared(store, key)).to.include({ leader: "second" });
         await release("first");
         expect(await stored("first")).to.include({ follows: true });
+    });
+
+    it("is the follower that is due first when the leader's source gives nothing, also with history before it", async () => {
+        const { store, turns, stored } = await withFile("gone");
+        const error = { code: "SOURCE_NOT_FOUND", message: "" } as const;
+        await store.commit(jobWrites(undefined, job("gone", { state: "failed", error })));
+        const follower = { state: "ready", follows: true } as const;
+        // More than are read at once.
+        for (let i = 0; i < 100; i++)
+            await store.commit(jobWrites(undefined, job(`a${i}`, { ...follower, dueAt: 90_000_000, backfill: true })));
+        await store.commit(jobWrites(undefined, job("b", { ...follower, dueAt: 1000 })));
+        await turns.tend(key);
+        expect(await stored("b"))
+            .to.include({ state: "ready", dueAt: 1000 })
+            .and.not.to.have.property("follows");
+        expect(await loadShared(store, key)).to.include({ leader: "b" });
     });
 
     it("has its place in the schedule when it leads, also where it was held for its source before", () => {

@@ -2,9 +2,8 @@ import { MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
 import type { Job, StoredError } from "../../uploads/job.ts";
 import { type JobEvent, transition } from "../../uploads/transition.ts";
-import { FOLLOWING, jobWrites, loadJob } from "../../uploads/job-records.ts";
+import { FOLLOWING, fromGroupedKey, jobWrites, loadJob } from "../../uploads/job-records.ts";
 import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
-import { dueFromNow } from "../../uploads/release.ts";
 
 /** The jobs that wait for another one's transfer of their file, however many: read and ended in batches. */
 export interface FollowersParts {
@@ -31,9 +30,9 @@ export class Followers {
             const range = { collection: FOLLOWING, limit: 1, ...(after !== undefined && { after }) };
             after = undefined;
             for await (const row of this.#parts.store.keys(range)) {
-                const [key = ""] = row.split(" ");
-                yield key;
-                after = `${key} \u{10FFFF}`;
+                const { group } = fromGroupedKey(row);
+                yield group;
+                after = `${group} \u{10FFFF}`;
             }
         } while (after !== undefined);
     }
@@ -49,12 +48,13 @@ export class Followers {
         await this.endAll(key, { type: "fail", error: new MediaError(code), at: Date.now() });
     }
 
-    /** Gives the first follower that has not tried its own source to `use`, until that takes one. */
-    async withUntried(key: string, use: (job: Job, dueAt: number) => Promise<boolean>): Promise<boolean> {
+    /** Gives the followers that have not tried their own source to `use`, who is due first first, until that takes one. */
+    async withUntried(key: string, use: (job: Job) => Promise<boolean>): Promise<boolean> {
         for (const row of await this.#rows(key)) {
-            const taken = await this.#parts.jobLocks.hold([idOf(row)], async () => {
-                const job = await loadJob(this.#parts.store, idOf(row));
-                return job?.follows === true && job.error === undefined && use(job, dueFromNow(job));
+            const { id } = fromGroupedKey(row);
+            const taken = await this.#parts.jobLocks.hold([id], async () => {
+                const job = await loadJob(this.#parts.store, id);
+                return job?.follows === true && job.error === undefined && use(job);
             });
             if (taken) return true;
         }
@@ -64,7 +64,7 @@ export class Followers {
     /** Why one of the followers failed when it tried itself. */
     async anyError(key: string): Promise<StoredError | undefined> {
         for (const row of await this.#rows(key)) {
-            const job = await loadJob(this.#parts.store, idOf(row));
+            const job = await loadJob(this.#parts.store, fromGroupedKey(row).id);
             if (job?.error !== undefined) return job.error;
         }
         return undefined;
@@ -72,8 +72,9 @@ export class Followers {
 
     async #end(row: string, event: JobEvent): Promise<void> {
         const { store, jobLocks, alongside, onJob } = this.#parts;
-        await jobLocks.hold([idOf(row)], async () => {
-            const before = await loadJob(this.#parts.store, idOf(row));
+        const { id } = fromGroupedKey(row);
+        await jobLocks.hold([id], async () => {
+            const before = await loadJob(this.#parts.store, id);
             const after = before?.follows === true ? transition(before, event) : undefined;
             if (before === undefined || after === undefined) {
                 // Its record was lost to damage, or another commit has just ended it.
@@ -90,8 +91,4 @@ export class Followers {
         for await (const row of this.#parts.store.keys(range)) rows.push(row);
         return rows;
     }
-}
-
-function idOf(row: string): string {
-    return row.slice(row.indexOf(" ") + 1);
 }

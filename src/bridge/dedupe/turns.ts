@@ -238,8 +238,8 @@ export class Turns {
         alongside: readonly Write[],
     ): Promise<boolean> {
         const { files, followers, onTurn } = this.#parts;
-        const isPromoted = await followers.withUntried(key, async (job, dueAt) => {
-            const { contentUri = "" } = job;
+        const isPromoted = await followers.withUntried(key, async (job) => {
+            const { contentUri = "", dueAt = Date.now() } = job;
             const next = file ?? pendingFile(key, job.uploader, { contentUri });
             const after = transition(job, { type: "lead", address: addressOf(next), dueAt });
             if (after === undefined) return false;
