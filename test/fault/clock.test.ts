@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { bodies, download, edits, messages } from "../support/download.ts";
 import { ComponentProcess } from "../support/faults/component-process.ts";
-import type { Spoken } from "../support/faults/driver.ts";
+import type { Spoken } from "../support/faults/spoken.ts";
 import { type Exchange, FaultGate } from "../support/faults/gate.ts";
 import { sha256, someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";

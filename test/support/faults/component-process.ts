@@ -1,7 +1,9 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import type { DriverSetup, Order, Reply, Spoken } from "./driver.ts";
+import type { MessageEdit } from "../../../src/index.ts";
+import type { DriverSetup, Order, Reply } from "./driver.ts";
+import type { Spoken } from "./spoken.ts";
 
 const DRIVER = fileURLToPath(new URL("./driver.ts", import.meta.url));
 
@@ -49,6 +51,12 @@ export class ComponentProcess {
     /** The event's id, or the code of the error. */
     async send(message: Spoken): Promise<string> {
         const { value, code } = await this.#order({ do: "send", message });
+        return code ?? String(value);
+    }
+
+    /** The same for an edit. */
+    async edit(messageId: string, edit: MessageEdit): Promise<string> {
+        const { value, code } = await this.#order({ do: "edit", messageId, edit });
         return code ?? String(value);
     }
 

@@ -19,6 +19,8 @@ export interface Breakage {
     readonly error?: "EIO" | "ENOSPC" | undefined;
     /** The files that it is about; all without them. */
     readonly paths?: readonly string[];
+    /** Only the n-th call of each thread. @default all of them */
+    readonly nth?: number | undefined;
 }
 
 /** LevelDB numbers its files; these are the ones that a test can reach. */
@@ -28,19 +30,20 @@ export function journalFiles(dataDir: string): string[] {
     return names.map((name) => join(dataDir, "journal", name));
 }
 
-export async function breakDisk(pid: number, { calls, error, paths = [] }: Breakage): Promise<BrokenDisk> {
+export async function breakDisk(pid: number, { calls, error, paths = [], nth }: Breakage): Promise<BrokenDisk> {
     try {
         execFileSync("strace", ["-V"], { stdio: "ignore" });
     } catch (cause) {
         throw new Error("These tests need the package strace: apt-get install strace", { cause });
     }
+    const when = nth === undefined ? "" : `:when=${nth}`;
     const strace: ChildProcess = spawn(
         "strace",
         [
             "-f",
             "-e",
             `trace=${calls}`,
-            ...(error === undefined ? [] : ["-e", `inject=${calls}:error=${error}`]),
+            ...(error === undefined ? [] : ["-e", `inject=${calls}:error=${error}${when}`]),
             ...paths.flatMap((path) => ["-P", path]),
             "-p",
             String(pid),

@@ -1,5 +1,6 @@
-import { BridgeMedia, type BridgeMediaOptions, MediaError, type RemoteMessage } from "../../../src/index.ts";
+import { BridgeMedia, type BridgeMediaOptions, MediaError, type MessageEdit } from "../../../src/index.ts";
 import { plainBridge } from "../world.ts";
+import { messageOf, type Spoken } from "./spoken.ts";
 
 /**
  * A bridge in a process of its own, whose disk or clock can be spoiled from outside. It does what the parent says over
@@ -11,13 +12,9 @@ export interface DriverSetup {
     readonly options: BridgeMediaOptions;
 }
 
-/** A buffer source is given as base64: the channel speaks JSON. */
-export type Spoken = Omit<RemoteMessage, "media"> & {
-    readonly media?: readonly { readonly url?: string; readonly base64?: string }[];
-};
-
 export type Order =
     | { readonly id: number; readonly do: "send"; readonly message: Spoken }
+    | { readonly id: number; readonly do: "edit"; readonly messageId: string; readonly edit: MessageEdit }
     | { readonly id: number; readonly do: "jobs" }
     | { readonly id: number; readonly do: "now" }
     | { readonly id: number; readonly do: "close" };
@@ -39,18 +36,10 @@ const media = new BridgeMedia(plainBridge(setup.homeserverUrl, setup.bot), {
 
 async function obey(order: Order): Promise<unknown> {
     switch (order.do) {
-        case "send": {
-            const { media: files = [], ...rest } = order.message;
-            const items = files.map(({ url, base64 = "" }) => ({
-                at: ["url"],
-                source:
-                    url === undefined
-                        ? ({ kind: "buffer", data: Buffer.from(base64, "base64") } as const)
-                        : ({ kind: "http", url } as const),
-            }));
-            const { eventId } = await media.send({ ...rest, ...(items.length > 0 && { media: items }) });
-            return eventId;
-        }
+        case "send":
+            return (await media.send(messageOf(order.message))).eventId;
+        case "edit":
+            return (await media.edit(order.messageId, order.edit)).eventId;
         case "jobs": {
             const states: string[] = [];
             for await (const { state, error } of media.jobs())
