@@ -2,6 +2,7 @@ import type { ComponentHandlers } from "../processes/component.ts";
 import type { PipeHandlers } from "../processes/pipe.ts";
 import type { Child } from "../support/child.ts";
 import { startComponent } from "../support/context.ts";
+import { anyRooms } from "../support/rooms.ts";
 import type { Measurement } from "./measurement.ts";
 
 const ROOMS = 100;
@@ -44,7 +45,7 @@ export const messageRate: Measurement = {
 };
 
 function flood(component: Child<ComponentHandlers>, count: number): Promise<number> {
-    return component.call("flood", { kind: "text", count, rooms: ROOMS, url: "", key: "" });
+    return component.call("flood", { kind: "text", count, roomIds: anyRooms(ROOMS), url: "", key: "" });
 }
 
 function bareFlood(pipe: Child<PipeHandlers>, count: number): Promise<number> {

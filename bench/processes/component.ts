@@ -167,10 +167,12 @@ async function fill({ count, rooms, url, accepted }: Fill): Promise<void> {
 const FLOODS = { text, sticker, bareSticker };
 export type FloodKind = keyof typeof FLOODS;
 
-interface Flood {
+export interface Flood {
     readonly kind: FloodKind;
     readonly count: number;
-    readonly rooms: number;
+    readonly roomIds: readonly string[];
+    /** @default one that a bare homeserver knows as well as any */
+    readonly sender?: string;
     readonly url: string;
     /** Which sticker. */
     readonly key: string;
@@ -179,16 +181,17 @@ interface Flood {
 }
 
 /** As many sends as come through, two under way in each room; resolves with how many there were a second. */
-async function flood({ kind, count, rooms, url, key, stickers = 1 }: Flood): Promise<number> {
+async function flood({ kind, count, roomIds, sender = SENDER, url, key, stickers = 1 }: Flood): Promise<number> {
     let next = 0;
     const began = performance.now();
     const lane = async () => {
         for (let i = next++; i < count; i = next++) {
             const which = `${key}/${Math.floor((i * stickers) / count)}`;
-            await media().send(FLOODS[kind](`!room${i % rooms}:x`, SENDER, url, which));
+            const roomId = roomIds[i % roomIds.length] ?? "";
+            await media().send(FLOODS[kind](roomId, sender, url, which));
         }
     };
-    await Promise.all(Array.from({ length: 2 * rooms }, lane));
+    await Promise.all(Array.from({ length: 2 * roomIds.length }, lane));
     return count / ((performance.now() - began) / 1000);
 }
 

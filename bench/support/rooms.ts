@@ -21,3 +21,8 @@ export async function roomWithGhost(access: HomeserverAccess): Promise<{ roomId:
     const { room_id: roomId } = JSON.parse(created.body) as { room_id: string };
     return { roomId, sender };
 }
+
+/** Rooms of a homeserver that takes everything. */
+export function anyRooms(count: number): string[] {
+    return Array.from({ length: count }, (_, index) => `!room${index}:x`);
+}
