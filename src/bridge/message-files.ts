@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { addAbortSignal, Readable } from "node:stream";
-import { asMediaError } from "../errors.ts";
 import type { Write } from "../store/store.ts";
 import { counted, type Promised } from "../uploads/counted.ts";
 import type { Job } from "../uploads/job.ts";
+import { sourceError } from "../uploads/sources/http.ts";
 import type { SourceDescription } from "../uploads/sources/source.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
 import type { Lookup } from "./dedupe/lookup.ts";
@@ -174,9 +174,13 @@ export class MessageFiles {
         // Errors reach whoever reads; before the reading begins nobody else would listen.
         body.on("error", () => {});
         const unlimited = { size: undefined, maxBytes: Number.POSITIVE_INFINITY };
-        // Bytes that are wrong now stay wrong: whoever hands them over hears of it.
-        const bytes = counted(body as AsyncIterable<Uint8Array>, unlimited, { sha256 }, { explain: asMediaError });
-        const size = await this.#parts.spool.write(name, sha256 === undefined ? body : bytes);
+        // Bytes that are wrong now stay wrong, and a stream that breaks is no disk in trouble: whoever gives them hears of it.
+        const explain = (error: unknown) => sourceError(error, this.#parts.closing);
+        const bytes = counted(body as AsyncIterable<Uint8Array>, unlimited, { sha256 }, { explain });
+        const size = await this.#parts.spool.write(
+            name,
+            source.kind === "buffer" && sha256 === undefined ? body : bytes,
+        );
         return { source: { kind: "spool", name }, size };
     }
 }

@@ -138,7 +138,12 @@ async function viaSpool(
     signal: AbortSignal,
 ): Promise<Transferred> {
     const name = job.id + COPY_SUFFIX;
-    const size = await parts.spool.write(name, source);
+    const size = await parts.spool.write(name, source).catch((error: unknown) => {
+        // Room for it would never come.
+        throw error instanceof MediaError && error.code === "SPOOL_FULL" && error.limit !== undefined
+            ? tooLarge(error.limit)
+            : error;
+    });
     let copy: OpenedSource | undefined;
     try {
         copy = await parts.spool.open({ kind: "spool", name }, signal);

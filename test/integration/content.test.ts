@@ -1,9 +1,9 @@
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Readable } from "node:stream";
+import { PassThrough, Readable } from "node:stream";
 import { expect } from "chai";
 import type { BridgeMedia, MediaError, MediaItem, MediaSource, RemoteMessage } from "../../src/index.ts";
-import { download } from "../support/download.ts";
+import { bodies, download } from "../support/download.ts";
 import { photoMessage } from "../support/messages.ts";
 import { sha256, someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -171,6 +171,20 @@ describe("a file's content", () => {
         );
         expect(await done.catch((error: MediaError) => error.code)).to.equal("SOURCE_CHECKSUM_MISMATCH");
         await until(async () => (await readdir(join(world.dataDir, "spool"))).length === 0);
+    });
+
+    it("that is handed over as a stream which breaks is refused: the stream's trouble, not the disk's", async () => {
+        for (const checked of [{}, { sha256: sha256(JPEG) }]) {
+            const stream = new PassThrough();
+            stream.write(JPEG);
+            const sending = media.send(photoMessage(roomId, alice, { kind: "stream", stream }, {}, checked));
+            stream.destroy(new Error("the network broke"));
+            const error = await sending.catch((reason: MediaError) => reason);
+            expect(error).to.include({ code: "SOURCE_UNAVAILABLE" });
+            expect(String((error as MediaError).cause)).to.include("the network broke");
+        }
+        expect(await readdir(join(world.dataDir, "spool"))).to.deep.equal([]);
+        expect(bodies(world.homeserver, roomId)).to.deep.equal([]);
     });
 
     it("that is handed over with another checksum is refused before anything is journaled", async () => {

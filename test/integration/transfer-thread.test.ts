@@ -191,10 +191,9 @@ describe("the thread of large files", () => {
 
         const narrow = world.component({ maxSpoolBytes: LARGE - 1 });
         await narrow.start();
-        const errors: (string | undefined)[] = [];
-        narrow.on("job", ({ error }) => errors.push(error?.code));
-        await narrow.send(photo(url, LARGE));
-        await until(() => errors.includes("SPOOL_FULL"));
+        const sent = await narrow.send(photo(url, LARGE));
+        const error = await sent.uploads[0]?.done.catch((reason: MediaError) => reason);
+        expect(error).to.include({ code: "FILE_TOO_LARGE" });
         expect(await spooled()).to.deep.equal([]);
     });
 

@@ -57,8 +57,8 @@ export class Spool implements Source<SpoolDescription> {
     }
 
     /**
-     * Copies a body to disk and returns its length once it is there for good (fsync). Rejects with SPOOL_FULL or
-     * SPOOL_FAILED, or with the body's own error; nothing is left behind then.
+     * Copies a body to disk and returns its length once it is there for good (fsync). Rejects with SPOOL_FULL (with a
+     * `limit` where the file alone is too large for it) or SPOOL_FAILED, or with the body's own error; nothing is left behind then.
      */
     async write(name: string, body: AsyncIterable<Uint8Array>): Promise<number> {
         let size = 0;
@@ -70,7 +70,7 @@ export class Spool implements Source<SpoolDescription> {
                 for await (const chunk of body) {
                     size += chunk.length;
                     this.#account(name, chunk.length);
-                    if (this.#usage.bytes > this.#maxBytes) throw new MediaError("SPOOL_FULL", { retryAfterMs: 5000 });
+                    if (this.#usage.bytes > this.#maxBytes) throw spoolFull(size > this.#maxBytes, this.#maxBytes);
                     await handle.writeFile(chunk);
                 }
                 await handle.sync();
@@ -121,6 +121,10 @@ export class Spool implements Source<SpoolDescription> {
         if (!/^[\w.-]{1,128}$/.test(name)) throw new MediaError("SPOOL_MISSING", { detail: "not a spool name" });
         return join(this.#directory, name);
     }
+}
+
+function spoolFull(byItself: boolean, limit: number): MediaError {
+    return new MediaError("SPOOL_FULL", byItself ? { limit } : { retryAfterMs: 5000 });
 }
 
 function spoolError(cause: unknown): MediaError {
