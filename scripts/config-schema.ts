@@ -13,7 +13,7 @@ const HEADER = `\
          fs.readFileSync(require.resolve("matrix-bridge-media/config.schema.yaml"), "utf8"),
      );
      …
-     const media = new BridgeMedia(bridge, config.media);
+     const media = new BridgeMedia(bridge, { ...config.media, logger, connectors });
 `;
 
 /** The text of `config.schema.yaml`. */

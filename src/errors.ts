@@ -23,7 +23,7 @@ export const ERRORS = {
         message: "There is no message with that id: it was never sent here, or its result has been swept",
         retryable: false,
     },
-    JOB_NOT_RETRYABLE: { message: "Only a failed job whose source is still at hand can be retried", retryable: false },
+    JOB_NOT_RETRYABLE: { message: "Only a failed job can be retried", retryable: false },
     BRIDGE_NOT_READY: {
         message: "The bridge gave no intent for this user: start() after the bridge is initialised",
         retryable: true,

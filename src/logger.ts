@@ -1,6 +1,7 @@
 /**
- * What a logger has to have; pino, winston, matrix-appservice-bridge's Logger and `console` all fit. What was thrown is given to
- * it only as `loggable()` in redact.ts shows it: a logger writes whatever it gets, to the last level.
+ * What a logger has to have; winston, matrix-appservice-bridge's Logger and `console` fit as they are, pino with its two
+ * arguments turned round. What was thrown is given to it only as `loggable()` in redact.ts shows it: a logger writes
+ * whatever it gets, to the last level.
  */
 export interface Logger {
     debug(message: string, ...details: unknown[]): void;

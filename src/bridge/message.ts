@@ -126,7 +126,7 @@ export interface JobInfo {
     readonly mimetype: string | undefined;
     /** Bytes; undefined while unknown. */
     readonly size: number | undefined;
-    /** Bytes read from the source in the current try. */
+    /** Bytes read from the source in the current try; `jobs()` says 0, because no journal is written for them. */
     readonly transferredBytes: number;
     /** Tries that failed by the file's own fault. */
     readonly attempts: number;
