@@ -89,7 +89,9 @@ export class Admission {
             await this.#parts.files.discard(jobs);
             throw error;
         } finally {
-            passOn();
+            // Who ends sooner than those before it (its id is known, there is no room) does not let others pass them.
+            if (before === undefined) passOn();
+            else void before.then(passOn);
         }
     }
 

@@ -103,6 +103,28 @@ describe("send()", () => {
         expect(bodies(world.homeserver, roomId)).to.deep.equal(["first", "second"]);
     });
 
+    it("… also when one between them is known already, or is refused at once", async () => {
+        const alice = world.ghost("alice");
+        const roomId = await world.room(alice);
+        const media = world.component({ maxSpoolBytes: 1000 });
+        await media.start();
+        const known = textMessage(roomId, alice, "known");
+        await media.send(known);
+        const refused = photoMessage(roomId, alice, { kind: "buffer", data: someBytes(2000) });
+        for (const between of [known, refused]) {
+            const stream = new PassThrough();
+            const content = { msgtype: "m.file", body: "first" };
+            const first = media.send(photoMessage(roomId, alice, { kind: "stream", stream }, { content }));
+            await media.send(between).catch(({ code }: MediaError) => expect(code).to.equal("SPOOL_FULL"));
+            const second = media.send(textMessage(roomId, alice, "second"));
+            // The way of a message into its room, in another one.
+            await media.send(textMessage(await world.room(alice), alice, "elsewhere"));
+            stream.end("bytes");
+            await Promise.all([first, second]);
+        }
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["known", "first", "second", "first", "second"]);
+    });
+
     it("does not mind remote ids that mean something elsewhere", async () => {
         const alice = world.ghost("alice");
         const roomId = await world.room(alice);
