@@ -40,6 +40,7 @@ import { Replacement } from "./replacement.ts";
 import { Reservations } from "./reservations.ts";
 import { Revisions } from "./revisions.ts";
 import { RoomEncryption } from "./room-encryption.ts";
+import { endJobs } from "./successor.ts";
 import { Sweeper } from "./sweeper.ts";
 import { Withdrawals } from "./withdrawals.ts";
 
@@ -202,6 +203,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         questions,
         messageLocks,
         nextSequence: hooks.nextSequence,
+        endJobs: (ids) => endJobs(store, queue, ids),
         onHandedOver,
         onQueued: ({ roomId }) => {
             backlog.add(1, 0);

@@ -6,7 +6,7 @@ import type { Endings } from "./endings.ts";
 import type { Outcomes } from "./outcomes.ts";
 import { loadMessage, type MessageRecord, messageWrite, OUTBOX, outboxKey, reviseMark } from "./records.ts";
 import type { Revisions } from "./revisions.ts";
-import { endJob, newestJob } from "./successor.ts";
+import { endJob, endJobs, newestJob } from "./successor.ts";
 import type { Withdrawals } from "./withdrawals.ts";
 
 /**
@@ -43,7 +43,7 @@ export class Cancellation {
         const job = await newestJob(this.#parts.store, id);
         if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
         if (redact && job.messageId !== undefined) return this.message(job.messageId, true);
-        await this.#end(job.id);
+        await endJob(this.#parts.store, this.#parts.queue, job.id);
     }
 
     /** Ends a message's jobs. One that has no event yet is never sent. Resolves when that is certain. */
@@ -61,12 +61,7 @@ export class Cancellation {
         const settled = await noting.finally(() => this.#noting.delete(noting));
         await settled?.outcome;
         const message = await loadMessage(store, id);
-        for (const job of message?.jobs ?? []) {
-            await this.#end(job).catch((error: unknown) => {
-                // Its record was lost to damage.
-                if (!(error instanceof MediaError) || error.code !== "JOB_UNKNOWN") throw error;
-            });
-        }
+        await endJobs(store, this.#parts.queue, message?.jobs ?? []);
         revisions.poke();
     }
 
@@ -91,9 +86,5 @@ export class Cancellation {
     async #note(message: MessageRecord, redact: boolean): Promise<void> {
         if (!redact || message.state === "refused" || message.redacted === true) return;
         await this.#parts.store.commit([messageWrite({ ...message, redact: true }), reviseMark(message.id)]);
-    }
-
-    #end(id: string): Promise<void> {
-        return endJob(this.#parts.store, this.#parts.queue, id);
     }
 }

@@ -20,7 +20,7 @@ import {
     reviseMark,
 } from "./records.ts";
 import type { Reservation, Reservations } from "./reservations.ts";
-import { endJob } from "./successor.ts";
+import { endJobs } from "./successor.ts";
 
 export interface EndingsParts {
     readonly store: Store;
@@ -84,9 +84,12 @@ export class Endings {
         const uploaders = new Set<string>();
         await queue.locks.hold(message.jobs, async () => {
             // Unreserved only where damage has brought back a record from before its event.
-            const reserved = (await loadJobs(store, message.jobs)).filter(
+            const waiting = (await loadJobs(store, message.jobs)).filter(
                 ({ state }) => state === "reserved" || state === "unreserved",
             );
+            // Of one that was taken back, and has arrived all the same, no file is begun: they end by its mark.
+            const isTakenBack = message.withdrawn === true || message.redact === true;
+            const reserved = isTakenBack ? [] : waiting;
             for (const { uploader } of reserved) uploaders.add(uploader);
             // The first one takes a place that is free: what a room looks at while the large file comes.
             const released = thumbnailsFirst(reserved).map((job) => this.#parts.release(job));
@@ -95,7 +98,7 @@ export class Endings {
                 { collection: OUTBOX, key: outboxKey(message) },
                 finishedWrite(finishedAt, "message", message.id),
                 ...released.flatMap((release) => release.writes),
-                ...(message.redact === true ? [reviseMark(message.id)] : []),
+                ...(isTakenBack ? [reviseMark(message.id)] : []),
                 ...also,
             ];
             await store.commit(writes).catch((error: unknown) => {
@@ -123,7 +126,7 @@ export class Endings {
             return message === undefined ? [] : this.#refuse(message, error);
         });
         // Only now: a transfer that is just replacing its address waits for the message's lock.
-        for (const job of underWay) await endJob(store, queue, job);
+        await endJobs(store, queue, underWay);
     }
 
     /** Resolves with the jobs that are under way, which journal their own end. */

@@ -82,6 +82,7 @@ export class Reactions {
             });
         }
         // Whoever waits for the event hears of it first.
-        if (message.jobs.length > 0 || message.edits !== undefined) setImmediate(() => this.#parts.revisions.poke());
+        const mayBeMarked = message.jobs.length > 0 || message.edits !== undefined || message.redact === true;
+        if (mayBeMarked) setImmediate(() => this.#parts.revisions.poke());
     }
 }

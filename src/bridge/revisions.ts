@@ -34,6 +34,8 @@ export interface RevisionsParts {
     /** Held by whoever changes a message's record, from reading it until the change is journaled. */
     readonly messageLocks: KeyedLocks;
     readonly nextSequence: () => string;
+    /** Ends a message's jobs. */
+    readonly endJobs: (ids: readonly string[]) => Promise<void>;
     /** Told when an edit was handed to the store. */
     readonly onHandedOver: (edit: MessageRecord, committed: Promise<void>) => void;
     /** Told after an edit is journaled. */
@@ -90,9 +92,22 @@ export class Revisions {
                     marks.set(id, [...(marks.get(id) ?? []), { collection: REVISE, key }]);
                     after = key;
                 }
-                for (const [id, own] of marks) await this.#parts.messageLocks.hold([id], () => this.#revise(id, own));
+                for (const [id, own] of marks) {
+                    await this.#endTakenBack(id);
+                    await this.#parts.messageLocks.hold([id], () => this.#revise(id, own));
+                }
             } while (after !== undefined);
         }
+    }
+
+    /**
+     * Whoever took a message back ends its files; here, in case the process ended before that. Not under the message's lock,
+     * which a transfer that is just replacing its address waits for.
+     */
+    async #endTakenBack(id: string): Promise<void> {
+        const message = await loadMessage(this.#parts.store, id);
+        const isTakenBack = message?.withdrawn === true || message?.redact === true;
+        if (message?.state === "sent" && isTakenBack) await this.#parts.endJobs(message.jobs);
     }
 
     /** @param marks Those that were there before the look. */
@@ -107,7 +122,10 @@ export class Revisions {
         const over = [...marks, ...(await forgetKeys(store, message, jobs, isOver))];
         // A redaction is the last word on an event: what would still be said of it has no place any more.
         if (message.redacted === true) this.#parts.logger.info("A redacted event is left as it is", { id });
-        if (isOver || areKeysForgotten(jobs) || jobs.some(isUnprepared)) return store.commit(over);
+        if (isOver) return store.commit(over);
+        // A redaction shows no file, so it needs no keys.
+        const isLeft = message.redact !== true && (areKeysForgotten(jobs) || jobs.some(isUnprepared));
+        if (isLeft) return store.commit(over);
         const main = failedMain(message.content, jobs);
         if (message.redact === true || (main !== undefined && onFailure.mode === "redact")) {
             const redaction = { eventType: "m.room.redaction", redacts: message.eventId ?? "", content: {} };

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
 import { loadJob } from "../uploads/job-records.ts";
@@ -51,6 +52,15 @@ export async function endJob(store: Store, queue: UploadQueue, id: string): Prom
         await queue.cancel(current);
         // Its address may just have been replaced.
         current = (await loadJob(store, current))?.replacedBy;
+    }
+}
+
+/** Ends a message's jobs. One whose record was lost to damage has no end. */
+export async function endJobs(store: Store, queue: UploadQueue, ids: readonly string[]): Promise<void> {
+    for (const id of ids) {
+        await endJob(store, queue, id).catch((error: unknown) => {
+            if (!(error instanceof MediaError) || error.code !== "JOB_UNKNOWN") throw error;
+        });
     }
 }
 

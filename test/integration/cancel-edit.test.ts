@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import { expect } from "chai";
-import type { BridgeMedia, MediaError, SentMessage } from "../../src/index.ts";
+import type { BridgeMedia, MediaError, RemoteMessage, SentMessage } from "../../src/index.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -40,15 +40,20 @@ describe("a message that is taken back or edited", () => {
      * before what is returned is called.
      */
     async function endInDoubt(send: () => Promise<unknown>): Promise<() => void> {
+        const { stop, sending } = await beginInDoubt(send);
+        await media.close();
+        expect(await sending).to.equal("CLOSED");
+        return stop;
+    }
+
+    async function beginInDoubt(send: () => Promise<unknown>) {
         const stop = world.homeserver.intercept((request) => {
             if (isSend(request)) return { drop: "after" };
             return request.path.includes("/messages") ? { drop: "before" } : undefined;
         });
         const sending = code(send());
         await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
-        await media.close();
-        expect(await sending).to.equal("CLOSED");
-        return stop;
+        return { stop, sending };
     }
 
     it("cancel() frees the transfer's place at once, with redact the event goes too", async () => {
@@ -149,6 +154,37 @@ describe("a message that is taken back or edited", () => {
         expect(await code(media.send({ ...silent(), id: "unwanted" }))).to.equal("CANCELLED");
         await media.send(textMessage(roomId, alice, "after"));
         expect(bodies(world.homeserver, roomId)).to.deep.equal(["after"]);
+    });
+
+    /** Taken back while its answer is lost and nobody can be asked, and the process ends. */
+    async function endTakenBack(message: RemoteMessage, redact: boolean): Promise<void> {
+        const { stop, sending } = await beginInDoubt(() => media.send(message));
+        const taking = code(media.cancelMessage(message.id, { redact }));
+        await media.close();
+        expect(await Promise.all([sending, taking])).to.deep.equal(["CLOSED", "CLOSED"]);
+        stop();
+        media = world.component();
+        await media.start();
+    }
+
+    for (const redact of [true, false]) {
+        it(`what was taken back and had arrived ${redact ? "is redacted" : "is told"} after a restart, without its file`, async () => {
+            await open();
+            await endTakenBack({ ...silent(), id: "unwanted" }, redact);
+            const [photo] = messages(world.homeserver, roomId);
+            if (redact) await until(() => redactions().length === 1);
+            else await until(() => shown(photo?.event_id ?? "")?.["msgtype"] === "m.notice");
+            const states = [];
+            for await (const { state } of media.jobs()) states.push(state);
+            expect(states).to.deep.equal(["cancelled"]);
+            expect(remote.requests, "of its file").to.have.length(0);
+        });
+    }
+
+    it("likewise one without files, with nothing else to look at", async () => {
+        await open();
+        await endTakenBack(textMessage(roomId, alice, "unwanted"), true);
+        await until(() => redactions().length === 1);
     });
 
     it("one that a former process may have sent is looked for before it is called unsent", async () => {

@@ -463,6 +463,24 @@ describe("in an encrypted room", () => {
         nothingInTheClear();
     });
 
+    it("a message is redacted although its keys are forgotten", async () => {
+        const media = await started();
+        const message = photoMessage(roomId, alice, http(remote.file(someBytes(1000))));
+        const sent = await media.send(message);
+        await sent.uploads[0]?.done;
+        // The keys go with the mark that the file's end has left.
+        await until(async () => {
+            const edit = media.edit(message.id, {
+                id: `edit ${Math.random()}`,
+                content: { msgtype: "m.image", body: "x" },
+            });
+            return edit.then(() => false).catch(({ code }: MediaError) => code === "ENCRYPTION_KEYS_GONE");
+        });
+        await media.cancelMessage(message.id, { redact: true });
+        const redactions = () => world.homeserver.events(roomId).filter(({ type }) => type === "m.room.redaction");
+        await until(() => redactions().some(({ redacts }) => redacts === sent.eventId));
+    });
+
     it("a message taken back while its file is read is not sent, and leaves nothing", async () => {
         const media = await started();
         const url = remote.on("/slow", (_request, response) => {
