@@ -2,6 +2,7 @@ import type { Logger } from "../logger.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import type { Store, Write } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
+import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { transition } from "../uploads/transition.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { Addresses, Claim } from "./dedupe/addresses.ts";
@@ -10,8 +11,9 @@ import { withUris } from "./event-content.ts";
 import type { RemoteMessage } from "./message.ts";
 import type { Files, MessageFiles } from "./message-files.ts";
 import {
-    EDITED,
+    editedWrite,
     fingerprintOf,
+    isEdit,
     loadMessage,
     type MessageRecord,
     messageWrite,
@@ -33,6 +35,8 @@ export interface AdmissionParts {
     readonly addresses: Addresses;
     readonly logger: Logger;
     readonly way: RightOfWay;
+    /** Held by whoever changes a message's record, from reading it until the change is journaled. */
+    readonly messageLocks: KeyedLocks;
     readonly nextSequence: () => string;
     /** Told when a message was handed to the store, in the order of the room's line. */
     readonly onHandedOver: (message: MessageRecord, committed: Promise<void>) => void;
@@ -77,11 +81,17 @@ export class Admission {
             const files = await this.#parts.files.of(message);
             ({ jobs } = files);
             await before;
-            const { record, writes } = this.#prepare(message, files, claims, edits);
-            const committed = this.#parts.store.commit(writes);
-            this.#parts.onHandedOver(record, committed);
-            passOn();
-            await this.#parts.way.first(() => committed);
+            const handOver = async (): Promise<MessageRecord> => {
+                const { record, writes } = this.#prepare(message, files, claims, edits);
+                const committed = this.#parts.store.commit(writes);
+                this.#parts.onHandedOver(record, committed);
+                passOn();
+                await this.#parts.way.first(() => committed);
+                return record;
+            };
+            // A notice or another address that is worked out meanwhile stands before the edit, or says what it says.
+            const { messageLocks } = this.#parts;
+            const record = await (edits === undefined ? handOver() : messageLocks.hold([edits], handOver));
             for (const claim of claims) claim.confirm();
             return { message: record, isNew: true, jobs };
         } catch (error) {
@@ -137,7 +147,7 @@ export class Admission {
             edits,
         };
         const writes: Write[] = [messageWrite(record), outboxWrite(record), ...noted];
-        if (edits !== undefined) writes.push({ collection: EDITED, key: edits, record: { content } });
+        if (isEdit(record)) writes.push(editedWrite(record));
         for (const job of jobs) {
             const claim = this.#parts.addresses.atHand(job);
             if (claim === undefined) {

@@ -268,6 +268,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             addresses,
             logger,
             way,
+            messageLocks,
             nextSequence: hooks.nextSequence,
             onHandedOver,
             hasCrypto,

@@ -48,8 +48,8 @@ export class Cancellation {
 
     /** Ends a message's jobs. One that has no event yet is never sent. Resolves when that is certain. */
     async message(id: string, redact: boolean): Promise<void> {
-        const { store, messageLocks, revisions } = this.#parts;
-        const noting = messageLocks.hold([id], async () => {
+        const { store, revisions } = this.#parts;
+        const noting = this.#withOriginal(id, async () => {
             const message = await loadMessage(store, id);
             if (message === undefined) throw new MediaError("MESSAGE_UNKNOWN", { detail: id });
             if (message.state !== "queued") await this.#note(message, redact);
@@ -63,6 +63,12 @@ export class Cancellation {
         const message = await loadMessage(store, id);
         await endJobs(store, this.#parts.queue, message?.jobs ?? []);
         revisions.poke();
+    }
+
+    /** Runs `task` while the message's lock is held and, for an edit, that of the message it edits. */
+    async #withOriginal<T>(id: string, task: () => Promise<T>): Promise<T> {
+        const edits = (await loadMessage(this.#parts.store, id))?.edits;
+        return this.#parts.messageLocks.hold(edits === undefined ? [id] : [id, edits], task);
     }
 
     /** Only the first of a line can have been sent, by an earlier try or a former process: its lane finds out. */

@@ -5,7 +5,7 @@ import { transition } from "../uploads/transition.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
-import { EDITED, loadJobs, loadMessage, type MessageRecord, messageWrite, OUTBOX } from "./records.ts";
+import { isEdited, loadJobs, loadMessage, type MessageRecord, messageWrite, OUTBOX } from "./records.ts";
 
 /** What a message's files have beside plain ones when its event is encrypted: in its content, before it, and after it. */
 
@@ -104,7 +104,7 @@ export async function forgetKeys(
 }
 
 async function hasPendingEdit(store: Store, { id, roomId }: MessageRecord): Promise<boolean> {
-    if ((await store.get(EDITED, id)) === undefined) return false;
+    if (!(await isEdited(store, id))) return false;
     for await (const [, entry] of store.range({ collection: OUTBOX, prefix: `${roomId} ` })) {
         const message = await loadMessage(store, String(entry["id"]));
         if (message?.edits === id) return true;

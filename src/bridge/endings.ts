@@ -11,6 +11,8 @@ import { originalOf, withEditEvent } from "./edits.ts";
 import type { Outgoing } from "./outgoing.ts";
 import {
     finishedWrite,
+    forgetEdited,
+    isEdit,
     loadJobs,
     loadMessage,
     type MessageRecord,
@@ -18,6 +20,7 @@ import {
     OUTBOX,
     outboxKey,
     reviseMark,
+    uneditedWrite,
 } from "./records.ts";
 import type { Reservation, Reservations } from "./reservations.ts";
 import { endJobs } from "./successor.ts";
@@ -46,7 +49,7 @@ export class Endings {
         this.#parts = parts;
     }
 
-    /** Takes a message out of its line that no lane is delivering. To be called while its lock is held. */
+    /** Takes a message out of its line that no lane is delivering. To be called while its lock is held, and its original's. */
     async takeOut(message: MessageRecord): Promise<void> {
         await this.#refuse(message, new MediaError("CANCELLED"));
     }
@@ -71,6 +74,7 @@ export class Endings {
             // Its files' keys were kept for this edit; and what was answered of a failure was said of another text.
             const isLookedAt = original?.encrypted === true || original?.failure !== undefined;
             if (edits !== undefined && original !== undefined && isLookedAt) also.push(reviseMark(original.id));
+            if (isEdit(message)) also.push(...(await forgetEdited(store, message.edits, message)));
             await this.#commitSent({ ...message, encrypted }, eventId, now.shown, also);
         });
     }
@@ -119,9 +123,9 @@ export class Endings {
     }
 
     /** Journals the homeserver's last word, or that the message was taken back, and ends its files. */
-    async refused({ id }: MessageRecord, error: MediaError): Promise<void> {
+    async refused({ id, edits }: MessageRecord, error: MediaError): Promise<void> {
         const { store, messageLocks, queue } = this.#parts;
-        const underWay = await messageLocks.hold([id], async () => {
+        const underWay = await messageLocks.hold(edits === undefined ? [id] : [id, edits], async () => {
             const message = await loadMessage(store, id);
             return message === undefined ? [] : this.#refuse(message, error);
         });
@@ -163,6 +167,8 @@ export class Endings {
                 finishedWrite(finishedAt, "message", message.id),
                 // Its files' keys are to be forgotten.
                 ...(message.encrypted === true ? [reviseMark(message.id)] : []),
+                // What was worked out meanwhile may say what the edit would have said.
+                ...(isEdit(message) ? [uneditedWrite(message), reviseMark(message.edits)] : []),
                 ...writes,
                 ...unused.map((reservation) => reservations.keptWrite(reservation)),
             ]);

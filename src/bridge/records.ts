@@ -18,7 +18,7 @@ const MARK = "\u0002";
 /** What has ended, by when: `<time> <job|message> <id>`. */
 export const FINISHED = "finished";
 
-/** The newest content of messages that were edited: by message id. */
+/** What edits of a message say, from the newest one that was sent: `<message id><MARK><place in the room's line>`. */
 export const EDITED = "edited";
 
 export interface AskedFailure {
@@ -75,6 +75,13 @@ export interface MessageRecord {
     readonly finishedAt?: number | undefined;
 }
 
+/** A remote edit of another message. */
+export type EditRecord = MessageRecord & { readonly edits: string };
+
+export function isEdit(message: MessageRecord): message is EditRecord {
+    return message.edits !== undefined;
+}
+
 export interface SharedItem {
     /** Its place in `media`. */
     readonly index: number;
@@ -120,10 +127,39 @@ export async function loadMessage(store: Store, id: string): Promise<MessageReco
     return (await store.get(MESSAGES, id)) as MessageRecord | undefined;
 }
 
-/** What the sender's newest edit said, or the message itself. */
-export async function newestContent(store: Store, message: MessageRecord): Promise<JsonObject> {
-    const edited = await store.get(EDITED, message.id);
-    return (edited?.["content"] as JsonObject | undefined) ?? message.content;
+export function editedWrite(edit: EditRecord): Write {
+    return { collection: EDITED, key: editedKey(edit), record: { content: edit.content } };
+}
+
+/** Takes back what an edit says that is not sent: what was said before is the newest again. */
+export function uneditedWrite(edit: EditRecord): Write {
+    return { collection: EDITED, key: editedKey(edit) };
+}
+
+/** The writes that forget what was said before an edit that is sent, or all of it. */
+export async function forgetEdited(store: Store, id: string, before?: EditRecord): Promise<Write[]> {
+    const end = before && editedKey(before);
+    const range = { collection: EDITED, prefix: id + MARK, ...(end !== undefined && { before: end }) };
+    const writes: Write[] = [];
+    for await (const key of store.keys(range)) writes.push({ collection: EDITED, key });
+    return writes;
+}
+
+export async function isEdited(store: Store, id: string): Promise<boolean> {
+    for await (const _ of store.keys({ collection: EDITED, prefix: id + MARK, limit: 1 })) return true;
+    return false;
+}
+
+function editedKey({ edits, sequence }: EditRecord): string {
+    return edits + MARK + sequence;
+}
+
+/** What the sender's newest edit says, or the message itself. */
+export async function newestContent(store: Store, { id, content }: MessageRecord): Promise<JsonObject> {
+    let newest = content;
+    for await (const [, record] of store.range({ collection: EDITED, prefix: id + MARK }))
+        newest = record["content"] as JsonObject;
+    return newest;
 }
 
 /** The jobs of a message; one whose record was lost to damage is left out. */

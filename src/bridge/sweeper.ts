@@ -1,9 +1,17 @@
 import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
-import { isFinal } from "../uploads/job.ts";
+import { isFinal, type Job } from "../uploads/job.ts";
 import { fromOrderedKey, JOBS, loadJob } from "../uploads/job-records.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
-import { EDITED, FINISHED, finishedWrite, loadJobs, loadMessage, MESSAGES } from "./records.ts";
+import {
+    FINISHED,
+    finishedWrite,
+    forgetEdited,
+    loadJobs,
+    loadMessage,
+    MESSAGES,
+    type MessageRecord,
+} from "./records.ts";
 import { predecessorsOf } from "./successor.ts";
 import { Tidying } from "./tidying.ts";
 
@@ -52,20 +60,27 @@ export class Sweeper {
             const message = await loadMessage(store, id);
             if (message === undefined || message.state === "queued") return [];
             // An address that ends can only be replaced while its message is known.
-            const jobs = await loadJobs(store, message.jobs);
-            if (jobs.some((job) => !isFinal(job.state))) return [finishedWrite(Date.now(), "message", id)];
-            return [
-                { collection: MESSAGES, key: id },
-                { collection: EDITED, key: id },
-            ];
+            if (await this.#isUnfinished(message)) return [finishedWrite(Date.now(), "message", id)];
+            return [{ collection: MESSAGES, key: id }, ...(await forgetEdited(store, id))];
         }
         const job = await loadJob(store, id);
         if (job === undefined) return [];
         // Tried again since it ended: its new end has an entry of its own.
         if (!isFinal(job.state) || (job.finishedAt ?? 0) >= cutoff) return [];
+        // What the message's other files make of its event shows this one too.
+        if (await this.#isOfUnfinished(job)) return [finishedWrite(Date.now(), "job", id)];
         if (job.source.kind === "spool") await spool.remove(job.source.name);
         // Those whose place it took have no entry of their own: handles of theirs lead to it as long as it is there.
         const before = await predecessorsOf(store, job);
         return [job, ...before].map((gone) => ({ collection: JOBS, key: gone.id }));
+    }
+
+    async #isOfUnfinished({ messageId }: Job): Promise<boolean> {
+        const message = messageId === undefined ? undefined : await loadMessage(this.#parts.store, messageId);
+        return message !== undefined && this.#isUnfinished(message);
+    }
+
+    async #isUnfinished({ jobs }: MessageRecord): Promise<boolean> {
+        return (await loadJobs(this.#parts.store, jobs)).some(({ state }) => !isFinal(state));
     }
 }

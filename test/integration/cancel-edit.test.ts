@@ -1,6 +1,10 @@
 import type { ServerResponse } from "node:http";
 import { expect } from "chai";
+import { EDITED } from "../../src/bridge/records.ts";
+import { deferred } from "../../src/deferred.ts";
 import type { BridgeMedia, MediaError, RemoteMessage, SentMessage } from "../../src/index.ts";
+import { LevelStore } from "../../src/store/level.ts";
+import type { Write } from "../../src/store/store.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -276,6 +280,69 @@ describe("a message that is taken back or edited", () => {
         expect(await code(media.edit("one", { id: "", content: {} }))).to.equal("INVALID_ARGUMENT");
         await media.cancelMessage("one", { redact: true });
         expect(await code(media.edit("one", { id: "e", content: {} }))).to.equal("CANCELLED");
+    });
+
+    for (const place of ["first", "second"])
+        it(`an edit that is taken back as the ${place} of its line says nothing in a later notice`, async () => {
+            await open();
+            let fail = (): void => {};
+            const url = remote.on("/gone", (_request, response) => {
+                fail = () => response.writeHead(404).end();
+            });
+            const photo = photoMessage(roomId, alice, { kind: "http", url }, { id: "photo", content: image("one") });
+            const sent = await media.send(photo);
+            let isDown = true;
+            world.homeserver.intercept((request) =>
+                isDown && isSend(request) ? { status: 503, body: {} } : undefined,
+            );
+            const ahead = place === "first" ? undefined : media.send(textMessage(roomId, alice, "ahead"));
+            const editing = code(media.edit("photo", { id: "edit", content: image("two") }));
+            await until(() => world.homeserver.requests.filter(isSend).length > 1);
+            const taking = media.cancelMessage("edit");
+            expect(await editing).to.equal("CANCELLED");
+            isDown = false;
+            await Promise.all([taking, ahead]);
+            await until(() => remote.requests.length > 0);
+            fail();
+            const notice = await until(() => shown(sent.eventId));
+            expect(notice).to.include({ msgtype: "m.notice" });
+            expect(notice["body"]).to.include("one").and.not.include("two");
+        });
+
+    it("a notice that is worked out while an edit is on its way to the disk says what the edit says", async () => {
+        await open();
+        await media.close();
+        const held = deferred();
+        let isHeld = false;
+        class Held extends LevelStore {
+            override async commit(writes: readonly Write[]): Promise<void> {
+                if (writes.some(({ collection, record }) => collection === EDITED && record !== undefined)) {
+                    isHeld = true;
+                    await held.promise;
+                }
+                return super.commit(writes);
+            }
+        }
+        media = world.component({ store: (directory) => new Held(directory) });
+        await media.start();
+        let fail = (): void => {};
+        const url = remote.on("/gone", (_request, response) => {
+            fail = () => response.writeHead(404).end();
+        });
+        const photo = photoMessage(roomId, alice, { kind: "http", url }, { id: "photo", content: image("one") });
+        const sent = await media.send(photo);
+        await until(() => remote.requests.length > 0);
+        const editing = media.edit("photo", { id: "edit", content: image("two") });
+        await until(() => isHeld);
+        fail();
+        await first(sent)?.done.catch(() => {});
+        // The way of a message into its room, in another one: as long as a notice takes into its line.
+        await media.send(textMessage(await world.room(alice), alice, "elsewhere"));
+        held.resolve();
+        await editing;
+        await media.send(textMessage(roomId, alice, "behind all of it"));
+        expect(shown(sent.eventId)).to.include({ msgtype: "m.notice" });
+        expect(shown(sent.eventId)?.["body"]).to.include("two");
     });
 
     it("an edit of a message that is just being sent stands behind it, with the same file", async () => {
