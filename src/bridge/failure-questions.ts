@@ -1,4 +1,5 @@
 import { setMaxListeners } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { ERRORS, type ErrorCode } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
@@ -52,11 +53,12 @@ export interface FailureQuestionsParts {
     readonly onFailure: OnFailure | undefined;
     readonly texts: FailureTexts;
     readonly messageLocks: KeyedLocks;
-    /** Told after an answer is journaled. */
+    /** Told after an answer is journaled, or when it is time to ask again. */
     readonly onAnswer: () => void;
 }
 
 const TIMEOUT_MS = 10_000;
+const RETRY_MS = 1000;
 const MAX_CALLS = 2;
 const AT_ONCE = 8;
 /** The others' marks stay in the journal until these have been answered. */
@@ -98,7 +100,8 @@ export class FailureQuestions {
         } catch (error) {
             const text = "What becomes of a failed file could not be journaled";
             this.#parts.logger.error(text, { error: loggable(error) });
-            return;
+            // The message's mark is still there: another look asks again.
+            await sleep(RETRY_MS, undefined, { signal: this.#closing.signal }).catch(() => {});
         } finally {
             this.#asking.delete(message.id);
         }

@@ -2,7 +2,9 @@ import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import type { BridgeMediaOptions, FailureInfo, SentMessage } from "../../src/index.ts";
+import { type BridgeMediaOptions, type FailureInfo, MediaError, type SentMessage } from "../../src/index.ts";
+import { LevelStore } from "../../src/store/level.ts";
+import type { Write } from "../../src/store/store.ts";
 import { bodies, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -45,6 +47,23 @@ describe("what becomes of an event whose file cannot come", () => {
         const edit = await until(() => shown(eventId));
         expect(edit["body"]).to.equal(`cat.jpg fehlt: ${publicUrl}\n\nLook!`);
         expect(edit["formatted_body"]).to.contain(`<a href="${publicUrl}">`);
+    });
+
+    it("a function: asked again when the disk did not take its answer, with nothing else to look at", async () => {
+        let refusals = 1;
+        class Refusing extends LevelStore {
+            override async commit(writes: readonly Write[]): Promise<void> {
+                const isAnswer = writes.some(({ record }) => JSON.stringify(record ?? {}).includes("lost: "));
+                if (isAnswer && refusals-- > 0) throw new MediaError("STORE_WRITE_FAILED");
+                return super.commit(writes);
+            }
+        }
+        const media = await begun({
+            store: (directory) => new Refusing(directory),
+            onFailure: ({ name }) => ({ msgtype: "m.text", body: `lost: ${name}` }),
+        });
+        const { eventId } = await media.send(failing());
+        expect((await until(() => shown(eventId)))["body"]).to.equal("lost: cat.jpg");
     });
 
     it("notice: says the limit that the file is over", async () => {
