@@ -43,6 +43,8 @@ const ASSUMED_LIFETIME_MS = 30 * 60_000;
 const WORTH_TAKING = 0.25;
 const LONGEST_BLOCK_MS = 60_000;
 const SHORTEST_BLOCK_MS = 200;
+/** How long a 404 that does not say why is believed: it may still be a proxy's. */
+const UNEXPLAINED_MS = 5 * 60_000;
 
 export class Reservations {
     readonly #answers = new Unrepeated();
@@ -60,7 +62,8 @@ export class Reservations {
     #count = 0;
     /** Asked for ahead, and not there yet. */
     #coming = 0;
-    #supported = true;
+    /** By `steadyNow()`. */
+    #unsupportedUntil = 0;
 
     constructor(parts: { store: Store; users: ActingUsers; logger: Logger; ahead: number }) {
         this.#store = parts.store;
@@ -74,9 +77,12 @@ export class Reservations {
         return this.#count;
     }
 
-    /** False once the server has said that it has no `/create`; asked anew after a restart. */
+    /**
+     * False once the server has said that it has no `/create`; asked anew after a restart, and after a while where it
+     * did not say so itself.
+     */
     get supported(): boolean {
-        return this.#supported;
+        return this.#unsupportedUntil <= steadyNow();
     }
 
     /** Takes up what an earlier run had reserved. */
@@ -129,7 +135,7 @@ export class Reservations {
     async obtain(userId: string, signal: AbortSignal): Promise<Obtained> {
         const warm = this.takeWarm(userId);
         if (warm !== undefined) return { reservation: warm };
-        if (!this.#supported) throw new MediaError("NOT_SUPPORTED");
+        if (!this.supported) throw new MediaError("NOT_SUPPORTED");
         try {
             return { reservation: await this.#create(userId, signal) };
         } catch (error) {
@@ -176,7 +182,7 @@ export class Reservations {
 
     /** Fills up what is kept ahead for a user, in the background. */
     keepAhead(userId: string): void {
-        if (!this.#supported || this.#refilling.has(userId) || this.#closing.signal.aborted) return;
+        if (!this.supported || this.#refilling.has(userId) || this.#closing.signal.aborted) return;
         if ((this.#blockedUntil.get(userId) ?? 0) > steadyNow()) return;
         this.#blockedUntil.delete(userId);
         if ((this.#warm.get(userId)?.length ?? 0) >= this.#ahead || this.#count >= MAX_AHEAD) return;
@@ -222,9 +228,10 @@ export class Reservations {
             return { ...withBelievableEnd(created), userId, createdAt: Date.now() };
         } catch (error) {
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") {
-                if (this.#supported)
+                if (this.supported)
                     this.#logger.warn("The homeserver has no /create: files are uploaded before their messages");
-                this.#supported = false;
+                const isItsWord = error.errcode !== undefined;
+                this.#unsupportedUntil = isItsWord ? Number.POSITIVE_INFINITY : steadyNow() + UNEXPLAINED_MS;
             }
             throw error;
         }

@@ -31,6 +31,7 @@ export function successorOf(job: Job, reservation: Reservation, lost: boolean, n
         replacedBy: undefined,
         // Into the schedule: the lists of sources know only whom they took in themselves.
         heldFor: undefined,
+        waits: undefined,
         addressesLost: (job.addressesLost ?? 0) + (lost ? 1 : 0),
     };
 }

@@ -17,17 +17,17 @@ export interface RefusalCodes {
     readonly tooLarge: ErrorCode;
     readonly refused: ErrorCode;
     /**
-     * To a 404 without a Matrix code, where every homeserver has the endpoint: a proxy's, before a homeserver that is not
-     * there just now. Where an endpoint may be missing, such a 404 says so. @default `refused`
+     * To a 404 or 405 without a Matrix code: mostly a proxy's, before a homeserver that is not there just now.
+     * @default `refused`
      */
-    readonly unexplained404?: ErrorCode;
+    readonly unexplained?: ErrorCode;
 }
 
 /** Of the endpoints that every homeserver has: rooms, events, profiles. */
 export const EVENT_REFUSALS: RefusalCodes = {
     tooLarge: "EVENT_TOO_LARGE",
     refused: "EVENT_REFUSED",
-    unexplained404: "HOMESERVER_ANSWER_INVALID",
+    unexplained: "HOMESERVER_ANSWER_INVALID",
 };
 
 export function isSuccess(status: number): boolean {
@@ -63,8 +63,8 @@ export function answerError({ status, body, retryAfter }: Answer, codes: Refusal
         ...(errcode !== undefined && { errcode }),
         ...(retryAfterMs !== undefined && { retryAfterMs }),
     };
-    if (status === 404 && errcode === undefined && codes.unexplained404 !== undefined)
-        return new MediaError(codes.unexplained404, { ...details, ambiguous: true });
+    if ((status === 404 || status === 405) && errcode === undefined && codes.unexplained !== undefined)
+        return new MediaError(codes.unexplained, { ...details, ambiguous: true });
     return new MediaError(refusalCode(status, errcode, codes), details);
 }
 

@@ -1,5 +1,5 @@
 import { MediaError } from "../errors.ts";
-import { answerError } from "./answer.ts";
+import { answerError, EVENT_REFUSALS } from "./answer.ts";
 
 /**
  * The shapes of the SDKs' objects that this package touches, and nothing more. matrix-appservice-bridge,
@@ -159,7 +159,7 @@ function sdkError(cause: unknown): never {
     const status = statusOf(cause);
     if (status === undefined) throw new MediaError("HOMESERVER_FAILING", { cause });
     const { errcode } = cause as { errcode?: unknown };
-    throw answerError({ status, body: { errcode } }, { tooLarge: "EVENT_TOO_LARGE", refused: "FORBIDDEN" });
+    throw answerError({ status, body: { errcode } }, { ...EVENT_REFUSALS, refused: "FORBIDDEN" });
 }
 
 function statusOf(thrown: unknown): number | undefined {

@@ -28,7 +28,9 @@ export async function hasContent(access: Access, contentUri: string, signal?: Ab
         const body = parseJsonObject(text);
         if (status === 404 && body["errcode"] === "M_UNRECOGNIZED") continue;
         const error = answerError({ status, body }, UPLOAD_REFUSALS);
-        throw status === 404 ? new MediaError("RESERVATION_GONE", { cause: error, status }) : error;
+        // Without a code it is not the homeserver's word.
+        const isGone = status === 404 && error.errcode !== undefined;
+        throw isGone ? new MediaError("RESERVATION_GONE", { cause: error, status }) : error;
     }
     return false;
 }

@@ -1,12 +1,16 @@
 import { MediaError } from "../errors.ts";
 import type { Access } from "./client.ts";
 import { type MxcUri, parseMxc } from "./mxc.ts";
-import { isMissingEndpoint, type PresignedAddress, presignedAddress } from "./presigned-endpoints.ts";
+import { type PresignedAddress, presignedAddress, unlessMissing } from "./presigned-endpoints.ts";
 import { homeserverUrlFor, matrixRequest } from "./request.ts";
 
 /** The media endpoints of the homeserver, as the client sees them. */
 
-export const UPLOAD_REFUSALS = { tooLarge: "FILE_TOO_LARGE", refused: "UPLOAD_REFUSED" } as const;
+export const UPLOAD_REFUSALS = {
+    tooLarge: "FILE_TOO_LARGE",
+    refused: "UPLOAD_REFUSED",
+    unexplained: "HOMESERVER_ANSWER_INVALID",
+} as const;
 
 /** An MXC URI without content, as `/create` handed it out. */
 export interface CreatedMedia {
@@ -18,19 +22,14 @@ export interface CreatedMedia {
 }
 
 /**
- * `POST /_matrix/media/v1/create` (spec v1.7, MSC2246). Throws NOT_SUPPORTED where the server has no such endpoint,
- * HOMESERVER_RATE_LIMITED where the user holds as many unused addresses as it may.
+ * `POST /_matrix/media/v1/create` (spec v1.7, MSC2246). Throws NOT_SUPPORTED where the server has no such endpoint (with
+ * the errcode M_UNRECOGNIZED where it says so itself), HOMESERVER_RATE_LIMITED where the user holds as many unused addresses as it may.
  */
 export async function createMedia(access: Access, signal?: AbortSignal): Promise<CreatedMedia> {
-    const body = await matrixRequest(access, {
-        method: "POST",
-        path: "/_matrix/media/v1/create",
-        body: {},
-        refusals: UPLOAD_REFUSALS,
-        signal,
-    }).catch((error: unknown) => {
-        throw isMissingEndpoint(error) ? new MediaError("NOT_SUPPORTED", { cause: error }) : error;
-    });
+    const path = "/_matrix/media/v1/create";
+    const body = await unlessMissing(access, signal, () =>
+        matrixRequest(access, { method: "POST", path, body: {}, refusals: UPLOAD_REFUSALS, signal }),
+    );
     const contentUri = body["content_uri"];
     parseMxc(contentUri);
     const expiresAt = body["unused_expires_at"];

@@ -42,7 +42,13 @@ function isUsable(text: string): boolean {
 }
 
 /** In a completion, 413 is said of the file, and any other refusal of the object in the storage. */
-const REFUSALS = { tooLarge: "FILE_TOO_LARGE", refused: "UPLOAD_REFUSED" } as const;
+const REFUSALS = {
+    tooLarge: "FILE_TOO_LARGE",
+    refused: "UPLOAD_REFUSED",
+    unexplained: "HOMESERVER_ANSWER_INVALID",
+} as const;
+/** Of the question that a plain 404 leads to. */
+const TIMEOUT_MS = 10_000;
 const PATHS = ["/_matrix/media/v1/upload/", "/_matrix/media/unstable/com.beeper.msc3870/upload/"] as const;
 
 /** `POST …/upload/{serverName}/{mediaId}/complete` of one homeserver. */
@@ -51,7 +57,11 @@ export class MediaCompletion {
     #known: (typeof PATHS)[number] | undefined;
 
     /** Tells that a file is in the storage. Rejects with NOT_SUPPORTED where the server has neither path, else as it answers. */
-    async complete(access: Access, mxc: MxcUri, filename?: string, signal?: AbortSignal): Promise<void> {
+    complete(access: Access, mxc: MxcUri, filename?: string, signal?: AbortSignal): Promise<void> {
+        return unlessMissing(access, signal, () => this.#tell(access, mxc, filename, signal));
+    }
+
+    async #tell(access: Access, mxc: MxcUri, filename?: string, signal?: AbortSignal): Promise<void> {
         const known = this.#known;
         const paths = known === undefined ? PATHS : [known, ...PATHS.filter((path) => path !== known)];
         let missing: unknown;
@@ -68,18 +78,45 @@ export class MediaCompletion {
                 this.#known = path;
                 return;
             } catch (error) {
-                if (!isMissingEndpoint(error)) throw error;
-                missing = error;
+                const isPlain = isPlainRefusal(error);
+                if (!isPlain && !(error instanceof MediaError && error.code === "NOT_SUPPORTED")) throw error;
+                // The one path's M_UNRECOGNIZED says nothing of the other where a proxy has answered that.
+                if (isPlain || missing === undefined) missing = error;
             }
         }
-        throw new MediaError("NOT_SUPPORTED", { cause: missing });
+        throw missing;
     }
 }
 
-/** A server that does not know the path says M_UNRECOGNIZED; behind some proxies it is a plain 404 or 405. */
-export function isMissingEndpoint(error: unknown): boolean {
-    if (!(error instanceof MediaError)) return false;
-    if (error.code === "NOT_SUPPORTED") return true;
-    const isPlain = error.code === "UPLOAD_REFUSED" && error.errcode === undefined;
-    return isPlain && (error.status === 404 || error.status === 405);
+/**
+ * Asks an endpoint that a server may lack. It then says M_UNRECOGNIZED, and NOT_SUPPORTED has that errcode; or nothing but 404 or
+ * 405, as older Dendrites do and a proxy that passes some paths only. So does a proxy whose homeserver is
+ * away: that is HOMESERVER_ANSWER_INVALID. What every server has tells the one from the other.
+ */
+export async function unlessMissing<T>(
+    access: Access,
+    signal: AbortSignal | undefined,
+    ask: () => Promise<T>,
+): Promise<T> {
+    return ask().catch(async (error: unknown) => {
+        if (!isPlainRefusal(error) || !(await isThere(access, signal))) throw error;
+        // Asked anew: it may have come back in between.
+        return ask().catch((cause: unknown) => {
+            throw isPlainRefusal(cause) ? new MediaError("NOT_SUPPORTED", { cause }) : cause;
+        });
+    });
+}
+
+function isPlainRefusal(error: unknown): boolean {
+    if (!(error instanceof MediaError) || error.code !== "HOMESERVER_ANSWER_INVALID") return false;
+    return error.status === 404 || error.status === 405;
+}
+
+/** Whether the homeserver's media endpoints are answered by itself, well or not. */
+async function isThere(access: Access, signal: AbortSignal | undefined): Promise<boolean> {
+    const path = "/_matrix/media/v3/config";
+    return matrixRequest(access, { method: "GET", path, refusals: REFUSALS, signal, timeoutMs: TIMEOUT_MS }).then(
+        () => true,
+        (error: unknown) => error instanceof MediaError && error.errcode !== undefined,
+    );
 }

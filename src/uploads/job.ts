@@ -75,6 +75,8 @@ export interface Job {
     readonly dueAt?: number | undefined;
     /** Failed tries so far. */
     readonly attempts: number;
+    /** Tries in a row that came to nothing and do not count, because what failed them passes by waiting. @default 0 */
+    readonly waits?: number | undefined;
     /** A try before this time would be too early. */
     readonly notBefore?: number | undefined;
     /** The source (see source-gate.ts) that was closed when its turn came: it waits in that source's list. */

@@ -8,6 +8,8 @@ export type Verdict = { readonly action: "retry"; readonly delayMs: number } | {
 
 const BASE_MS = 500;
 const CAP_MS = 5 * 60_000;
+/** What passes by waiting passes at any time, and a wait for it is never given up: a place is not to stay empty for long. */
+const PATIENCE_CAP_MS = 60_000;
 /** No told wait is believed beyond this. */
 const LONGEST_TOLD_WAIT_MS = 60 * 60_000;
 /** More than any wait that is decided here. */
@@ -24,6 +26,11 @@ const HOMESERVER_TROUBLE = new Set<ErrorCode>([
 /** Errors that pass by waiting, and say nothing about the file either. */
 const PATIENCE = new Set<ErrorCode>(["HOMESERVER_RATE_LIMITED", "UPLOAD_PENDING", "STORE_WRITE_FAILED", "SPOOL_FULL"]);
 
+/** Whether a failure passes by waiting, however often it takes. */
+export function isPatience(code: ErrorCode): boolean {
+    return PATIENCE.has(code);
+}
+
 /** Whether no upload should begin until this has passed. */
 export function isHomeserverTrouble(code: ErrorCode): boolean {
     return HOMESERVER_TROUBLE.has(code);
@@ -32,6 +39,8 @@ export function isHomeserverTrouble(code: ErrorCode): boolean {
 export interface Tries {
     /** Failed tries before this one that were the job's own fault. */
     readonly attempts: number;
+    /** Failures just before this one that only had to be waited out. @default 0 */
+    readonly waits?: number | undefined;
     /** Tries that a job has. */
     readonly maxAttempts: number;
     /** When this job last failed; undefined at its first failure. */
@@ -45,7 +54,7 @@ export interface Tries {
  * whole backlog; but when other uploads got through since this job's last failure, the trouble is this file's.
  */
 export function isOwnFault(code: ErrorCode, { failedAt, lastSuccessAt }: Tries): boolean {
-    if (PATIENCE.has(code)) return false;
+    if (isPatience(code)) return false;
     if (!HOMESERVER_TROUBLE.has(code)) return true;
     return failedAt !== undefined && lastSuccessAt !== undefined && lastSuccessAt > failedAt;
 }
@@ -53,7 +62,10 @@ export function isOwnFault(code: ErrorCode, { failedAt, lastSuccessAt }: Tries):
 export function afterFailure(error: MediaError, tries: Tries, random: () => number = Math.random): Verdict {
     if (!error.retryable) return { action: "give-up" };
     if (isOwnFault(error.code, tries) && tries.attempts + 1 >= tries.maxAttempts) return { action: "give-up" };
-    return { action: "retry", delayMs: retryDelay(error, tries.attempts, random) };
+    const delayMs = isPatience(error.code)
+        ? patientDelay(error, tries.waits ?? 0, random)
+        : retryDelay(error, tries.attempts, random);
+    return { action: "retry", delayMs };
 }
 
 /**
@@ -61,9 +73,18 @@ export function afterFailure(error: MediaError, tries: Tries, random: () => numb
  * @param attempts Failed tries before this one.
  */
 export function retryDelay(error: MediaError, attempts: number, random: () => number = Math.random): number {
-    const ceiling = Math.min(CAP_MS, BASE_MS * 2 ** Math.min(attempts, 16));
-    const backOff = ceiling / 2 + (ceiling / 2) * random();
+    const backOff = exponential(attempts, CAP_MS, random);
     const told = Math.min(error.retryAfterMs ?? 0, LONGEST_TOLD_WAIT_MS);
     // A little more than told, or the other side's clock may still say no.
     return told === 0 ? backOff : Math.max(told + 50 * random(), Math.min(backOff, 1000));
+}
+
+/** A told wait that was not enough again and again is not believed alone: each try opens its source. */
+function patientDelay(error: MediaError, waits: number, random: () => number): number {
+    return Math.max(retryDelay(error, 0, random), exponential(waits, PATIENCE_CAP_MS, random));
+}
+
+function exponential(failures: number, capMs: number, random: () => number): number {
+    const ceiling = Math.min(capMs, BASE_MS * 2 ** Math.min(failures, 16));
+    return ceiling / 2 + (ceiling / 2) * random();
 }

@@ -6,6 +6,7 @@ import {
     type Prepared,
 } from "./encryption/job-encryption.ts";
 import type { Address, Job, JobState, PresignedUpload, StoredError } from "./job.ts";
+import { isPatience } from "./retry.ts";
 import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
 
 /**
@@ -133,7 +134,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "refresh":
             return { ...job, source: event.source };
         case "stored":
-            return { ...job, state: "completing", size: event.size, attempts: 0, heldFor: undefined };
+            return { ...job, state: "completing", size: event.size, attempts: 0, waits: undefined, heldFor: undefined };
         case "reuse":
         case "finish":
             return {
@@ -154,6 +155,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 ...job,
                 state: startsOver ? "ready" : restingState(job),
                 attempts: startsOver ? 0 : job.attempts + (event.ownFault ? 1 : 0),
+                waits: isPatience(event.error.code) ? (job.waits ?? 0) + 1 : undefined,
                 failedAt: event.at,
                 notBefore: event.notBefore,
                 heldFor: undefined,
@@ -184,6 +186,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 state: "ready",
                 dueAt: event.dueAt,
                 attempts: 0,
+                waits: undefined,
                 addressesLost: 0,
                 revived: true,
                 finishedAt: undefined,
@@ -248,6 +251,7 @@ function prepared(job: Job, found: Prepared): Job {
         heldFor: found.spoolName === undefined ? job.heldFor : undefined,
         // A source that changes again and again must come to an end.
         attempts: encryption.renewed === true ? job.attempts : 0,
+        waits: undefined,
         // The room may have been shown the former key.
         revived: encryption.renewed === true ? true : job.revived,
     };

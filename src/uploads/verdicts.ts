@@ -43,6 +43,7 @@ export class Verdicts {
         if (error.code === "CANCELLED") return { type: "cancel", at: Date.now() };
         const tries = {
             attempts: job.attempts,
+            waits: job.waits,
             maxAttempts: this.#maxAttempts,
             failedAt: job.failedAt,
             lastSuccessAt: this.#lastSuccessAt,

@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { type Homeserver, type HomeserverOptions, startHomeserver } from "../../src/dev/homeserver/index.ts";
 import type { BridgeLike, IntentLike } from "../../src/index.ts";
 import { BridgeMedia, type BridgeMediaOptions } from "../../src/index.ts";
+import { EVENT_REFUSALS } from "../../src/matrix/answer.ts";
 import { matrixRequest } from "../../src/matrix/request.ts";
 
 /** A homeserver, a bridge and the component, on real sockets and real files. */
 
 export const AS_TOKEN = "as-token-of-the-tests";
-const REFUSALS = { tooLarge: "EVENT_TOO_LARGE", refused: "EVENT_REFUSED" } as const;
 
 export interface World {
     readonly homeserver: Homeserver;
@@ -57,7 +57,7 @@ export async function openWorld(options: Partial<HomeserverOptions> & { rateLimi
             method,
             path: `/_matrix/client/v3${path}`,
             ...(body !== undefined && { body: body as Record<string, unknown> }),
-            refusals: REFUSALS,
+            refusals: EVENT_REFUSALS,
         });
     const bridge = plainBridge(homeserver.url, bot);
     return {
@@ -100,7 +100,12 @@ export function plainBridge(homeserverUrl: string, bot: string, accessToken = AS
         getIntent(userId = bot): IntentLike {
             const access = { homeserverUrl, accessToken, userId };
             const post = (path: string, body: Record<string, unknown>) =>
-                matrixRequest(access, { method: "POST", path: `/_matrix/client/v3${path}`, body, refusals: REFUSALS });
+                matrixRequest(access, {
+                    method: "POST",
+                    path: `/_matrix/client/v3${path}`,
+                    body,
+                    refusals: EVENT_REFUSALS,
+                });
             return {
                 userId,
                 matrixClient: { homeserverUrl, accessToken },
@@ -112,7 +117,7 @@ export function plainBridge(homeserverUrl: string, bot: string, accessToken = AS
                             method: "POST",
                             path: "/_matrix/client/v3/register",
                             body: { type: "m.login.application_service", username: localpart },
-                            refusals: REFUSALS,
+                            refusals: EVENT_REFUSALS,
                         },
                     ).catch((error: { errcode?: string }) => {
                         if (error.errcode !== "M_USER_IN_USE") throw error;

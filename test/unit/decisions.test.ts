@@ -1,8 +1,10 @@
 import { expect } from "chai";
-import { MediaError } from "../../src/errors.ts";
+import { type ErrorCode, MediaError } from "../../src/errors.ts";
 import { toldWaitMs } from "../../src/matrix/answer.ts";
+import type { Job } from "../../src/uploads/job.ts";
 import { dueTime } from "../../src/uploads/priority.ts";
 import { afterFailure } from "../../src/uploads/retry.ts";
+import { transition } from "../../src/uploads/transition.ts";
 
 const MIB = 2 ** 20;
 const at = { readyAt: 1_000_000_000, size: 0, backfill: false, expiresAt: undefined };
@@ -42,6 +44,45 @@ describe("what happens after a failure", () => {
             { action: "retry", delayMs: 750 },
         ]);
         expect(afterFailure(error, { ...tries, attempts: 2 })).to.deep.equal({ action: "give-up" });
+    });
+
+    it("backs off from what passes by waiting too, up to a minute, and gives none of it up", () => {
+        const delays = (error: MediaError): unknown[] =>
+            [0, 1, 4, 6, 7, 100]
+                .map((waits) => afterFailure(error, { ...tries, attempts: 2, waits }, half))
+                .map((verdict) => (verdict.action === "retry" ? verdict.delayMs : "gives up"));
+        expect(delays(new MediaError("HOMESERVER_RATE_LIMITED"))).to.deep.equal([
+            375, 750, 6000, 24_000, 45_000, 45_000,
+        ]);
+        const told = new MediaError("UPLOAD_PENDING", { retryAfterMs: 5000 });
+        expect(delays(told), "told too short").to.deep.equal([5025, 5025, 6000, 24_000, 45_000, 45_000]);
+        const long = new MediaError("HOMESERVER_RATE_LIMITED", { retryAfterMs: 600_000 });
+        expect(delays(long)[5]).to.equal(600_025);
+    });
+
+    it("counts what was waited for in a row: another failure, or the next step, begins anew", () => {
+        const job: Job = {
+            id: "j",
+            state: "transferring",
+            uploader: "@a:b",
+            source: { kind: "file", path: "/x" },
+            createdAt: 0,
+            backfill: false,
+            contentUri: "mxc://b/c",
+            dueAt: 1,
+            attempts: 1,
+        };
+        const failed = (before: Job | undefined, code: ErrorCode): Job | undefined => {
+            const error = new MediaError(code);
+            const begun = before && transition(before, { type: "begin" });
+            return begun && transition(begun, { type: "postpone", error, at: 1, notBefore: 2, ownFault: false });
+        };
+        const twice = failed(failed(job, "HOMESERVER_RATE_LIMITED"), "SPOOL_FULL");
+        expect(twice).to.include({ waits: 2, attempts: 1, state: "ready" });
+        expect(failed(twice, "SOURCE_TIMEOUT")?.waits).to.equal(undefined);
+        const begun = transition(twice ?? job, { type: "begin" }) ?? job;
+        expect(begun.waits).to.equal(2);
+        expect(transition(begun, { type: "stored", size: 1 })?.waits).to.equal(undefined);
     });
 
     it("never undercuts a told wait, and believes none beyond an hour", () => {

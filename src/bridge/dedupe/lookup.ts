@@ -102,7 +102,7 @@ export class Lookup {
             return (await hasContent(access, contentUri, abort.signal)) ? "there" : "lost";
         } catch (thrown) {
             const error = asMediaError(thrown);
-            if (error.status === 404) return "lost";
+            if (error.code === "RESERVATION_GONE") return "lost";
             this.#parts.logger.debug("A shared file could not be looked at", { contentUri, code: error.code });
             return "unknown";
         } finally {

@@ -1,4 +1,4 @@
-import { createReadStream } from "node:fs";
+import { constants, createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { basename } from "node:path";
 import { type ErrorCode, MediaError, systemCode } from "../../errors.ts";
@@ -13,10 +13,13 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
     EPERM: "SOURCE_FORBIDDEN",
 };
 
+/** A pipe without a writer is opened at once, to be refused: else it would keep a thread of libuv's for ever, and `close()` waiting. */
+const READ_AT_ONCE = constants.O_RDONLY | constants.O_NONBLOCK;
+
 /** Reads a file of this machine: as many bytes as it had when it was opened. */
 export class FileSource implements Source<FileDescription> {
     async open({ path }: FileDescription, signal: AbortSignal): Promise<OpenedSource> {
-        const handle = await open(path, "r").catch((cause: unknown) => {
+        const handle = await open(path, READ_AT_ONCE).catch((cause: unknown) => {
             throw fileError(cause);
         });
         try {

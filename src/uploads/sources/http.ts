@@ -1,4 +1,6 @@
 import type { IncomingMessage } from "node:http";
+import { PassThrough, type Readable, type Transform } from "node:stream";
+import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import { MediaError, systemCode } from "../../errors.ts";
 import { limitedRequest } from "../limited-request.ts";
 import type { StepLimits } from "../limits.ts";
@@ -16,9 +18,10 @@ const MAX_DISCARDED_BYTES = 64 * 1024;
 const MAX_DISCARDING_MS = 5000;
 
 /**
- * Fetches over HTTP. The body is passed on as it is on the wire (`Accept-Encoding: identity`, no decompression): the
- * length announced is then the length that arrives. A connection that breaks midway is taken up where it broke with
- * `Range` and `If-Range` (RFC 9110 §13.1.5, §14.2) while the upload stays open, when the source named a validator.
+ * Fetches over HTTP. `Accept-Encoding: identity` is asked for: the length announced is then the length that arrives, and a
+ * connection that breaks midway is taken up where it broke with `Range` and `If-Range` (RFC 9110 §13.1.5, §14.2) while the
+ * upload stays open, when the source named a validator. A storage whose object was put there compressed says so all the
+ * same: it is decoded, without a length, and begins anew where it breaks.
  */
 export class HttpSource implements Source<HttpDescription> {
     readonly #agents: ReturnType<typeof guardedAgents>;
@@ -35,6 +38,10 @@ export class HttpSource implements Source<HttpDescription> {
             response.destroy();
             throw refusal(response);
         }
+        const mimetype = response.headers["content-type"];
+        const filename = filenameOf(response.headers["content-disposition"], description.url);
+        const encoding = encodingOf(response, mimetype, filename);
+        if (encoding !== undefined) return { stream: decoded(response, encoding), mimetype, filename };
         const size = contentLength(response);
         const ifRange = validator(response);
         const reopen = (offset: number) => this.#reopen(description, offset, ifRange ?? "", signal);
@@ -44,8 +51,8 @@ export class HttpSource implements Source<HttpDescription> {
                     ? response
                     : new ResumingBody({ first: response, size, reopen, signal }),
             size,
-            mimetype: response.headers["content-type"],
-            filename: filenameOf(response.headers["content-disposition"], description.url),
+            mimetype,
+            filename,
         };
     }
 
@@ -119,6 +126,56 @@ function discard(response: IncomingMessage): void {
         if (left < 0) response.destroy();
     });
     response.once("close", () => clearTimeout(timer));
+}
+
+const DECODERS = new Map<string, () => Transform>([
+    ["gzip", createGunzip],
+    ["x-gzip", createGunzip],
+    ["deflate", createInflate],
+    ["br", createBrotliDecompress],
+]);
+/** Words that storages hand out because somebody wrote them there, over bytes that are as they are. */
+const NO_ENCODING = /^(?:identity|none|binary|utf-?8|[78]bit|aws-chunked|)$/;
+/** Archives that a server calls encoded because of what they are: whoever gets one expects it as it is. */
+const GZIP_TYPE = /^application\/(?:x-)?(?:gzip|gunzip|gtar-compressed|compressed-tar|tgz)\b/i;
+const GZIP_NAME = /\.t?gz$/i;
+
+/** What has to be undone before the body is the file; undefined where nothing. */
+function encodingOf(
+    { headers }: IncomingMessage,
+    mimetype: string | undefined,
+    filename: string | undefined,
+): string | undefined {
+    const named = headers["content-encoding"]?.toLowerCase().split(",") ?? [];
+    const encodings = named.map((name) => name.trim()).filter((name) => !NO_ENCODING.test(name));
+    if (encodings.length === 0 || headers["content-length"] === "0") return undefined;
+    const encoding = encodings.join(", ");
+    const isArchive = GZIP_TYPE.test(mimetype ?? "") || GZIP_NAME.test(filename ?? "");
+    return isArchive && DECODERS.get(encoding) === createGunzip ? undefined : encoding;
+}
+
+function decoded(response: IncomingMessage, encoding: string): Readable {
+    const decoder = DECODERS.get(encoding)?.();
+    if (decoder === undefined) {
+        response.destroy();
+        throw new MediaError("SOURCE_REFUSED", { detail: `content-encoding ${encoding}` });
+    }
+    const body = new PassThrough();
+    for (const stream of [response, decoder]) stream.on("error", (error) => body.destroy(decodingError(error)));
+    body.on("error", () => {});
+    body.once("close", () => {
+        decoder.destroy();
+        response.destroy();
+    });
+    return response.pipe(decoder).pipe(body);
+}
+
+/** The connection's errors stay as they are. */
+function decodingError(error: Error): Error {
+    const code = systemCode(error) ?? "";
+    if (code === "Z_BUF_ERROR") return new MediaError("SOURCE_LENGTH_MISMATCH", { cause: error, detail: code });
+    const isDecoders = /^(?:Z_|ERR__|ERR_BROTLI)/.test(code);
+    return isDecoders ? new MediaError("SOURCE_REFUSED", { cause: error, detail: code }) : error;
 }
 
 /** Bytes that will arrive; undefined where the source does not say or says something impossible. */

@@ -55,8 +55,8 @@ export class HomeserverTarget implements Target {
         const error = answerError(answer, UPLOAD_REFUSALS);
         if (upload.contentUri === undefined) throw error;
         // Client-Server API, `PUT /upload/{serverName}/{mediaId}`: 404 is an unknown or expired address. A missing
-        // endpoint says M_UNRECOGNIZED and has its own code.
-        if (answer.status === 404 && error.code !== "NOT_SUPPORTED")
+        // endpoint says M_UNRECOGNIZED and has its own code, and so has the 404 of a proxy.
+        if (answer.status === 404 && error.code === "UPLOAD_REFUSED")
             throw new MediaError("RESERVATION_GONE", { cause: error });
         if (answer.status === 409) return this.#settle(access, upload, upload.contentUri, error, signal);
         throw error;

@@ -184,6 +184,11 @@ export const FAULTS: readonly Fault[] = [
     { name: "429 without Retry-After", times: 3, strike: answered(429, '{"errcode":"M_LIMIT_EXCEEDED"}') },
     { name: "burst of 503", times: 3, strike: answered(503, PAGE, { "content-type": "text/html" }) },
     {
+        name: "404 of a proxy",
+        times: 3,
+        strike: answered(404, "404 page not found\n", { "content-type": "text/plain" }),
+    },
+    {
         name: "502 after delivery",
         times: 1,
         strike: deliveredBut(() => ({

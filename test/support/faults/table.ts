@@ -17,6 +17,8 @@ export function judge({ name, onConnection }: Fault, step: Step): Judgement {
     // A file that is none is said so at once: links that have expired answer like that.
     const isPage = name === "200 with a page" || name === "200 with wrong types";
     if (step.gate === "source" && step.after === undefined && isPage) return "notice";
+    // The source's own word.
+    if (step.gate === "source" && name === "404 of a proxy") return "notice";
     // The second pass finds another file than the first: what was sent cannot be opened with the key of its event.
     if (step.encrypted === "two-pass" && name === "200 without a body") return "file, by an edit";
     return "file";
