@@ -1,4 +1,6 @@
 import { MediaError } from "../errors.ts";
+import { LinkedAbort } from "../linked-abort.ts";
+import type { ActingUsers } from "../matrix/client.ts";
 import type { Store } from "../store/store.ts";
 import { runsOut } from "../uploads/expiry.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
@@ -8,6 +10,7 @@ import type { Closing } from "./closing.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import type { HomeserverRequests } from "./homeserver-requests.ts";
 import { loadJobs, type MessageRecord, outboxWrite } from "./records.ts";
+import { Registered } from "./registered.ts";
 import type { Reservation, Reservations } from "./reservations.ts";
 
 /**
@@ -16,6 +19,7 @@ import type { Reservation, Reservations } from "./reservations.ts";
  */
 export interface AddressingParts {
     readonly store: Store;
+    readonly users: ActingUsers;
     readonly reservations: Reservations;
     readonly addresses: Addresses;
     readonly queue: UploadQueue;
@@ -27,9 +31,11 @@ export interface AddressingParts {
 
 export class Addressing {
     readonly #parts: AddressingParts;
+    readonly #registered: Registered;
 
     constructor(parts: AddressingParts) {
         this.#parts = parts;
+        this.#registered = new Registered(parts.users);
     }
 
     /** Gets an MXC for each of the message's files that has none, and journals each as soon as it is there. */
@@ -40,10 +46,10 @@ export class Addressing {
             for (let done = false; !done; ) {
                 if (await this.#share(job)) break;
                 // The others with the same file wait for this one's address, but not for the uploads of what it waits for.
-                const obtained = await this.#parts.addresses.alone(job, () => this.#obtainAddress(job, stop));
+                const obtained = await this.#alone(job, stop, () => this.#obtainAddress(job, stop));
                 if (obtained === "unsupported") {
                     const [now] = await loadJobs(this.#parts.store, [id]);
-                    if (now !== undefined) await this.#upload(now);
+                    if (now !== undefined) await this.#upload(now, stop);
                     done = true;
                 } else if (obtained === "assigned") {
                     done = true;
@@ -92,9 +98,27 @@ export class Addressing {
         });
     }
 
-    #upload(job: Job): Promise<Job> {
-        const { queue, addresses, closing } = this.#parts;
-        return addresses.alone(job, () => queue.runNow(job, closing.signal));
+    async #upload(job: Job, stop: AbortSignal): Promise<void> {
+        const { queue, requests, closing } = this.#parts;
+        const { uploader } = job;
+        const register = async () => {
+            stop.throwIfAborted();
+            await requests.one(() => this.#registered.ensure(uploader));
+        };
+        await requests.untilAnswered(uploader, register, stop);
+        await this.#alone(job, stop, () => queue.runNow(job, closing.signal, { stop }));
+        stop.throwIfAborted();
+    }
+
+    /** Runs `task` while no other job with the same file is in here. Who is withdrawn waits for none of their uploads. */
+    async #alone<T>(job: Job, stop: AbortSignal, task: () => Promise<T>): Promise<T> {
+        const waiting = new LinkedAbort([stop]);
+        const turn = this.#parts.addresses.alone(job, async () => {
+            waiting.release();
+            stop.throwIfAborted();
+            return task();
+        });
+        return Promise.race([turn, waiting.aborted()]);
     }
 
     async #releaseEarly(message: MessageRecord): Promise<void> {

@@ -123,16 +123,20 @@ export class Avatars {
     /** Never rejects. */
     async #resume(pending: PendingAvatar): Promise<void> {
         const { closing, logger } = this.#parts;
+        let picture: Picture | undefined;
         for (let attempt = 0; !closing.aborted; attempt++) {
             try {
-                await this.#settle(pending, await this.#endOf(pending));
+                picture ??= await this.#endOf(pending);
+                await this.#settle(pending, picture);
                 return;
             } catch (thrown) {
                 const error = asMediaError(thrown);
                 if (closing.aborted) return;
                 const { kind, id } = pending;
                 logger.warn("A picture of an earlier run could not be set", { kind, id, code: error.code });
-                if (!error.retryable) return this.#forget(pending).catch(() => {});
+                // An upload that has failed stays so, whatever its error would say of another try; a disk recovers.
+                const mayPass = picture !== undefined || error.code === "STORE_WRITE_FAILED";
+                if (!mayPass || !error.retryable) return this.#forget(pending).catch(() => {});
                 await sleep(retryDelay(error, attempt), undefined, { signal: closing }).catch(() => {});
             }
         }

@@ -1,10 +1,13 @@
 import { MediaError } from "../errors.ts";
+import { LinkedAbort } from "../linked-abort.ts";
 import type { Store } from "../store/store.ts";
-import { causedBy, type Job } from "../uploads/job.ts";
+import type { Job } from "../uploads/job.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { released } from "../uploads/release.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
+import type { JobEnds } from "./job-info.ts";
+import type { Registered } from "./registered.ts";
 import type { Reservations } from "./reservations.ts";
 
 export interface BareUploadParts {
@@ -12,7 +15,10 @@ export interface BareUploadParts {
     readonly queue: UploadQueue;
     readonly reservations: Reservations;
     readonly addresses: Addresses;
+    readonly ends: JobEnds;
+    readonly registered: Registered;
     readonly closing: AbortSignal;
+    /** Told about each job that was changed, after it is journaled. */
     readonly onJob: (job: Job) => void;
 }
 
@@ -37,7 +43,10 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return undefined;
             throw error;
         });
-        if (obtained === undefined) return inOneStep(job, parts);
+        if (obtained === undefined) {
+            await parts.registered.ensure(job.uploader);
+            return inOneStep(job, parts);
+        }
         if ("blockedForMs" in obtained) {
             await reservations.waitForPlace(job.uploader, obtained.blockedForMs, closing);
             continue;
@@ -47,9 +56,29 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
     }
 }
 
-async function inOneStep(job: Job, { store, queue, addresses, closing }: BareUploadParts): Promise<string> {
-    await store.commit(jobWrites(undefined, job));
-    const { contentUri, error } = await addresses.alone(job, () => queue.runNow(job, closing));
-    if (contentUri === undefined) throw new MediaError(error?.code ?? "UPLOAD_REFUSED", causedBy(error));
-    return contentUri;
+async function inOneStep(job: Job, parts: BareUploadParts): Promise<string> {
+    const { store, queue, addresses, ends, closing, onJob } = parts;
+    // In the queue's lists, not waited for like a message's: after a crash nobody else would come back to it.
+    const ready = released(job) ?? job;
+    const journal = async (): Promise<void> => {
+        await store.commit(jobWrites(undefined, ready));
+        onJob(ready);
+    };
+    let journaled: Promise<void> | undefined;
+    const turn = addresses.alone(job, async () => {
+        await (journaled ??= journal());
+        queue.poke();
+        return ends.of(job.id);
+    });
+    const closed = new LinkedAbort([closing]);
+    try {
+        const { contentUri = "" } = await Promise.race([turn, closed.aborted()]);
+        return contentUri;
+    } catch (error) {
+        // Also one that still waits for another with the same file: whoever hears CLOSED counts on the next start.
+        if (closing.aborted) await (journaled ??= journal());
+        throw error;
+    } finally {
+        closed.release();
+    }
 }

@@ -46,18 +46,9 @@ export async function prepareFiles(message: MessageRecord, parts: PreparationPar
     if (message.jobs.length > 0) await mark(message, parts);
     for (const job of await loadJobs(store, message.jobs)) {
         if (isFinal(job.state) || !mustPrepare(job)) continue;
-        const abandon = (): void => {
-            // On closing the queue itself breaks the try off, and the job is to go on later.
-            if (!closing.aborted) queue.cancel(job.id).catch(() => {});
-        };
-        stop.addEventListener("abort", abandon, { once: true });
-        try {
-            stop.throwIfAborted();
-            await queue.runNow(job, closing, (now) => !mustPrepare(now));
-            stop.throwIfAborted();
-        } finally {
-            stop.removeEventListener("abort", abandon);
-        }
+        stop.throwIfAborted();
+        await queue.runNow(job, closing, { enough: (now) => !mustPrepare(now), stop });
+        stop.throwIfAborted();
     }
     return { ...message, encrypted: true };
 }

@@ -38,6 +38,7 @@ export function jobInfo(job: Job, transferredBytes: number): JobInfo {
 export class JobEnds {
     readonly #store: Store;
     readonly #ends = new EventEmitter().setMaxListeners(0);
+    #closed = false;
 
     constructor(store: Store) {
         this.#store = store;
@@ -47,8 +48,9 @@ export class JobEnds {
         this.#ends.emit(job.id, job);
     }
 
-    /** Lets go of everybody who still waits. */
+    /** Lets go of everybody who still waits, and of whoever asks from here on. */
     close(): void {
+        this.#closed = true;
         for (const id of this.#ends.eventNames()) this.#ends.emit(id, undefined);
     }
 
@@ -62,6 +64,7 @@ export class JobEnds {
     }
 
     async #endOf(id: string): Promise<Job | undefined> {
+        if (this.#closed) throw new MediaError("CLOSED");
         let listener: (job: Job | undefined) => void = () => {};
         const told = new Promise<Job | undefined>((resolve) => {
             listener = resolve;

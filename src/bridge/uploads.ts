@@ -6,12 +6,22 @@ import { sharedKeyOf } from "./dedupe/shared-file.ts";
 import { handleOf } from "./job-info.ts";
 import type { MediaSource, PendingUpload } from "./message.ts";
 import type { UploadOptions } from "./message-check.ts";
+import { Registered } from "./registered.ts";
 
 /** The calls of `upload()`: files without a message of ours. */
 export interface UploadsParts
     extends Pick<
         Parts,
-        "store" | "queue" | "reservations" | "addresses" | "lookup" | "files" | "backlog" | "ends" | "uploaderOf"
+        | "store"
+        | "users"
+        | "queue"
+        | "reservations"
+        | "addresses"
+        | "lookup"
+        | "files"
+        | "backlog"
+        | "ends"
+        | "uploaderOf"
     > {
     readonly closing: AbortSignal;
     /** Told about each job that was changed, after it is journaled. */
@@ -20,9 +30,11 @@ export interface UploadsParts
 
 export class Uploads {
     readonly #parts: UploadsParts;
+    readonly #registered: Registered;
 
     constructor(parts: UploadsParts) {
         this.#parts = parts;
+        this.#registered = new Registered(parts.users);
     }
 
     /**
@@ -46,15 +58,24 @@ export class Uploads {
         }
         backlog.enter(0, 1);
         let spooled: Job[] = [];
+        let isJournaled = false;
+        const onJob = (changed: Job): void => {
+            isJournaled = true;
+            this.#parts.onJob(changed);
+        };
         try {
             const asGiven = { mimetype: undefined, filename: undefined, size: undefined, ...known };
             const job = await files.newJob(source, { ...asGiven, uploader, backfill, dedupe, family });
             spooled = [job];
             await announce(job.id);
-            return handleOf(ends, job.id, await uploadAlone(job, this.#parts));
+            const parts = { ...this.#parts, registered: this.#registered, onJob };
+            return handleOf(ends, job.id, await uploadAlone(job, parts));
         } catch (error) {
-            backlog.add(0, -1);
-            await files.discard(spooled);
+            // Once it is journaled its end counts it out, and the next start may need its bytes.
+            if (!isJournaled) {
+                backlog.add(0, -1);
+                await files.discard(spooled);
+            }
             throw error;
         }
     }

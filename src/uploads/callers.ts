@@ -41,7 +41,7 @@ export class Callers {
         return this.#line.size === 0;
     }
 
-    /** Stands in line. Resolves when the job's turn is over or it is called off; rejects when `signal` aborts before. */
+    /** Stands in line. Resolves when the job's turn is over; rejects when `signal` aborts before. */
     async wait(job: Job, signal: AbortSignal): Promise<void> {
         signal.throwIfAborted();
         const over = deferred<unknown>();
@@ -87,11 +87,6 @@ export class Callers {
             if (until > 0) first = Math.min(first, until);
         }
         return first;
-    }
-
-    /** Ends the waiting for a job that needs no turn any more. */
-    callOff(jobId: string): void {
-        for (const { job, go } of this.#line) if (job.id === jobId) go(Promise.resolve());
     }
 
     /** Ends all waiting with CLOSED. */

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { deferred } from "../deferred.ts";
 import { MediaError } from "../errors.ts";
+import { LinkedAbort } from "../linked-abort.ts";
 import { loggable } from "../redact.ts";
 import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
@@ -58,6 +59,8 @@ export class UploadQueue {
     readonly #parts: UploadQueueParts;
     readonly #places: Places;
     readonly #callers: Callers;
+    /** What wakes those who wait for a job, by its id, when it is cancelled. */
+    readonly #awaited = new Map<string, LinkedAbort>();
     readonly #running = new Map<string, Run>();
     /** Those under way whose beginning is not journaled yet. */
     readonly #claimed = new Set<string>();
@@ -178,23 +181,43 @@ export class UploadQueue {
 
     /**
      * Runs one job now, outside the schedule: a server without `/create` gives the MXC only with the upload, which the
-     * job's message waits for. Resolves with the job in its final state, or as soon as it is `enough`.
+     * job's message waits for. Resolves with the job in its final state, or as soon as it is `enough`. Rejects with the
+     * reason of `closing`; the job is then to go on later.
+     * @param until.stop Ends the job for good when it aborts before `closing` does; it must not have aborted yet.
      */
-    async runNow(job: Job, signal: AbortSignal, enough: (job: Job) => boolean = () => false): Promise<Job> {
-        let current = job;
-        while (!isFinal(current.state) && !enough(current)) {
-            signal.throwIfAborted();
-            const delay = Math.min((current.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS);
-            if (delay > 0) await sleep(delay, undefined, { signal });
-            await this.#turn(current, signal);
-            // As journaled: it may have been cancelled between two tries.
-            current = (await loadJob(this.#parts.store, job.id)) ?? current;
+    async runNow(
+        job: Job,
+        closing: AbortSignal,
+        { enough = () => false, stop }: { enough?: (job: Job) => boolean; stop?: AbortSignal } = {},
+    ): Promise<Job> {
+        const waiting = new LinkedAbort([closing]);
+        const abandon = (): void => {
+            // On closing the queue itself breaks the try off.
+            if (!closing.aborted) this.cancel(job.id).catch(() => {});
+        };
+        this.#awaited.set(job.id, waiting);
+        stop?.addEventListener("abort", abandon, { once: true });
+        try {
+            while (true) {
+                // As journaled, and only after listening: it may have been cancelled before, or between two tries.
+                const current = (await loadJob(this.#parts.store, job.id)) ?? job;
+                if (isFinal(current.state) || enough(current)) return current;
+                await this.#turn(current, waiting.signal).catch((error: unknown) => {
+                    closing.throwIfAborted();
+                    if (!waiting.signal.aborted) throw error;
+                });
+            }
+        } finally {
+            stop?.removeEventListener("abort", abandon);
+            this.#awaited.delete(job.id);
+            waiting.release();
         }
-        return current;
     }
 
-    /** One try, as soon as it is the job's turn among those that are waited for. */
+    /** One try, as soon as the job's wait is over and it is its turn among those that are waited for. */
     async #turn(job: Job, signal: AbortSignal): Promise<void> {
+        const delay = Math.min((job.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS);
+        if (delay > 0) await sleep(delay, undefined, { signal });
         if (!this.#open) throw new MediaError("CLOSED");
         const turn = this.#callers.wait(job, signal);
         this.#callers.serveUrgent();
@@ -221,7 +244,7 @@ export class UploadQueue {
             const job = await loadJob(this.#parts.store, id);
             if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
             await this.#tries.advance(job, { type: "cancel", at: Date.now() });
-            this.#callers.callOff(id);
+            this.#awaited.get(id)?.abort(new MediaError("CANCELLED"));
             return true;
         });
     }

@@ -77,7 +77,8 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     encrypt: ["unreserved", "reserved", "transferring"],
     prepare: ["transferring"],
     "forget-key": ["done", "failed", "cancelled"],
-    // From *unreserved*: damage of the journal brought back a record from before its event. Its upload gives another MXC.
+    // From *unreserved*: a file without a message on a server without `/create`; or damage of the journal brought back a
+    // record from before its event. The upload gives the MXC, or another one.
     release: ["reserved", "ready", "unreserved"],
     // From *reserved*: to be prepared for an encrypted room.
     begin: ["ready", "transferring", "completing", "unreserved", "reserved"],

@@ -33,29 +33,43 @@ describe("kill -9 while a picture is to be set", function () {
         await closeScene(scene);
     });
 
-    for (const { name, matches, drop } of MOMENTS) {
-        it(`${name}: the next start sets it`, async () => {
-            scene = await openScene();
-            const { world, remote, alice, roomId } = scene;
+    /** Starts a process that asks for two pictures, or only goes on with them. */
+    const driver =
+        ({ world, alice, roomId }: Scene, fileUrl: string) =>
+        (asks: boolean): ChildProcess => {
             const plan: AvatarPlan = {
                 homeserverUrl: world.homeserver.url,
-                fileUrl: remote.file(BYTES),
+                fileUrl,
                 dataDir: world.dataDir,
                 bot: world.bot,
                 ghost: alice,
                 roomId,
-                asks: true,
+                asks,
             };
-            const start = (asks: boolean): ChildProcess => {
-                child = spawn(
-                    process.execPath,
-                    ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify({ ...plan, asks })],
-                    {
-                        stdio: ["pipe", "ignore", "inherit"],
-                    },
-                );
-                return child;
-            };
+            child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
+                stdio: ["pipe", "ignore", "inherit"],
+            });
+            return child;
+        };
+
+    /** Resolves with the addresses of both pictures once they are set. */
+    const pictures = async ({ world, alice, roomId }: Scene): Promise<string[]> => {
+        const get = (path: string, key: string) =>
+            world.request(world.bot, "GET", path).then(
+                (answer) => answer[key] as string | undefined,
+                () => undefined,
+            );
+        return [
+            await until(() => get(`/profile/${encodeURIComponent(alice)}/avatar_url`, "avatar_url"), PATIENCE),
+            await until(() => get(`/rooms/${encodeURIComponent(roomId)}/state/m.room.avatar`, "url"), PATIENCE),
+        ];
+    };
+
+    for (const { name, matches, drop } of MOMENTS) {
+        it(`${name}: the next start sets it`, async () => {
+            scene = await openScene();
+            const { world, remote } = scene;
+            const start = driver(scene, remote.file(BYTES));
             const first = start(true);
             // The two have different uploaders: once both upload, both are journaled.
             const uploaders = new Set<string | undefined>();
@@ -74,15 +88,7 @@ describe("kill -9 while a picture is to be set", function () {
 
             const heard = world.homeserver.requests.length;
             const second = start(false);
-            const get = (path: string, key: string) =>
-                world.request(world.bot, "GET", path).then(
-                    (answer) => answer[key] as string | undefined,
-                    () => undefined,
-                );
-            const shown = [
-                await until(() => get(`/profile/${encodeURIComponent(alice)}/avatar_url`, "avatar_url"), PATIENCE),
-                await until(() => get(`/rooms/${encodeURIComponent(roomId)}/state/m.room.avatar`, "url"), PATIENCE),
-            ];
+            const shown = await pictures(scene);
             // What the first one has set without hearing of it is set again.
             const isSetAgain = (): boolean =>
                 world.homeserver.requests
@@ -98,4 +104,26 @@ describe("kill -9 while a picture is to be set", function () {
             await store.close();
         });
     }
+
+    it("on a server without /create, while its file is uploaded: the next start sets it", async () => {
+        scene = await openScene({ features: { create: false } });
+        const { world, remote } = scene;
+        const start = driver(scene, remote.file(BYTES));
+        const first = start(true);
+        const uploaders = new Set<string | undefined>();
+        const stop = world.homeserver.intercept(({ method, path, user }) => {
+            if (method !== "POST" || !path.endsWith("/upload")) return undefined;
+            uploaders.add(user);
+            if (uploaders.size === 2) first.kill("SIGKILL");
+            return { drop: "before" };
+        });
+        await once(first, "exit");
+        stop();
+        expect(first.signalCode, "the moment came").to.equal("SIGKILL");
+        const second = start(false);
+        for (const uri of await pictures(scene))
+            expect((await download(world.homeserver, uri)).body.equals(BYTES)).to.equal(true);
+        second.stdin?.end();
+        await once(second, "exit");
+    });
 });

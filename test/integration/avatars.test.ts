@@ -5,6 +5,7 @@ import { download } from "../support/download.ts";
 import { photoMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
 
 const PNG = Buffer.concat([Buffer.from("89504E470D0A1A0A0000000D49484452", "hex"), someBytes(100)]);
 
@@ -130,6 +131,53 @@ describe("pictures", () => {
             expect(failed).to.include({ code: "HOMESERVER_ANSWER_INVALID", retryable: true });
         stop();
         expect(await media.avatar(alice, ...given)).to.match(/^mxc:/);
+    });
+
+    it("whose file failed for good after a restart keeps no other one waiting", async () => {
+        const media = world.component();
+        await media.start();
+        const url = remote.on("/failing", (_request, response) => response.writeHead(503).end());
+        const first = media.avatar(alice, { kind: "http", url }).catch(({ code }: MediaError) => code);
+        await until(() => remote.requests.length > 0);
+        await media.close();
+        expect(await first).to.equal("CLOSED");
+
+        const next = world.component({ maxAttempts: 1 });
+        await next.start();
+        const uri = await next.avatar(alice, { kind: "buffer", data: PNG });
+        const shown = await world.request(alice, "GET", `/profile/${encodeURIComponent(alice)}/avatar_url`);
+        expect(shown["avatar_url"]).to.equal(uri);
+        const failed: unknown[] = [];
+        for await (const { error } of next.jobs({ state: "failed" })) failed.push(error?.code);
+        expect(failed).to.deep.equal(["SOURCE_UNAVAILABLE"]);
+    });
+
+    it("of an earlier run is set for as long as it takes, though the homeserver fails", async () => {
+        const media = world.component();
+        await media.start();
+        const stop = world.homeserver.intercept(({ path }) =>
+            path.endsWith("/avatar_url") ? { status: 503, body: {} } : undefined,
+        );
+        const isFailing = ({ path, status }: { path: string; status: number }): boolean =>
+            path.endsWith("/avatar_url") && status === 503;
+        const failures = (): number => world.homeserver.requests.filter(isFailing).length;
+        const url = remote.on("/held", () => {});
+        const first = media.avatar(alice, { kind: "http", url }).catch(({ code }: MediaError) => code);
+        await until(() => remote.requests.length > 0);
+        await media.close();
+        expect(await first).to.equal("CLOSED");
+        remote.on("/held", (_request, response) => response.end(PNG));
+
+        const next = world.component();
+        await next.start();
+        await until(() => failures() >= 2);
+        stop();
+        const shown = () =>
+            world.request(alice, "GET", `/profile/${encodeURIComponent(alice)}/avatar_url`).then(
+                (answer) => answer["avatar_url"] as string | undefined,
+                () => undefined,
+            );
+        expect((await download(world.homeserver, await until(shown))).body.equals(PNG)).to.equal(true);
     });
 
     it("says what is wrong with a call, and fails with its file", async () => {
