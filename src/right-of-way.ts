@@ -9,7 +9,7 @@ const MAX_WAIT_MS = 10;
 
 export class RightOfWay {
     #underWay = 0;
-    #waiting: (() => void)[] = [];
+    readonly #waiting = new Set<() => void>();
     /** Between two steps of a message nobody is under way for a moment: the way is free a turn of the loop later. */
     #freeSoon: NodeJS.Immediate | undefined;
 
@@ -28,19 +28,19 @@ export class RightOfWay {
     free(): Promise<void> | undefined {
         if (this.#underWay === 0 && this.#freeSoon === undefined) return undefined;
         return new Promise((resolve) => {
-            const timer = setTimeout(resolve, MAX_WAIT_MS);
-            this.#waiting.push(() => {
+            const pass = (): void => {
                 clearTimeout(timer);
+                this.#waiting.delete(pass);
                 resolve();
-            });
+            };
+            const timer = setTimeout(pass, MAX_WAIT_MS);
+            this.#waiting.add(pass);
         });
     }
 
     #letPass(): void {
         this.#freeSoon = undefined;
         if (this.#underWay > 0) return;
-        const waiting = this.#waiting;
-        this.#waiting = [];
-        for (const pass of waiting) pass();
+        for (const pass of this.#waiting) pass();
     }
 }

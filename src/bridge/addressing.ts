@@ -3,9 +3,10 @@ import { LinkedAbort } from "../linked-abort.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import type { Store } from "../store/store.ts";
 import { runsOut } from "../uploads/expiry.ts";
-import { isFinal, type Job } from "../uploads/job.ts";
+import type { Job } from "../uploads/job.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { releaseWrites } from "../uploads/release.ts";
+import { applies } from "../uploads/transition.ts";
 import type { Closing } from "./closing.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import type { HomeserverRequests } from "./homeserver-requests.ts";
@@ -40,20 +41,22 @@ export class Addressing {
 
     /** Gets an MXC for each of the message's files that has none, and journals each as soon as it is there. */
     async reserve(message: MessageRecord, stop: AbortSignal): Promise<void> {
-        for (const job of await loadJobs(this.#parts.store, message.jobs)) {
-            const { id, uploader } = job;
-            if (!needsAddress(job)) continue;
-            for (let done = false; !done; ) {
+        for (const id of message.jobs) {
+            while (true) {
+                // As it is by now: while it waited it may have ended, or have been released with an address that it had.
+                const [job] = await loadJobs(this.#parts.store, [id]);
+                if (job === undefined || !needsAddress(job)) break;
+                const { uploader } = job;
                 if (await this.#share(job)) break;
                 // The others with the same file wait for this one's address, but not for the uploads of what it waits for.
                 const obtained = await this.#alone(job, stop, () => this.#obtainAddress(job, stop));
                 if (obtained === "unsupported") {
                     const [now] = await loadJobs(this.#parts.store, [id]);
                     if (now !== undefined) await this.#upload(now, stop);
-                    done = true;
-                } else if (obtained === "assigned") {
-                    done = true;
-                } else if (obtained !== "shared") {
+                    break;
+                }
+                if (obtained === "assigned") break;
+                if (obtained !== "shared") {
                     // The places this very message holds would never be freed if its uploads waited for its event.
                     await this.#releaseEarly(message);
                     await this.#parts.reservations.waitForPlace(uploader, obtained.blockedForMs, stop);
@@ -150,6 +153,6 @@ export class Addressing {
 
 /** Before its event is sent a file may have any address: one that has run out is replaced without an edit. */
 function needsAddress(job: Job): boolean {
-    if (isFinal(job.state)) return false;
+    if (!applies(job, "reserve")) return false;
     return job.contentUri === undefined || (job.state === "reserved" && runsOut(job, Date.now()));
 }

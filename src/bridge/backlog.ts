@@ -1,6 +1,7 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { FOLLOWING, HELD, SCHEDULE, WAITING } from "../uploads/job-records.ts";
+import { isFinal } from "../uploads/job.ts";
+import { FOLLOWING, HELD, JOBS, jobFrom, SCHEDULE, WAITING } from "../uploads/job-records.ts";
 import { OUTBOX } from "./records.ts";
 
 /** How much work is pending, and the bound on it. */
@@ -36,14 +37,24 @@ export class Backlog {
         this.#jobs += jobs;
     }
 
-    /** Counts what an earlier run left. */
-    async takeStock(store: Store): Promise<void> {
-        for await (const [, entry] of store.range({ collection: OUTBOX })) {
-            const { files } = entry;
-            this.add(1, typeof files === "number" ? files : 0);
+    /**
+     * Counts what an earlier run left, by the lists alone.
+     * @param isInDoubt Whether the journal was damaged: then each record is looked at, for a row may be of what has ended.
+     */
+    async takeStock(store: Store, isInDoubt: boolean): Promise<void> {
+        let [messages, jobs] = [0, 0];
+        for await (const [, { files }] of store.range({ collection: OUTBOX })) {
+            messages++;
+            if (!isInDoubt && typeof files === "number") jobs += files;
         }
-        for (const collection of [SCHEDULE, WAITING, HELD, FOLLOWING]) {
-            for await (const _ of store.keys({ collection })) this.add(0, 1);
+        if (isInDoubt) {
+            for await (const [, record] of store.range({ collection: JOBS }))
+                if (!isFinal(jobFrom(record).state)) jobs++;
+        } else {
+            for (const collection of [SCHEDULE, WAITING, HELD, FOLLOWING])
+                for await (const _ of store.keys({ collection })) jobs++;
         }
+        // Not added: what the review of a damaged journal has ended was never counted in.
+        [this.#messages, this.#jobs] = [messages, jobs];
     }
 }

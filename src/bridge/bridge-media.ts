@@ -58,8 +58,12 @@ export class BridgeMedia {
     readonly #closing = new AbortController();
     readonly #uploads: Uploads;
     readonly #avatars: Avatars;
-    #nextSequence: () => string = () => "";
+    #nextSequence = (): string => {
+        throw new MediaError("NOT_STARTED");
+    };
     #state: "new" | "started" | "closed" = "new";
+    #starting: Promise<void> | undefined;
+    #ending: Promise<void> | undefined;
 
     /**
      * @param bridge matrix-appservice-bridge's `Bridge`, matrix-bot-sdk's `Appservice`, or anything with
@@ -105,33 +109,49 @@ export class BridgeMedia {
 
     /**
      * Opens the data directory and goes on with what an earlier run left. The homeserver need not be up.
-     * Rejects with STORE_LOCKED, STORE_NEWER_SCHEMA or STORE_UNUSABLE.
+     * Rejects with STORE_LOCKED, STORE_NEWER_SCHEMA or STORE_UNUSABLE, or with CLOSED when `close()` is called meanwhile.
      */
     async start(): Promise<void> {
         if (this.#state === "closed") throw new MediaError("CLOSED");
-        if (this.#state === "started") return;
-        await this.#parts.store.open((damage) => this.#parts.aftermath.found(damage));
+        this.#starting ??= this.#start();
+        return this.#starting;
+    }
+
+    async #start(): Promise<void> {
+        const { store, aftermath, spool, reservations, backlog, queue } = this.#parts;
+        await store.open((damage) => aftermath.found(damage));
+        const steps = [
+            () => aftermath.prepare(),
+            async () => {
+                this.#nextSequence = await openSequence(store, () => aftermath.isInDoubt);
+            },
+            () => spool.start((name) => this.#isSpoolNeeded(name)),
+            () => reservations.start(),
+            () => backlog.takeStock(store, aftermath.isInDoubt),
+            () => queue.start(),
+        ];
         try {
-            await this.#parts.aftermath.prepare();
-            this.#nextSequence = await openSequence(this.#parts.store, () => this.#parts.aftermath.isInDoubt);
-            await this.#parts.spool.start((name) => this.#isSpoolNeeded(name));
-            await this.#parts.reservations.start();
-            await this.#parts.backlog.takeStock(this.#parts.store);
-            await this.#parts.queue.start();
+            for (const step of steps) {
+                // Some of them read the whole journal.
+                if (this.#state === "closed") throw new MediaError("CLOSED");
+                await step();
+            }
         } catch (error) {
-            await this.#parts.store.close();
+            await store.close();
+            const isClosed = this.#state === "closed";
             this.#state = "closed";
-            throw asMediaError(error, "STORE_UNUSABLE");
+            throw isClosed ? new MediaError("CLOSED") : asMediaError(error, "STORE_UNUSABLE");
         }
+        if (this.#state === "closed") return;
         this.#state = "started";
         await this.#parts.outbox.start();
-        this.#parts.revisions.poke();
+        this.#parts.revisions.start();
         this.#parts.expiryWatch.start();
         this.#parts.sweeper.start();
         this.#parts.tending.start();
         this.#parts.forgetting.start();
         await this.#avatars.start();
-        this.#parts.aftermath.start();
+        aftermath.start();
     }
 
     /**
@@ -265,12 +285,21 @@ export class BridgeMedia {
      * Takes no more work, breaks transfers off (they begin anew at the next start), lets events that are on their way
      * arrive, and releases the data directory. Calls of `send()` that still wait reject with CLOSED.
      */
-    async close(): Promise<void> {
-        if (this.#state !== "started") {
-            this.#state = "closed";
-            return;
-        }
+    close(): Promise<void> {
+        this.#ending ??= this.#close();
+        return this.#ending;
+    }
+
+    async #close(): Promise<void> {
         this.#state = "closed";
+        if (this.#starting === undefined) return;
+        // A start that is under way ends at its next step, and so does its review of a damaged journal.
+        await this.#parts.aftermath.close();
+        const isOpen = await this.#starting.then(
+            () => true,
+            () => false,
+        );
+        if (!isOpen) return;
         this.#closing.abort(new MediaError("CLOSED"));
         await Promise.all([this.#parts.queue.close(), this.#parts.outbox.close(), this.#parts.reservations.close()]);
         await this.#parts.aftermath.close();

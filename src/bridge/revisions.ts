@@ -49,16 +49,22 @@ export class Revisions {
     readonly #parts: RevisionsParts;
     #working: Promise<void> | undefined;
     #again = false;
-    #closed = false;
+    #isOpen = false;
     #retry: NodeJS.Timeout | undefined;
 
     constructor(parts: RevisionsParts) {
         this.#parts = parts;
     }
 
-    /** Works off the marks; to be called at the start, when a mark was journaled, and when a marked message was sent. */
+    /** To be called once places in the rooms' lines can be taken. */
+    start(): void {
+        this.#isOpen = true;
+        this.poke();
+    }
+
+    /** Works off the marks; to be called when a mark was journaled, and when a marked message was sent. */
     poke(): void {
-        if (this.#closed) return;
+        if (!this.#isOpen) return;
         this.#again = true;
         this.#working ??= this.#work()
             .catch((error: unknown) => {
@@ -74,13 +80,13 @@ export class Revisions {
     }
 
     async close(): Promise<void> {
-        this.#closed = true;
+        this.#isOpen = false;
         clearTimeout(this.#retry);
         await this.#working;
     }
 
     async #work(): Promise<void> {
-        while (this.#again && !this.#closed) {
+        while (this.#again && this.#isOpen) {
             this.#again = false;
             let after: string | undefined;
             do {

@@ -80,7 +80,8 @@ export class Sweeper {
         return message !== undefined && this.#isUnfinished(message);
     }
 
-    async #isUnfinished({ jobs }: MessageRecord): Promise<boolean> {
-        return (await loadJobs(this.#parts.store, jobs)).some(({ state }) => !isFinal(state));
+    /** One that is still in line will show its files, whenever they came. */
+    async #isUnfinished({ state, jobs }: MessageRecord): Promise<boolean> {
+        return state === "queued" || (await loadJobs(this.#parts.store, jobs)).some((job) => !isFinal(job.state));
     }
 }

@@ -100,9 +100,14 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     cancel: ["unreserved", "reserved", "ready", "transferring", "completing"],
 };
 
+/** Whether an event of this type applies to the job's state. */
+export function applies(job: Job, type: JobEvent["type"]): boolean {
+    return ALLOWED[type].includes(job.state);
+}
+
 /** The only place where a job changes; undefined where the event does not apply to the job's state. */
 export function transition(job: Job, event: JobEvent): Job | undefined {
-    if (!ALLOWED[event.type].includes(job.state)) return undefined;
+    if (!applies(job, event.type)) return undefined;
     switch (event.type) {
         case "reserve": {
             const { contentUri, expiresAt, presigned } = event;

@@ -9,7 +9,8 @@ import { type Connector, MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import { Spool } from "../../src/uploads/sources/spool.ts";
-import { bodies, download, messages } from "../support/download.ts";
+import type { Write } from "../../src/store/store.ts";
+import { bodies, download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -132,6 +133,82 @@ describe("over time", () => {
         expect(messages(world.homeserver, roomId)).to.have.length(2);
     });
 
+    it("nor what stands in a line, although its file was there long ago", async () => {
+        await open({ features: { create: false } });
+        let isDown = true;
+        world.homeserver.intercept(({ path }) =>
+            isDown && path.includes("/send/") ? { status: 503, body: {} } : undefined,
+        );
+        const media = world.component();
+        await media.start();
+        const url = remote.file(someBytes(1000));
+        media.send(photoMessage(roomId, alice, { kind: "http", url })).catch(() => {});
+        await until(async () => {
+            for await (const { state } of media.jobs()) if (state === "done") return true;
+            return false;
+        });
+        await media.close();
+        const store = new LevelStore(join(world.dataDir, "journal"));
+        await store.open(() => {});
+        const spool = new Spool(join(world.dataDir, "spool"), 1000);
+        await new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: 60_000 }).sweep(Date.now() + 1000);
+        await store.close();
+        isDown = false;
+        const again = world.component();
+        await again.start();
+        const [event] = await until(() => {
+            const found = messages(world.homeserver, roomId);
+            return found.length > 0 ? found : undefined;
+        });
+        expect(event?.content["url"]).to.match(/^mxc:/);
+    });
+
+    it("close() while it starts ends the start, and lets go of the folder", async () => {
+        await open();
+        const media = world.component();
+        const starting = Promise.all([media.start(), media.start()]).then(
+            () => "started",
+            ({ code }: MediaError) => code,
+        );
+        await media.close();
+        expect(await starting).to.equal("CLOSED");
+        const late = media.send(textMessage(roomId, alice, "late")).catch(({ code }: MediaError) => code);
+        expect(await late).to.equal("CLOSED");
+        const other = world.component();
+        await other.start();
+        expect((await other.send(textMessage(roomId, alice, "in time"))).eventId).to.match(/^\$/);
+    });
+
+    it("every edit that a damaged journal asks for is sent, and the counts are right", async () => {
+        await open();
+        const media = world.component();
+        await media.start();
+        const eventIds: string[] = [];
+        for (let index = 0; index < 3; index++) {
+            const url = remote.file(someBytes(1000 + index));
+            const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+            await sent.uploads[0]?.done;
+            eventIds.push(sent.eventId);
+        }
+        await media.close();
+        // As damage would: the records of the files are gone, and of their ends.
+        const store = new LevelStore(join(world.dataDir, "journal"));
+        await store.open(() => {});
+        const writes: Write[] = [{ collection: "meta", key: "damaged", record: { reviewed: false } }];
+        for await (const key of store.keys({ collection: "job" })) writes.push({ collection: "job", key });
+        for await (const key of store.keys({ collection: "finished" }))
+            if (key.includes(" job ")) writes.push({ collection: "finished", key });
+        await store.commit(writes);
+        await store.close();
+        const again = world.component();
+        await again.start();
+        await until(() => eventIds.every((id) => edits(world.homeserver, roomId).get(id)?.["msgtype"] === "m.notice"));
+        await until(async () => {
+            const { messages: pending, jobs } = await levelsOf(again);
+            return pending === 0 && jobs === 0;
+        });
+    });
+
     it("a listener that throws does not take the transfer with it", async () => {
         await open();
         const media = world.component();
@@ -144,9 +221,11 @@ describe("over time", () => {
     });
 });
 
-async function levelsOf(media: { registerMetrics(registry: Registry): void }): Promise<{ messages: number }> {
+async function levelsOf(media: { registerMetrics(registry: Registry): void }) {
     const registry = new Registry();
     media.registerMetrics(registry);
     const text = await registry.metrics();
-    return { messages: Number(/^bridge_media_pending_messages (\d+)$/m.exec(text)?.[1]) };
+    const pending = (what: string) =>
+        Number(new RegExp(`^bridge_media_pending_${what} (-?\\d+)$`, "m").exec(text)?.[1]);
+    return { messages: pending("messages"), jobs: pending("jobs") };
 }

@@ -1,8 +1,11 @@
 import { setImmediate as turn } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { expect } from "chai";
 import { counted } from "../../src/uploads/counted.ts";
 import { asMediaError } from "../../src/errors.ts";
 import { RightOfWay } from "../../src/right-of-way.ts";
+import { until } from "../support/until.ts";
 
 describe("the right of way", () => {
     /** A piece of work that ends when it is told to. */
@@ -76,6 +79,27 @@ describe("the right of way", () => {
         if (performance.now() - began < 8) expect(passed).to.equal(false);
         next.end();
         await Promise.all([through, waiting]);
+    });
+
+    it("keeps nothing of a transfer that has passed, also where messages never pause", async () => {
+        setFlagsFromString("--expose-gc");
+        const collect = runInNewContext("gc") as () => void;
+        const way = new RightOfWay();
+        const endless = held();
+        const through = way.first(endless.work);
+        const passed: WeakRef<Promise<void>>[] = [];
+        for (let index = 0; index < 5; index++) {
+            const free = way.free();
+            if (free === undefined) throw new Error("it is free");
+            passed.push(new WeakRef(free));
+            await free;
+        }
+        await until(() => {
+            collect();
+            return passed.slice(0, -1).every((free) => free.deref() === undefined);
+        });
+        endless.end();
+        await through;
     });
 
     it("lets all transfers pass at once when the way is free", async () => {

@@ -1,6 +1,6 @@
 import type { Store, Write } from "../../store/store.ts";
-import { type Address, isFinal, type Job } from "../../uploads/job.ts";
-import { transition } from "../../uploads/transition.ts";
+import type { Address, Job } from "../../uploads/job.ts";
+import { applies, transition } from "../../uploads/transition.ts";
 import { jobWrites } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { deferred } from "../../deferred.ts";
@@ -63,7 +63,7 @@ export class Addresses {
      * @param onwards What the job becomes in the same step.
      */
     async share(job: Job, onwards = asItIs): Promise<Job | undefined> {
-        if (job.dedupe === undefined || isFinal(job.state)) return undefined;
+        if (job.dedupe === undefined || !applies(job, "reserve")) return undefined;
         await this.#loadWritten(job.dedupe);
         const file = this.#common(job.dedupe);
         return file && this.#assign(job, shared(file), onwards);
@@ -75,7 +75,8 @@ export class Addresses {
      * @param onwards What the job becomes in the same step.
      */
     async assign(job: Job, reservation: Reservation, onwards = asItIs): Promise<Job | undefined> {
-        if (isFinal(job.state)) return undefined;
+        // Before anything is claimed: what is given back twice would be two messages' address.
+        if (!applies(job, "reserve")) return undefined;
         if (job.dedupe !== undefined) await this.#loadWritten(job.dedupe);
         const file = this.#common(job.dedupe);
         if (file === undefined) return this.#assign(job, this.#own(job, reservation), onwards);
@@ -89,14 +90,9 @@ export class Addresses {
         return dedupe === undefined ? task() : this.#alone.hold([dedupe], task);
     }
 
-    async #assign(job: Job, claim: Claim, onwards: (job: Job) => Job): Promise<Job | undefined> {
+    async #assign(job: Job, claim: Claim, onwards: (job: Job) => Job): Promise<Job> {
         const { contentUri, expiresAt, presigned } = claim.address;
-        const reserved = transition(job, { type: "reserve", contentUri, expiresAt, presigned });
-        if (reserved === undefined) {
-            claim.undo();
-            return undefined;
-        }
-        const after = onwards(reserved);
+        const after = onwards(transition(job, { type: "reserve", contentUri, expiresAt, presigned }) ?? job);
         try {
             await this.#store.commit([...claim.writes, ...jobWrites(job, after)]);
         } catch (error) {
