@@ -48,6 +48,10 @@ export const ERRORS = {
         message: "The journal could not be written: free disk space, then send again",
         retryable: true,
     },
+    STORE_READ_FAILED: {
+        message: "The journal could not be read: check the disk and the limit of open files, then try again",
+        retryable: true,
+    },
     STORE_DAMAGED: {
         message: "The journal was damaged and the record of this file is lost: send the message again",
         retryable: false,

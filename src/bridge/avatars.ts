@@ -8,7 +8,7 @@ import { setAvatarUrl } from "../matrix/profile-endpoints.ts";
 import { setRoomState } from "../matrix/room-endpoints.ts";
 import type { Store } from "../store/store.ts";
 import { KeyedLocks } from "../uploads/keyed-locks.ts";
-import { retryDelay } from "../uploads/retry.ts";
+import { isJournalTrouble, retryDelay } from "../uploads/retry.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import type { JobInfo, MediaSource, PendingUpload } from "./message.ts";
 import type { AvatarOptions, UploadOptions } from "./message-check.ts";
@@ -135,7 +135,7 @@ export class Avatars {
                 const { kind, id } = pending;
                 logger.warn("A picture of an earlier run could not be set", { kind, id, code: error.code });
                 // An upload that has failed stays so, whatever its error would say of another try; a disk recovers.
-                const mayPass = picture !== undefined || error.code === "STORE_WRITE_FAILED";
+                const mayPass = picture !== undefined || isJournalTrouble(error.code);
                 if (!mayPass || !error.retryable) return this.#forget(pending).catch(() => {});
                 await sleep(retryDelay(error, attempt), undefined, { signal: closing }).catch(() => {});
             }

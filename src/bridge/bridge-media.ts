@@ -109,7 +109,7 @@ export class BridgeMedia {
 
     /**
      * Opens the data directory and goes on with what an earlier run left. The homeserver need not be up.
-     * Rejects with STORE_LOCKED, STORE_NEWER_SCHEMA or STORE_UNUSABLE, or with CLOSED when `close()` is called meanwhile.
+     * Rejects with STORE_LOCKED, STORE_NEWER_SCHEMA, STORE_UNUSABLE or STORE_READ_FAILED, or with CLOSED when `close()` is called meanwhile.
      */
     async start(): Promise<void> {
         if (this.#state === "closed") throw new MediaError("CLOSED");
@@ -119,8 +119,8 @@ export class BridgeMedia {
 
     async #start(): Promise<void> {
         const { store, aftermath, spool, reservations, backlog, queue } = this.#parts;
-        await store.open((damage) => aftermath.found(damage));
         const steps = [
+            () => store.open((damage) => aftermath.found(damage)),
             () => aftermath.prepare(),
             async () => {
                 this.#nextSequence = await openSequence(store, () => aftermath.isInDoubt);

@@ -2,7 +2,7 @@ import { asMediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Store } from "../store/store.ts";
 import { AHEAD_MS, renewAt } from "../uploads/expiry.ts";
-import { isHomeserverTrouble } from "../uploads/retry.ts";
+import { isHomeserverTrouble, isJournalTrouble } from "../uploads/retry.ts";
 import type { Job } from "../uploads/job.ts";
 import { EXPIRING, fromOrderedKey, orderedKey } from "../uploads/job-records.ts";
 import { Closing } from "./closing.ts";
@@ -77,7 +77,7 @@ export class ExpiryWatch {
         const next = await this.#round().catch((thrown: unknown) => {
             const error = asMediaError(thrown);
             this.#parts.logger.debug("An address could not be replaced ahead of its end", { code: error.code });
-            const paused = isHomeserverTrouble(error.code) || error.code === "STORE_WRITE_FAILED";
+            const paused = isHomeserverTrouble(error.code) || isJournalTrouble(error.code);
             return Date.now() + (paused ? TROUBLE_PAUSE_MS : PAUSE_MS);
         });
         this.#working = undefined;

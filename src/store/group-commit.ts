@@ -1,8 +1,7 @@
 import type { MediaError } from "../errors.ts";
-import type { Write } from "./store.ts";
 
-interface Waiting {
-    readonly writes: readonly Write[];
+interface Waiting<W> {
+    readonly writes: readonly W[];
     readonly resolve: () => void;
     readonly reject: (error: MediaError) => void;
 }
@@ -11,22 +10,22 @@ interface Waiting {
  * One commit at a time is under way; those that arrive meanwhile are written together in the next one, so that a
  * synced write is paid once by all of them, and the order of the calls is the order on disk.
  */
-export class GroupCommit {
-    readonly #write: (writes: readonly Write[]) => Promise<void>;
+export class GroupCommit<W> {
+    readonly #write: (writes: readonly W[]) => Promise<void>;
     readonly #failed: (cause: unknown) => MediaError;
-    #waiting: Waiting[] = [];
+    #waiting: Waiting<W>[] = [];
     #flushing: Promise<void> | undefined;
 
     /**
      * @param write Writes all of them or none, synced.
      * @param failed Told why it did not; what every commit in the group rejects with.
      */
-    constructor(write: (writes: readonly Write[]) => Promise<void>, failed: (cause: unknown) => MediaError) {
+    constructor(write: (writes: readonly W[]) => Promise<void>, failed: (cause: unknown) => MediaError) {
         this.#write = write;
         this.#failed = failed;
     }
 
-    commit(writes: readonly Write[]): Promise<void> {
+    commit(writes: readonly W[]): Promise<void> {
         return new Promise((resolve, reject) => {
             this.#waiting.push({ writes, resolve, reject });
             this.#flushing ??= this.#flush();

@@ -10,6 +10,12 @@ export type Operation =
     | { readonly type: "del"; readonly key: string }
     | { readonly type: "put"; readonly key: string; readonly value: string };
 
+/** Takes a damaged record out, unless another one has been written under its key since it was read. */
+export interface Removal extends Write {
+    /** The value that was read. */
+    readonly damaged: string;
+}
+
 export function operation({ collection, key, record }: Write): Operation {
     const path = collection + SEPARATOR + key;
     return record === undefined

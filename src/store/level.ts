@@ -5,7 +5,7 @@ import { MediaError, systemCode } from "../errors.ts";
 import { CommitCount } from "./commit-count.ts";
 import { GroupCommit } from "./group-commit.ts";
 import { checkFolder, isCorruption, repairFolder } from "./level-damage.ts";
-import { bounds, type Operation, operation, SEPARATOR } from "./level-keys.ts";
+import { bounds, type Operation, operation, type Removal, SEPARATOR } from "./level-keys.ts";
 import { RecentRecords } from "./recent-records.ts";
 import { decodeRecord, encodeRecord } from "./record-codec.ts";
 import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
@@ -20,7 +20,8 @@ import type { Damage, Range, Store, StoredRecord, Write } from "./store.ts";
  *
  * Damage that LevelDB notices, at opening or when a record is read, is repaired after a copy was put aside, and what was
  * asked for goes on. What it does not notice is caught by each record's checksum, and by the count of the writes
- * (commit-count.ts).
+ * (commit-count.ts). A read that fails otherwise, as where no more files may be opened, rejects with STORE_READ_FAILED: it
+ * says nothing of what is stored, and the next one may succeed.
  */
 
 const SCHEMA_KEY = `store${SEPARATOR}schema`;
@@ -30,7 +31,7 @@ export class LevelStore implements Store {
     /** Only once it is wanted: a `Level` opens its files by itself soon after it was made. */
     #opened: Level | undefined;
     #onDamage: (damage: Damage) => void = () => {};
-    readonly #commits = new GroupCommit(
+    readonly #commits = new GroupCommit<Write | Removal>(
         (writes) => this.#write(writes),
         (cause) => this.#writeFailed(cause),
     );
@@ -102,7 +103,7 @@ export class LevelStore implements Store {
             yield path.slice(skip);
     }
 
-    /** Goes on behind the last record when the reading has met damage and that is repaired. */
+    /** Goes on behind the last record when the reading has met damage and that is repaired, or was cut off by a reopening. */
     async *#throughDamage(
         range: Range,
         read: (limits: ReturnType<typeof bounds>) => AsyncIterable<readonly [string, string]>,
@@ -138,12 +139,16 @@ export class LevelStore implements Store {
 
     /** Has the next access repair what a read has met, and throws what no repair helps. */
     #meet(error: unknown): void {
-        // Closed by another one's reopening.
-        if (this.#reopening !== undefined && systemCode(error)?.endsWith("_NOT_OPEN") === true) return;
-        if (!isCorruption(error)) throw error;
+        if (systemCode(error)?.endsWith("_NOT_OPEN") === true && this.#isOpenAgain()) return;
+        if (!isCorruption(error)) throw failed("STORE_READ_FAILED", error);
         if (this.#repairs >= MAX_REPAIRS) throw new MediaError("STORE_UNUSABLE", { cause: error, detail: "damaged" });
         this.#needsRepair = error;
         this.#needsReopening = true;
+    }
+
+    /** Whether a read that was cut off need only be repeated: after a reopening, or to hear that the store is closed. */
+    #isOpenAgain(): boolean {
+        return this.#closed || this.#needsReopening || this.#opened?.status === "open";
     }
 
     commit(writes: readonly Write[]): Promise<void> {
@@ -159,9 +164,12 @@ export class LevelStore implements Store {
         this.#count.close();
     }
 
-    async #write(writes: readonly Write[]): Promise<void> {
+    async #write(writes: readonly (Write | Removal)[]): Promise<void> {
         if (this.#needsReopening) await this.#reopen();
-        const operations = [...writes.map(operation), this.#count.next()];
+        const due = writes.filter(
+            (write, at) => !("damaged" in write) || this.#isStillThere(write, writes.slice(0, at)),
+        );
+        const operations = [...due.map(operation), this.#count.next()];
         this.#recent.writing(operations);
         try {
             await this.#batchOf(operations).write({ sync: true });
@@ -177,11 +185,22 @@ export class LevelStore implements Store {
         this.#count.advance();
     }
 
+    /** A damaged record that cannot be looked at now is left to its next reader: others' writes go with this one. */
+    #isStillThere({ collection, key, damaged }: Removal, before: readonly Write[]): boolean {
+        if (before.some((write) => write.record !== undefined && write.collection === collection && write.key === key))
+            return false;
+        try {
+            return this.#getSync(collection + SEPARATOR + key) === damaged;
+        } catch {
+            return false;
+        }
+    }
+
     #writeFailed(cause: unknown): MediaError {
         this.#needsReopening = true;
         // Met while LevelDB merged its tables: it takes no more writes until that is repaired.
         if (isCorruption(cause) && this.#repairs < MAX_REPAIRS) this.#needsRepair = cause;
-        return writeFailed(cause);
+        return failed("STORE_WRITE_FAILED", cause);
     }
 
     /** Handed over one by one: an array of them costs five times as much, in clones that the library makes of each. */
@@ -216,7 +235,7 @@ export class LevelStore implements Store {
         };
         this.#reopening ??= reopen()
             .catch((cause: unknown) => {
-                throw writeFailed(cause);
+                throw failed("STORE_WRITE_FAILED", cause);
             })
             .finally(() => {
                 this.#reopening = undefined;
@@ -267,10 +286,14 @@ export class LevelStore implements Store {
         const [collection = "", key = ""] = path.split(SEPARATOR);
         const copy = join(dirname(this.#directory), "damaged-records.jsonl");
         const finding = decoded.kind === "newer" ? `of newer schema ${decoded.version}` : decoded.finding;
-        await appendFile(copy, `${JSON.stringify({ collection, key, finding, value })}\n`, { mode: 0o600 });
+        const line = `${JSON.stringify({ collection, key, finding, value })}\n`;
+        await appendFile(copy, line, { mode: 0o600 }).catch((cause: unknown) => {
+            throw failed("STORE_WRITE_FAILED", cause);
+        });
         this.#onDamage({ collection, key, finding, copy });
         // Reported and copied once; a read must not stumble over it again.
-        if (decoded.kind === "damaged") await this.commit([{ collection, key }]).catch(() => {});
+        if (decoded.kind === "damaged" && !this.#closed)
+            await this.#commits.commit([{ collection, key, damaged: value }]).catch(() => {});
         return undefined;
     }
 }
@@ -289,10 +312,10 @@ async function keepToThisUser(directory: string): Promise<void> {
     }
 }
 
-function writeFailed(cause: unknown): MediaError {
+function failed(code: "STORE_READ_FAILED" | "STORE_WRITE_FAILED", cause: unknown): MediaError {
     if (cause instanceof MediaError) return cause;
     // LevelDB's own words (IO error: No space left on device) are in the innermost cause.
     const below = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
     const detail = below instanceof Error ? below.message : systemCode(cause);
-    return new MediaError("STORE_WRITE_FAILED", { cause, ...(detail !== undefined && { detail }) });
+    return new MediaError(code, { cause, ...(detail !== undefined && { detail }) });
 }

@@ -42,8 +42,9 @@ export interface Damage {
 }
 
 export interface Store {
-    /** Opens or creates it. Rejects with STORE_LOCKED, STORE_NEWER_SCHEMA or STORE_UNUSABLE. */
+    /** Opens or creates it. Rejects with STORE_LOCKED, STORE_NEWER_SCHEMA, STORE_UNUSABLE or STORE_READ_FAILED. */
     open(onDamage: (damage: Damage) => void): Promise<void>;
+    /** Rejects, as the two below, with STORE_READ_FAILED when the disk does not give what there is. */
     get(collection: string, key: string): Promise<StoredRecord | undefined>;
     /** Streams a range in the order of its keys, as the store was when the iteration began. */
     range(range: Range): AsyncIterable<readonly [key: string, record: StoredRecord]>;

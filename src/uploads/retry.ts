@@ -24,11 +24,22 @@ const HOMESERVER_TROUBLE = new Set<ErrorCode>([
 ]);
 
 /** Errors that pass by waiting, and say nothing about the file either. */
-const PATIENCE = new Set<ErrorCode>(["HOMESERVER_RATE_LIMITED", "UPLOAD_PENDING", "STORE_WRITE_FAILED", "SPOOL_FULL"]);
+const PATIENCE = new Set<ErrorCode>([
+    "HOMESERVER_RATE_LIMITED",
+    "UPLOAD_PENDING",
+    "STORE_READ_FAILED",
+    "STORE_WRITE_FAILED",
+    "SPOOL_FULL",
+]);
 
 /** Whether a failure passes by waiting, however often it takes. */
 export function isPatience(code: ErrorCode): boolean {
     return PATIENCE.has(code);
+}
+
+/** Whether it was the disk under the journal, which says nothing of anything else. */
+export function isJournalTrouble(code: ErrorCode): boolean {
+    return code === "STORE_READ_FAILED" || code === "STORE_WRITE_FAILED";
 }
 
 /** Whether no upload should begin until this has passed. */
