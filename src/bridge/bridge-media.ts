@@ -112,15 +112,16 @@ export class BridgeMedia {
      * Rejects with STORE_LOCKED, STORE_NEWER_SCHEMA, STORE_UNUSABLE or STORE_READ_FAILED, or with CLOSED when `close()` is called meanwhile.
      */
     async start(): Promise<void> {
-        if (this.#state === "closed") throw new MediaError("CLOSED");
+        if (this.#isClosed()) throw new MediaError("CLOSED");
         this.#starting ??= this.#start();
-        return this.#starting;
+        await this.#starting;
+        if (this.#isClosed()) throw new MediaError("CLOSED");
     }
 
     async #start(): Promise<void> {
-        const { store, aftermath, spool, reservations, backlog, queue } = this.#parts;
+        await this.#open();
+        const { store, aftermath, spool, reservations, backlog, queue, outbox } = this.#parts;
         const steps = [
-            () => store.open((damage) => aftermath.found(damage)),
             () => aftermath.prepare(),
             async () => {
                 this.#nextSequence = await openSequence(store, () => aftermath.isInDoubt);
@@ -133,25 +134,37 @@ export class BridgeMedia {
         try {
             for (const step of steps) {
                 // Some of them read the whole journal.
-                if (this.#state === "closed") throw new MediaError("CLOSED");
+                if (this.#isClosed()) throw new MediaError("CLOSED");
                 await step();
             }
+            if (this.#isClosed()) return;
+            this.#state = "started";
+            await outbox.start();
+            this.#parts.revisions.start();
+            this.#parts.expiryWatch.start();
+            this.#parts.sweeper.start();
+            this.#parts.tending.start();
+            this.#parts.forgetting.start();
+            await this.#avatars.start();
+            aftermath.start();
+        } catch (error) {
+            const cause = this.#isClosed() ? new MediaError("CLOSED") : asMediaError(error, "STORE_UNUSABLE");
+            this.#state = "closed";
+            await this.#tearDown();
+            throw cause;
+        }
+    }
+
+    /** A store that does not open leaves everything as it was: another start may succeed. */
+    async #open(): Promise<void> {
+        const { store, aftermath } = this.#parts;
+        try {
+            await store.open((damage) => aftermath.found(damage));
         } catch (error) {
             await store.close();
-            const isClosed = this.#state === "closed";
-            this.#state = "closed";
-            throw isClosed ? new MediaError("CLOSED") : asMediaError(error, "STORE_UNUSABLE");
+            this.#starting = undefined;
+            throw asMediaError(error, "STORE_UNUSABLE");
         }
-        if (this.#state === "closed") return;
-        this.#state = "started";
-        await this.#parts.outbox.start();
-        this.#parts.revisions.start();
-        this.#parts.expiryWatch.start();
-        this.#parts.sweeper.start();
-        this.#parts.tending.start();
-        this.#parts.forgetting.start();
-        await this.#avatars.start();
-        aftermath.start();
     }
 
     /**
@@ -299,7 +312,10 @@ export class BridgeMedia {
             () => true,
             () => false,
         );
-        if (!isOpen) return;
+        if (isOpen) await this.#tearDown();
+    }
+
+    async #tearDown(): Promise<void> {
         this.#closing.abort(new MediaError("CLOSED"));
         await Promise.all([this.#parts.queue.close(), this.#parts.outbox.close(), this.#parts.reservations.close()]);
         await this.#parts.aftermath.close();
@@ -343,6 +359,10 @@ export class BridgeMedia {
 
     #assertStarted(): void {
         if (this.#state === "new") throw new MediaError("NOT_STARTED");
-        if (this.#state === "closed") throw new MediaError("CLOSED");
+        if (this.#isClosed()) throw new MediaError("CLOSED");
+    }
+
+    #isClosed(): boolean {
+        return this.#state === "closed";
     }
 }

@@ -71,7 +71,10 @@ export class JobEnds {
             this.#ends.once(id, listener);
         });
         // Only after listening, or an end in between would be missed.
-        const job = await loadJob(this.#store, id);
+        const job = await loadJob(this.#store, id).catch((error: unknown) => {
+            this.#ends.removeListener(id, listener);
+            throw error;
+        });
         if (job !== undefined && !isFinal(job.state)) return told;
         this.#ends.removeListener(id, listener);
         if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });

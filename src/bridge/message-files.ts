@@ -176,11 +176,16 @@ export class MessageFiles {
         const unlimited = { size: undefined, maxBytes: Number.POSITIVE_INFINITY };
         // Bytes that are wrong now stay wrong, and a stream that breaks is no disk in trouble: whoever gives them hears of it.
         const explain = (error: unknown) => sourceError(error, this.#parts.closing);
-        const bytes = counted(body as AsyncIterable<Uint8Array>, unlimited, { sha256 }, { explain });
+        const bytes = counted(inBytes(body), unlimited, { sha256 }, { explain });
         const size = await this.#parts.spool.write(
             name,
             source.kind === "buffer" && sha256 === undefined ? body : bytes,
         );
         return { source: { kind: "spool", name }, size };
     }
+}
+
+/** A stream of text gives strings. */
+async function* inBytes(body: AsyncIterable<Uint8Array | string>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of body) yield typeof chunk === "string" ? Buffer.from(chunk) : chunk;
 }

@@ -112,11 +112,20 @@ function isPlainRefusal(error: unknown): boolean {
     return error.status === 404 || error.status === 405;
 }
 
-/** Whether the homeserver's media endpoints are answered by itself, well or not. */
+/** Whether the homeserver answers by itself, well or not; also one before which a proxy passes some paths only. */
 async function isThere(access: Access, signal: AbortSignal | undefined): Promise<boolean> {
-    const path = "/_matrix/media/v3/config";
-    return matrixRequest(access, { method: "GET", path, refusals: REFUSALS, signal, timeoutMs: TIMEOUT_MS }).then(
-        () => true,
-        (error: unknown) => error instanceof MediaError && error.errcode !== undefined,
-    );
+    for (const path of ["/_matrix/media/v3/config", "/_matrix/client/v1/media/config", "/_matrix/client/versions"]) {
+        const isAnswered = await matrixRequest(access, {
+            method: "GET",
+            path,
+            refusals: REFUSALS,
+            signal,
+            timeoutMs: TIMEOUT_MS,
+        }).then(
+            () => true,
+            (error: unknown) => error instanceof MediaError && error.errcode !== undefined,
+        );
+        if (isAnswered) return true;
+    }
+    return false;
 }

@@ -106,6 +106,10 @@ describe("bounds", () => {
             response.write(bytes.subarray(0, 100_000));
             response.end(bytes.subarray(100_000));
         });
+        const text = await media.send(
+            photoMessage(roomId, alice, { kind: "stream", stream: Readable.from(["grüß ", "dich"]) }),
+        );
+        expect(await text.uploads[0]?.done).to.include({ size: Buffer.byteLength("grüß dich") });
         const chunks = [bytes.subarray(0, 70_000), bytes.subarray(70_000)];
         for (const source of [
             { kind: "stream", stream: Readable.from(chunks) },

@@ -9,7 +9,7 @@ import { type Connector, MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import { Spool } from "../../src/uploads/sources/spool.ts";
-import type { Write } from "../../src/store/store.ts";
+import type { Range, Write } from "../../src/store/store.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -177,6 +177,35 @@ describe("over time", () => {
         const other = world.component();
         await other.start();
         expect((await other.send(textMessage(roomId, alice, "in time"))).eventId).to.match(/^\$/);
+    });
+
+    it("start() may be called again when the folder was in use, and close() ends one that failed midway", async () => {
+        await open();
+        const first = world.component();
+        await first.start();
+        const second = world.component();
+        const started = () =>
+            second.start().then(
+                () => "started",
+                ({ code }: MediaError) => code,
+            );
+        expect(await started()).to.equal("STORE_LOCKED");
+        await first.close();
+        expect(await started()).to.equal("started");
+        await second.close();
+
+        class Failing extends LevelStore {
+            override async *keys(range: Range): AsyncIterable<string> {
+                if (range.collection === "outbox") throw new MediaError("STORE_READ_FAILED");
+                yield* super.keys(range);
+            }
+        }
+        const third = world.component({ store: (directory) => new Failing(directory) });
+        expect(await third.start().catch(({ code }: MediaError) => code)).to.equal("STORE_READ_FAILED");
+        await third.close();
+        const fourth = world.component();
+        await fourth.start();
+        expect((await fourth.send(textMessage(roomId, alice, "there"))).eventId).to.match(/^\$/);
     });
 
     it("every edit that a damaged journal asks for is sent, and the counts are right", async () => {

@@ -19,7 +19,8 @@ const isPut = ({ method, path }: Asked): boolean => method === "PUT" && path.inc
 const isOneStep = ({ method, path }: Asked): boolean => method === "POST" && path.endsWith("/media/v3/upload");
 const isDownload = ({ path }: Asked): boolean => path.includes("/download/");
 const isComplete = ({ path }: Asked): boolean => path.endsWith("/complete");
-const isConfig = ({ path }: Asked): boolean => path.endsWith("/media/v3/config");
+/** Whether the homeserver is there at all. */
+const isQuestion = ({ path }: Asked): boolean => path.endsWith("/config") || path.endsWith("/client/versions");
 
 /** What a proxy says while the homeserver behind it restarts. */
 const PLAIN = [
@@ -68,15 +69,13 @@ describe("a 404 that says no Matrix code", () => {
         expect(new Set(addresses).size).to.equal(1);
     });
 
-    it("to all requests for media for a while costs no file and leaves /create in use", async () => {
+    it("to all requests for a while costs no file and leaves /create in use", async () => {
         await open();
         const media = world.component({ reserveAhead: 0 });
         await media.start();
         let isAway = false;
         let seen = 0;
-        world.homeserver.intercept(({ path }) =>
-            isAway && path.includes("/media/") ? PLAIN[seen++ % PLAIN.length] : undefined,
-        );
+        world.homeserver.intercept(() => (isAway ? PLAIN[seen++ % PLAIN.length] : undefined));
         isAway = true;
         const bytes = someBytes(2000);
         const sending = media.send(photoMessage(roomId, alice, { kind: "http", url: remote.file(bytes) }));
@@ -92,6 +91,14 @@ describe("a 404 that says no Matrix code", () => {
         const seen = away(2, isOneStep);
         await arrived(await sendPhoto());
         expect(seen()).to.equal(3);
+    });
+
+    it("to all but uploads and downloads is a proxy that passes those only: files go before their events", async () => {
+        await open();
+        away(Number.POSITIVE_INFINITY, (request) => request.path.includes("/media/") && !isOneStep(request));
+        const { upload, sent } = await sendPhoto();
+        expect((await upload?.done)?.state).to.equal("done");
+        expect(edits(world.homeserver, roomId).has(sent.eventId), "edited").to.equal(false);
     });
 
     it("to the question whether an earlier try got through says nothing of the address", async () => {
@@ -146,7 +153,7 @@ describe("a 404 that says no Matrix code, to /complete", () => {
         scene = await openPresignedScene(startS3rver);
         let left = 4;
         scene.world.homeserver.intercept((request) => {
-            if (isConfig(request) && left > 0) return PLAIN[0];
+            if (isQuestion(request) && left > 0) return PLAIN[0];
             return isComplete(request) && left-- > 0 ? PLAIN[left % PLAIN.length] : undefined;
         });
         const media = scene.world.component();
