@@ -1,4 +1,4 @@
-import { got } from "got";
+import { got, HTTPError } from "got";
 
 export interface HomeserverAccess {
     readonly homeserverUrl: string;
@@ -16,7 +16,11 @@ export async function roomWithGhost(access: HomeserverAccess): Promise<{ roomId:
             headers: { authorization: `Bearer ${accessToken}` },
             ...(userId !== undefined && { searchParams: { user_id: userId } }),
         });
-    await post("/register", { type: "m.login.application_service", username: sender.slice(1).split(":")[0] });
+    const registration = { type: "m.login.application_service", username: sender.slice(1).split(":")[0] };
+    await post("/register", registration).catch((error: unknown) => {
+        // It has another room already.
+        if (!(error instanceof HTTPError && String(error.response.body).includes("M_USER_IN_USE"))) throw error;
+    });
     const created = await post("/createRoom", { preset: "public_chat" }, sender);
     const { room_id: roomId } = JSON.parse(created.body) as { room_id: string };
     return { roomId, sender };

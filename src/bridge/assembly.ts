@@ -96,7 +96,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     const { logger, onFailure, dataDir } = options;
     const users = new ActingUsers(bridge);
     const journal = join(dataDir, "journal");
-    const store = options.store?.(journal) ?? new LevelStore(journal);
+    const store = options.store === undefined ? new LevelStore(journal) : options.store(journal);
     const spool = new Spool(join(dataDir, "spool"), options.maxSpoolBytes);
     const way = new RightOfWay();
     const engine = createEngine({

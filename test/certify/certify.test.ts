@@ -60,4 +60,11 @@ describe("kill -9, by the kit", function () {
             /times|not in its room|sent before|is lost|left/,
         );
     });
+
+    it("reports a store whose records cannot be read, and does not reject", async () => {
+        const store = new URL("elsewhere-store.mjs", import.meta.url);
+        const { passed, violations } = await kit.certify({ seed: 4, episode: 0, store });
+        expect(passed).to.equal(false);
+        expect(violations.map(({ finding }) => finding).join()).to.include("could not be judged any more: TypeError");
+    });
 });

@@ -13,11 +13,21 @@ import { until } from "../support/until.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 /** A run can be had again: `DAMAGE_SEED=… DAMAGE_RUNS=… DAMAGE_ONLY=… npx mocha test/fault/damaged-store.test.ts`. */
-const SEED = Number(process.env["DAMAGE_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
-const RUNS = Number(process.env["DAMAGE_RUNS"] ?? 207);
+const SEED = whole("DAMAGE_SEED", 0) ?? Math.floor(Math.random() * 2 ** 31);
+const RUNS = whole("DAMAGE_RUNS", 1) ?? 207;
 const ONLY = process.env["DAMAGE_ONLY"];
+if (ONLY !== undefined && !Object.hasOwn(DAMAGES, ONLY))
+    throw new RangeError(`DAMAGE_ONLY=${ONLY} is none of: ${Object.keys(DAMAGES).join(", ")}`);
 /** Bridges at once, on one homeserver. */
 const AT_ONCE = 6;
+
+function whole(name: string, least: number): number | undefined {
+    const text = process.env[name];
+    if (text === undefined) return undefined;
+    if (!/^\d{1,10}$/.test(text) || Number(text) < least)
+        throw new RangeError(`${name}=${text} is no whole number of at least ${least}`);
+    return Number(text);
+}
 
 interface Outcome extends Verdict {
     readonly what: string;
@@ -118,6 +128,7 @@ describe("a damaged journal", function () {
             }
         };
         await Promise.all(Array.from({ length: AT_ONCE }, work));
+        expect(outcomes).to.have.length(RUNS);
         const wrong = outcomes.filter((outcome) => outcome.wrong.length > 0);
         const unnamed = outcomes.filter(({ lost, named }) => lost.length > 0 && named.length === 0);
         const withLoss = outcomes.filter(({ lost }) => lost.length > 0).length;

@@ -21,6 +21,7 @@ describe("the fault matrix", function () {
     const certificates = makeCertificates();
     const forgetNames = useResolver();
     const chosen = cells(connectionFaults(certificates)).filter((cell) => ONLY.test(nameOf(cell)));
+    if (chosen.length === 0) throw new RangeError(`FAULT_CELLS=${ONLY.source} matches no cell`);
     const running = new Map<Cell, Promise<Report>>();
     let s3: S3;
 

@@ -13,7 +13,7 @@ import { filenameOf, safeFilename } from "../../src/uploads/sources/filename.ts"
 import { statusError } from "../../src/uploads/sources/status-error.ts";
 import { checkTable } from "../../src/store/table-check.ts";
 import { decompressed } from "../../src/store/snappy.ts";
-import { bounded } from "../support/model.ts";
+import { assertBounded } from "../support/model.ts";
 
 const anyText = fc.oneof(
     fc.string({ unit: "binary", maxLength: 300 }),
@@ -74,29 +74,29 @@ describe("what others send, whatever it is", function () {
             anyText,
             fc.array(fc.oneof(parts, anyText), { maxLength: 10 }).map((all) => all.join("")),
         );
-        fc.assert(
+        assertBounded(
             fc.property(anyText, (text) => expectSafe(safeFilename(text))),
-            bounded(1000),
+            1000,
         );
-        fc.assert(
+        assertBounded(
             fc.property(fc.option(header, { nil: undefined }), fc.webUrl(), anyText, (disposition, url, path) => {
                 expectSafe(filenameOf(disposition, url));
                 const other = new URL(url);
                 other.pathname = path;
                 expectSafe(filenameOf(undefined, other.href));
             }),
-            bounded(1000),
+            1000,
         );
     });
 
     it("a safe name comes through Content-Disposition as it is (RFC 6266, 8187)", () => {
-        fc.assert(
+        assertBounded(
             fc.property(fc.string({ unit: "grapheme", maxLength: 60 }), (text) => {
                 const name = safeFilename(text);
                 if (name === undefined || /[^\u0020-\u{10FFFF}]/u.test(name)) return;
                 expect(filenameOf(contentDisposition(name), "https://example.org/other")).to.equal(name);
             }),
-            bounded(1000),
+            1000,
         );
     });
 
@@ -107,16 +107,16 @@ describe("what others send, whatever it is", function () {
             fc.ipV6().map((address) => `[${address}]`),
         );
         const mediaId = fc.stringMatching(/^[0-9A-Za-z_-]{1,255}$/);
-        fc.assert(
+        assertBounded(
             fc.property(serverName, fc.option(fc.nat(65_535)), mediaId, (host, port, id) => {
                 const server = port === null ? host : `${host}:${port}`;
                 expect(parseMxc(`mxc://${server}/${id}`)).to.deep.equal({ serverName: server, mediaId: id });
                 for (const tail of ["/", "?x", "#x", "/..", "\n"])
                     expect(() => parseMxc(`mxc://${server}/${id}${tail}`)).to.throw(MediaError);
             }),
-            bounded(500),
+            500,
         );
-        fc.assert(
+        assertBounded(
             fc.property(fc.oneof(anyText, json), (value) => {
                 try {
                     parseMxc(value);
@@ -124,7 +124,7 @@ describe("what others send, whatever it is", function () {
                     expect(error).to.be.instanceOf(MediaError).with.property("code", "HOMESERVER_ANSWER_INVALID");
                 }
             }),
-            bounded(1000),
+            1000,
         );
     });
 
@@ -136,22 +136,22 @@ describe("what others send, whatever it is", function () {
             fc.date({ noInvalidDate: true }).map((date) => date.toUTCString()),
             fc.constantFrom("1e308", "0x10", "-1", "Infinity", "99999999999999999999"),
         );
-        fc.assert(
+        assertBounded(
             fc.property(fc.oneof(json, fc.double()), fc.option(header, { nil: undefined }), (body, retryAfter) => {
                 const ms = toldWaitMs(body, retryAfter);
                 if (ms === undefined) return;
                 expect(Number.isFinite(ms), String(ms)).to.equal(true);
                 expect(ms).to.be.at.least(0);
             }),
-            bounded(1000),
+            1000,
         );
-        fc.assert(
+        assertBounded(
             fc.property(fc.nat(100_000), (seconds) => {
                 expect(toldWaitMs(undefined, String(seconds))).to.equal(seconds * 1000);
                 const date = new Date(1_700_000_000_000 + seconds * 1000).toUTCString();
                 expect(toldWaitMs(undefined, date, 1_700_000_000_000)).to.equal(seconds * 1000);
             }),
-            bounded(300),
+            300,
         );
     });
 
@@ -162,7 +162,7 @@ describe("what others send, whatever it is", function () {
             fc.constantFrom("M_FORBIDDEN", "M_LIMIT_EXCEEDED", "M_".padEnd(100_000, "X")),
         );
         const body = fc.record({ errcode, error: anyText, retry_after_ms: json }, { requiredKeys: [] });
-        fc.assert(
+        assertBounded(
             fc.property(
                 fc.integer({ min: 100, max: 999 }),
                 body,
@@ -178,7 +178,7 @@ describe("what others send, whatever it is", function () {
                     expect(statusError(status, retryAfter)).to.be.instanceOf(MediaError);
                 },
             ),
-            bounded(1000),
+            1000,
         );
     });
 
@@ -195,7 +195,7 @@ describe("what others send, whatever it is", function () {
             fc.webUrl(),
             fc.constantFrom("PUT", "POST", "ftp://x/", "http://u:p@x/", "https://x/".padEnd(20_000, "y")),
         );
-        fc.assert(
+        assertBounded(
             fc.property(fc.dictionary(keys, value), (created) => {
                 const found = presignedAddress(created);
                 if (found === undefined) return;
@@ -203,19 +203,19 @@ describe("what others send, whatever it is", function () {
                 expect(found.url.length).to.be.at.most(16 * 1024);
                 expect(["PUT", "POST"]).to.include(found.method);
             }),
-            bounded(500),
+            500,
         );
     });
 
     it("bytes that are no table of LevelDB's, or no block of Snappy's, are no trouble", () => {
         const magic = Buffer.from("57fb808b247547db", "hex");
-        fc.assert(
+        assertBounded(
             fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
                 decompressed(Buffer.from(bytes));
                 checkTable(Buffer.from(bytes));
                 checkTable(Buffer.concat([bytes, magic]));
             }),
-            bounded(2000),
+            2000,
         );
     });
 
@@ -271,7 +271,7 @@ describe("what others send, whatever it is", function () {
         }
 
         it("/create gives an address that can be used, or one of our errors", async () => {
-            await fc.assert(
+            await assertBounded(
                 fc.asyncProperty(status, bodyOf(created), async (code, body) => {
                     answer = { status: code, body, headers: {} };
                     const media = await expectTyped(createMedia(access));
@@ -279,18 +279,18 @@ describe("what others send, whatever it is", function () {
                     expect(() => parseMxc(media.contentUri)).not.to.throw();
                     if (media.expiresAt !== undefined) expect(Number.isSafeInteger(media.expiresAt)).to.equal(true);
                 }),
-                bounded(400),
+                400,
             );
         });
 
         it("the config gives a limit in whole bytes, none, or one of our errors", async () => {
-            await fc.assert(
+            await assertBounded(
                 fc.asyncProperty(status, bodyOf(config), async (code, body) => {
                     answer = { status: code, body, headers: {} };
                     const limit = await expectTyped(fetchUploadLimit(access));
                     if (limit !== undefined) expect(Number.isSafeInteger(limit) && limit > 0).to.equal(true);
                 }),
-                bounded(400),
+                400,
             );
         });
     });

@@ -5,7 +5,7 @@ import type { StoredRecord } from "../../src/store/store.ts";
 import { type Job, type JobState, isFinal } from "../../src/uploads/job.ts";
 import { FOLLOWING, HELD, jobWrites, SCHEDULE, WAITING } from "../../src/uploads/job-records.ts";
 import { type JobEvent, transition } from "../../src/uploads/transition.ts";
-import { bounded } from "../support/model.ts";
+import { assertBounded } from "../support/model.ts";
 
 /** What the chart above `transition()` says, written down a second time: event → from these states → to this one. */
 const ALL = "unreserved reserved ready transferring completing";
@@ -105,7 +105,7 @@ function listOf(job: Job): string | undefined {
 
 describe("the model of a job", () => {
     it("goes as the chart says, stands in the one list where it belongs, and keeps no secret when it is over", () => {
-        fc.assert(
+        assertBounded(
             fc.property(fc.array(event, { maxLength: 60, size: "max" }), (events) => {
                 const rows = new Map<string, StoredRecord>();
                 const write = (writes: ReturnType<typeof jobWrites>): void => {
@@ -133,7 +133,7 @@ describe("the model of a job", () => {
                     if (job.state === "transferring") expect(job.notBefore).to.equal(undefined);
                 }
             }),
-            bounded(1500),
+            1500,
         );
     });
 });

@@ -8,7 +8,7 @@ import { BridgeMedia, type RemoteMessage } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Write } from "../../src/store/store.ts";
 import { bodies } from "../support/download.ts";
-import { bounded } from "../support/model.ts";
+import { assertBounded } from "../support/model.ts";
 import { until } from "../support/until.ts";
 import { openWorld, type World } from "../support/world.ts";
 
@@ -211,7 +211,7 @@ describe("the model of the outbox", function () {
     after(() => world.close());
 
     it("sends each message once and in the order of the calls, through failures, restarts and deaths", async () => {
-        await fc.assert(
+        await assertBounded(
             fc.asyncProperty(fc.commands(commands, { maxCommands: 14, size: "max" }), async (run) => {
                 const directory = await mkdtemp(join(tmpdir(), "outbox-model-"));
                 const sender = world.ghost("model");
@@ -234,7 +234,7 @@ describe("the model of the outbox", function () {
                     await rm(directory, { recursive: true, force: true });
                 }
             }),
-            bounded(12),
+            12,
         );
     });
 });

@@ -12,7 +12,7 @@ import { SourceGate } from "../../src/uploads/source-gate.ts";
 import type { Transferred } from "../../src/uploads/transfer.ts";
 import { transition } from "../../src/uploads/transition.ts";
 import { Disk, MemoryStore } from "../support/memory-store.ts";
-import { bounded, Clock } from "../support/model.ts";
+import { assertBounded, Clock } from "../support/model.ts";
 
 /**
  * The upload queue against a reference of a few lines: which jobs there are, what became of each, and who is under way.
@@ -281,7 +281,7 @@ describe("the model of the upload queue", function () {
     it("keeps its bound, its order and every job, whatever fails and however often it starts anew", async () => {
         const clock = new Clock();
         try {
-            await fc.assert(
+            await assertBounded(
                 fc.asyncProperty(fc.commands(commands, { maxCommands: 60, size: "max" }), async (run) => {
                     const model = new Model();
                     const real = new Real(model, clock);
@@ -298,7 +298,7 @@ describe("the model of the upload queue", function () {
                         await real.queue.close();
                     }
                 }),
-                bounded(150),
+                150,
             );
         } finally {
             clock.restore();

@@ -8,7 +8,7 @@ import { silentLogger } from "../../src/logger.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
 import { steadyNow } from "../../src/uploads/steady-clock.ts";
 import { Disk, MemoryStore } from "../support/memory-store.ts";
-import { bounded, Clock } from "../support/model.ts";
+import { assertBounded, Clock } from "../support/model.ts";
 import { until } from "../support/until.ts";
 import { plainBridge } from "../support/world.ts";
 
@@ -361,7 +361,7 @@ describe("the model of the reservations", function () {
     it("hands out each address once, never one that ends, and asks for no more than a user may hold", async () => {
         const clock = new Clock();
         try {
-            await fc.assert(
+            await assertBounded(
                 fc.asyncProperty(fc.commands(commands, { maxCommands: 40, size: "max" }), others, async (run, many) => {
                     const homeserver = new Homeserver();
                     const url = await homeserver.listen();
@@ -378,7 +378,7 @@ describe("the model of the reservations", function () {
                         await homeserver.close();
                     }
                 }),
-                bounded(100),
+                100,
             );
         } finally {
             clock.restore();

@@ -1,15 +1,24 @@
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect } from "chai";
+import { BridgeMedia, MediaError } from "../../src/index.ts";
+import { loadConnector, loadStore } from "../../src/testing/certify/candidates.ts";
+import { certify, type CertifyOptions } from "../../src/testing/certify/certify.ts";
 import { workOf } from "../../src/testing/certify/journal.ts";
-import { bytesOf, captionOf, GHOSTS, type PlannedMessage, plan, ROOMS } from "../../src/testing/certify/messages.ts";
+import { bytesOf, captionOf, GHOSTS, type PlannedMessage, plan, roomsOf } from "../../src/testing/certify/messages.ts";
 import { Random } from "../../src/testing/certify/random.ts";
 import { Media } from "../../src/testing/certify/recorder/media.ts";
+import { reportOf } from "../../src/testing/certify/report.ts";
 import { Rooms } from "../../src/testing/certify/recorder/rooms.ts";
 import { describe as nameOf, nextMoment } from "../../src/testing/certify/schedule.ts";
 import { verdict } from "../../src/testing/certify/verdict.ts";
+import { plainBridge } from "../support/world.ts";
 
 /** What judges the others is judged here: each thing that a recorder can have seen and must not. */
 describe("the certification's verdict", () => {
-    const [room, , encrypted] = ROOMS;
+    const [room, , encrypted] = roomsOf(1);
     const [sender] = GHOSTS;
     const text = (number: number): PlannedMessage => ({
         id: `m${number}`,
@@ -42,6 +51,7 @@ describe("the certification's verdict", () => {
     const judge = (...expected: [PlannedMessage, boolean?][]): string =>
         verdict(
             { rooms, media },
+            roomsOf(1),
             expected.map(([planned, isCertain = true]) => ({ planned, isCertain })),
             ({ name }) => bytesOf(name),
         ).join("; ");
@@ -102,6 +112,19 @@ describe("the certification's verdict", () => {
         accept("m1", { msgtype: "m.image" });
         rooms.accept({ room_id: room, type: "m.sticker", sender, content: { body: "?" }, transactionId: "m2" });
         expect(judge([text(1)])).to.match(/is sent as m\.sticker.*m1 is shown as m\.image/);
+    });
+
+    it("finds encrypted events and files that nobody can read", () => {
+        const encryptedEvent = (id: string, ciphertext: string): void => {
+            const event = { room_id: encrypted, type: "m.room.encrypted", sender, transactionId: id };
+            rooms.accept({ ...event, content: { ciphertext } });
+        };
+        encryptedEvent("m1", "not JSON");
+        const hash = createHash("sha256").update("file").digest("base64").replace(/=+$/, "");
+        const file = { url: filled(Buffer.from("file")), hashes: { sha256: hash } };
+        const content = { msgtype: "m.file", body: captionOf("m2"), file };
+        encryptedEvent("m2", Buffer.from(JSON.stringify({ type: "m.room.message", content })).toString("base64"));
+        expect(judge([{ ...withFile(2, "plain"), room: encrypted }])).to.match(/is nobody's.*m2: .*other bytes/);
     });
 
     it("finds edits of nothing, of another message, and by another sender", () => {
@@ -186,5 +209,64 @@ describe("the certification's verdict", () => {
         const names = new Set(Array.from({ length: 2000 }, () => nameOf(nextMoment(random, 9))));
         for (const kind of ["create", "send", "upload", "storage", "complete"])
             for (const phase of ["arrived", "handled", "answered"]) expect(names).to.include(`${kind} ${phase}`);
+    });
+});
+
+describe("the certification's door", () => {
+    const rejection = (promise: Promise<unknown>): Promise<unknown> =>
+        promise.then(
+            () => undefined,
+            (error: unknown) => error,
+        );
+    const moduleOf = (text: string): string => `data:text/javascript,${encodeURIComponent(text)}`;
+
+    const wrong: CertifyOptions[] = [
+        ...[Number.NaN, 0, -1, 1.5].flatMap((value) => [{ kills: value }, { parallel: value }]),
+        ...[Number.NaN, 0, -1].flatMap((value) => [{ recoveryMs: value }, { quietMs: value }]),
+        ...[Number.NaN, -1].flatMap((value) => [{ seed: value }, { episode: value }]),
+    ];
+    for (const options of wrong) {
+        const [[field, value] = []] = Object.entries(options);
+        it(`refuses ${field}: ${String(value)}`, async () => {
+            const error = await rejection(certify({ kills: 1, ...options }));
+            expect(error).to.be.instanceOf(MediaError).with.property("code", "INVALID_OPTION");
+            expect(error).to.have.property("field", field);
+        });
+    }
+
+    it("does not pass where nothing was killed", () => {
+        const { passed, text } = reportOf({ seed: 1, episodes: new Map(), durationMs: 0 });
+        expect(passed).to.equal(false);
+        expect(text).to.include("Nothing could be killed");
+    });
+
+    for (const given of ["() => {}", "() => null", "() => ({ open() {} })", "async () => ({ open() {}, commit() {} })"])
+        it(`refuses a store's module that exports ${given}`, async () => {
+            const url = moduleOf(`export default ${given};`);
+            const error = await rejection(certify({ store: url, kills: 1 }));
+            expect(error).to.be.instanceOf(TypeError);
+            expect(String(error)).to.include(`${url} must export (directory) => Store`);
+            const create = await loadStore(url);
+            expect(() => create("anywhere")).to.throw(TypeError, url);
+        });
+
+    for (const given of ["() => {}", "() => ({ connector: {}, files: [{}] })", "() => ({ connector: { open() {} } })"])
+        it(`refuses a connector's module that exports ${given}`, async () => {
+            const url = moduleOf(`export default ${given};`);
+            const error = await rejection(loadConnector(url));
+            expect(error).to.be.instanceOf(TypeError);
+            expect(String(error)).to.include(`${url} must export () => ({ connector, files })`);
+        });
+
+    it("does not take LevelDB for a store that is none", async () => {
+        const bridge = plainBridge("http://127.0.0.1:9", "@bot:example.org");
+        const dataDir = await mkdtemp(join(tmpdir(), "no-store-"));
+        try {
+            const media = new BridgeMedia(bridge, { dataDir, store: () => undefined as never });
+            expect(await rejection(media.start())).to.be.instanceOf(Error);
+            expect(await readdir(dataDir, { recursive: true })).not.to.include(join("journal", "CURRENT"));
+        } finally {
+            await rm(dataDir, { recursive: true, force: true });
+        }
     });
 });

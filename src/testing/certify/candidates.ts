@@ -16,21 +16,32 @@ export interface CertifiableConnector {
 }
 
 export async function loadStore(url: string): Promise<StoreModule> {
-    return (await defaultOf(url)) as StoreModule;
+    const create = await defaultOf(url);
+    return (directory) => {
+        const store = create(directory) as Partial<Store> | undefined;
+        if (typeof store?.open !== "function" || typeof store.commit !== "function")
+            throw new TypeError(
+                `${url} must export (directory) => Store as its default: what it gave has no open() or commit()`,
+            );
+        return store as Store;
+    };
 }
 
 export async function loadConnector(url: string): Promise<CertifiableConnector> {
-    const { connector, files } = await ((await defaultOf(url)) as ConnectorModule)();
+    const create = await defaultOf(url);
+    const { connector, files } = ((await create()) ?? {}) as Partial<CertifiableConnector>;
     if (typeof connector?.open !== "function" || !Array.isArray(files) || files.length === 0)
-        throw new TypeError(`${url} must give { connector, files }, with one file at least`);
+        throw new TypeError(
+            `${url} must export () => ({ connector, files }) as its default: a connector with open(), and one file at least`,
+        );
     return { connector, files };
 }
 
-async function defaultOf(url: string): Promise<unknown> {
+async function defaultOf(url: string): Promise<(...args: unknown[]) => unknown> {
     const module = (await import(url)) as { default?: unknown };
     // A CommonJS module that was compiled from TypeScript has its default one level down.
     const given = module.default as { default?: unknown } | undefined;
     const found = typeof given === "function" ? given : given?.default;
     if (typeof found !== "function") throw new TypeError(`${url} must export a function as its default`);
-    return found;
+    return found as (...args: unknown[]) => unknown;
 }

@@ -1,7 +1,9 @@
 import { randomInt } from "node:crypto";
 import { availableParallelism } from "node:os";
+import { MediaError } from "../../errors.ts";
 import { loadConnector, loadStore } from "./candidates.ts";
 import { type Episode, runEpisode } from "./episode.ts";
+import { tryStore } from "./journal.ts";
 import { type CertificationReport, reportOf, type Violation } from "./report.ts";
 
 /**
@@ -40,21 +42,32 @@ const MAX_BARREN = 8;
 /** Kept apart so that neighbouring seeds share no episode. */
 const EPISODE_STRIDE = 0x9e3779b1;
 
-/** Resolves with the report, whatever it says; rejects where a module cannot be used, or for an aborted signal. */
+/**
+ * Resolves with the report, whatever it says; rejects where a module cannot be used, or for an aborted signal.
+ *
+ * @throws MediaError INVALID_OPTION, naming the field.
+ */
 export async function certify(options: CertifyOptions = {}): Promise<CertificationReport> {
+    check(options);
     const { kills = 200, seed = randomInt(2 ** 31), episode: only, recoveryMs = 1000, quietMs = 60_000 } = options;
     const { parallel = Math.min(2, availableParallelism()), signal = new AbortController().signal } = options;
     const storeUrl = options.store?.toString();
     const connectorUrl = options.connector?.toString();
+    signal.throwIfAborted();
+    const store = storeUrl === undefined ? undefined : await loadStore(storeUrl);
+    if (store !== undefined) await tryStore(store, signal);
+    const connector = connectorUrl === undefined ? undefined : await loadConnector(connectorUrl);
+    // Aborted by the signal, and by whatever breaks in one of the parallel lines.
+    const stop = new AbortController();
     const shared = {
         lives: LIVES,
         recoveryMs,
         quietMs,
         storeUrl,
-        store: storeUrl === undefined ? undefined : await loadStore(storeUrl),
+        store,
         connectorUrl,
-        connector: connectorUrl === undefined ? undefined : await loadConnector(connectorUrl),
-        signal,
+        connector,
+        signal: stop.signal,
     };
     const began = Date.now();
     const episodes = new Map<number, Episode>();
@@ -73,6 +86,31 @@ export async function certify(options: CertifyOptions = {}): Promise<Certificati
             options.onProgress?.({ kills: done, violations });
         }
     };
-    await Promise.all(Array.from({ length: parallel }, work));
+    const end = (): void => stop.abort(signal.reason);
+    signal.addEventListener("abort", end);
+    if (signal.aborted) end();
+    // Each of them has cleaned up when this is over.
+    await Promise.all(Array.from({ length: parallel }, () => work().catch((error: unknown) => stop.abort(error))));
+    signal.removeEventListener("abort", end);
+    stop.signal.throwIfAborted();
     return reportOf({ seed, episodes, durationMs: Date.now() - began });
+}
+
+/** Nothing that could pass without having looked. */
+function check(options: CertifyOptions): void {
+    for (const [field, least] of [
+        ["kills", 1],
+        ["parallel", 1],
+        ["seed", 0],
+        ["episode", 0],
+    ] as const) {
+        const { [field]: value = least } = options;
+        if (!Number.isSafeInteger(value) || value < least)
+            throw new MediaError("INVALID_OPTION", { field, detail: `it must be a whole number of at least ${least}` });
+    }
+    for (const field of ["recoveryMs", "quietMs"] as const) {
+        const { [field]: value = 1 } = options;
+        if (!Number.isFinite(value) || value <= 0)
+            throw new MediaError("INVALID_OPTION", { field, detail: "it must be a number of milliseconds above 0" });
+    }
 }

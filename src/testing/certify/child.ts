@@ -43,21 +43,25 @@ export class Child {
 
     live(life: Life, onLine: (word: string, ...rest: string[]) => void): void {
         this.#onLine = onLine;
-        this.#process.stdin?.write(`${JSON.stringify(life)}\n`);
+        this.#tell(life);
     }
 
     /** Messages by their numbers, in this order. */
     say(messages: readonly number[]): void {
-        this.#process.stdin?.write(`${JSON.stringify(messages)}\n`);
+        this.#tell(messages);
     }
 
     /** Lets it close its component and leave. */
     leave(): void {
-        this.#process.stdin?.end();
+        this.#tell(null);
     }
 
     kill(): void {
         this.#process.kill("SIGKILL");
+    }
+
+    #tell(line: Life | readonly number[] | null): void {
+        this.#process.stdin?.write(`${JSON.stringify(line)}\n`);
     }
 
     #read(chunk: string): void {

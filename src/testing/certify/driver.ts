@@ -5,12 +5,13 @@ import { Readable } from "node:stream";
 import { BridgeMedia } from "../../bridge/bridge-media.ts";
 import type { BridgeLike, IntentLike } from "../../matrix/client.ts";
 import { loadConnector, loadStore } from "./candidates.ts";
-import { BOT, bytesOf, ENCRYPTED_ROOM, plan, remoteMessage } from "./messages.ts";
+import { BOT, bytesOf, isEncryptedRoom, plan, remoteMessage } from "./messages.ts";
 
 /**
  * The bridge that is killed: a process of its own, told on its input what it is and then, line by line, what to say; it
  * tells in a line each what has happened. A line is handed to the system before the next step is taken, so what was
- * told is known whenever the process ends. When its input ends it closes the component and leaves.
+ * told is known whenever the process ends. Told to leave, it closes the component and ends; when its input is closed,
+ * whoever has started it is gone, and it ends at once.
  */
 export interface Life {
     readonly url: string;
@@ -25,11 +26,11 @@ export interface Life {
 
 const tell = (...words: readonly (string | number)[]): void => void writeSync(1, `${words.join(" ")}\n`);
 
-const input = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const lines = createInterface({ input: process.stdin });
+lines.once("close", () => process.exit(1));
+const input = lines[Symbol.asyncIterator]();
 const loaded = { wallMs: performance.now(), cpu: process.cpuUsage() };
-const first = await input.next();
-if (first.done === true) process.exit(0);
-const life = JSON.parse(first.value) as Life;
+const life = (await told()) as Life;
 
 const store = life.store === undefined ? undefined : await loadStore(life.store);
 const certified = life.connector === undefined ? undefined : await loadConnector(life.connector);
@@ -43,13 +44,18 @@ const media = new BridgeMedia(bridge(), {
 tell("starting", Date.now(), loaded.wallMs / ((loaded.cpu.user + loaded.cpu.system) / 1000));
 await media.start();
 tell("started");
-for (let line = await input.next(); line.done !== true; line = await input.next()) {
-    await Promise.all((JSON.parse(line.value) as number[]).map(say));
+for (let numbers = await told(); numbers !== null; numbers = await told()) {
+    await Promise.all((numbers as number[]).map(say));
     await quiet();
     tell("idle");
 }
 await media.close();
 process.exit(0);
+
+/** The next line: its life, then numbers of messages, and `null` when it may leave. */
+async function told(): Promise<unknown> {
+    return JSON.parse(String((await input.next()).value)) as unknown;
+}
 
 async function say(number: number): Promise<void> {
     const planned = plan(life.seed, number, certified?.files.length);
@@ -88,7 +94,7 @@ async function quiet(): Promise<void> {
 /** The least that the component asks of a bridge; its crypto stands in for Megolm, which would need devices. */
 function bridge(): BridgeLike {
     const crypto = {
-        isRoomEncrypted: async (roomId: string) => roomId === ENCRYPTED_ROOM,
+        isRoomEncrypted: async (roomId: string) => isEncryptedRoom(roomId),
         encryptRoomEvent: async (room_id: string, type: string, content: unknown) => ({
             algorithm: "m.megolm.v1.aes-sha2",
             ciphertext: Buffer.from(JSON.stringify({ type, content, room_id })).toString("base64"),

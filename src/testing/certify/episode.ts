@@ -8,7 +8,7 @@ import type { Life } from "./driver.ts";
 import { type Journaled, NOTHING, readJournal, workOf } from "./journal.ts";
 import { isFinal, type Job } from "../../uploads/job.ts";
 import { type Lived, liveInPeace, type Living, liveUntil } from "./life.ts";
-import { bytesOf, plan, type PlannedMessage, ROOMS } from "./messages.ts";
+import { bytesOf, plan, type PlannedMessage, roomsOf } from "./messages.ts";
 import { Random } from "./random.ts";
 import { Recorder } from "./recorder/recorder.ts";
 import { describe, type Moment, nextMoment } from "./schedule.ts";
@@ -55,7 +55,8 @@ export async function runEpisode(options: EpisodeOptions): Promise<Episode> {
     const dataDir = await mkdtemp(join(tmpdir(), "certify-"));
     const world = new World(options, dataDir);
     try {
-        return await world.run();
+        await world.run();
+        return world.episode;
     } finally {
         await world.close();
         for (const folder of [dataDir, networkDirOf(dataDir)]) await rm(folder, { recursive: true, force: true });
@@ -81,7 +82,13 @@ class World {
     #journal: Journaled = NOTHING;
     #strike: Parameters<typeof Recorder.start>[0] = () => false;
     #recorder: Recorder | undefined;
+    /** The process that lives, or has lived. */
+    #child: Child | undefined;
     #next = new Child();
+    readonly #kill = (): void => {
+        this.#child?.kill();
+        this.#next.kill();
+    };
 
     constructor(options: EpisodeOptions, dataDir: string) {
         this.#options = options;
@@ -90,19 +97,19 @@ class World {
         this.#encryption = this.#random.next() < 0.5 ? "spool" : "two-pass";
     }
 
-    async run(): Promise<Episode> {
-        const recorder = await Recorder.start(
-            (kind, phase) => this.#strike(kind, phase),
-            new Random(this.#options.seed + 1),
-        );
-        this.#recorder = recorder;
-        for (let life = 0; life < this.#options.lives && this.#violations.length === 0; life++) {
-            this.#options.signal.throwIfAborted();
-            const fresh = this.#fresh(1 + this.#random.below(NEW_MESSAGES));
-            const again = [...this.#planned.values()].filter(({ id, once }) => !once && !this.#told.has(id));
-            await this.#live(recorder, [...again, ...fresh], nextMoment(this.#random, fresh.length));
+    /** Whatever part of it breaks is a finding; rejects for the signal alone. */
+    async run(): Promise<void> {
+        const { signal } = this.#options;
+        signal.addEventListener("abort", this.#kill);
+        try {
+            await this.#run();
+        } catch (error) {
+            signal.throwIfAborted();
+            this.#violations.push(`it could not be judged any more: ${String(error)}`);
         }
-        if (this.#violations.length === 0) await this.#last(recorder);
+    }
+
+    get episode(): Episode {
         return {
             violations: this.#violations,
             kills: this.#kills,
@@ -114,9 +121,26 @@ class World {
     }
 
     async close(): Promise<void> {
-        this.#next.kill();
-        await this.#next.ended;
+        this.#options.signal.removeEventListener("abort", this.#kill);
+        this.#kill();
+        await Promise.all([this.#child?.ended, this.#next.ended]);
         await this.#recorder?.close();
+    }
+
+    async #run(): Promise<void> {
+        const recorder = await Recorder.start(
+            (kind, phase) => this.#strike(kind, phase),
+            new Random(this.#options.seed + 1),
+        );
+        this.#recorder = recorder;
+        for (let life = 0; life < this.#options.lives && this.#violations.length === 0; life++) {
+            this.#options.signal.throwIfAborted();
+            const fresh = this.#fresh(1 + this.#random.below(NEW_MESSAGES));
+            const again = [...this.#planned.values()].filter(({ id, once }) => !once && !this.#told.has(id));
+            await this.#live(recorder, [...again, ...fresh], nextMoment(this.#random, fresh.length));
+        }
+        this.#options.signal.throwIfAborted();
+        if (this.#violations.length === 0) await this.#last(recorder);
     }
 
     #fresh(count: number): PlannedMessage[] {
@@ -130,6 +154,7 @@ class World {
 
     #take(): Child {
         const child = this.#next;
+        this.#child = child;
         this.#next = new Child();
         return child;
     }
@@ -155,17 +180,15 @@ class World {
         const refilledBefore = recorder.media.refilled.length;
         const living = this.#living(recorder, messages);
         const lived = await liveUntil(living, moment, (strike) => (this.#strike = strike), more);
+        this.#options.signal.throwIfAborted();
         recorder.hangUp();
 
         this.#judgeRecovery(living, lived);
         this.#violations.push(...lived.violations);
         const earlier = this.#journal;
-        try {
-            this.#journal = await readJournal(this.#dataDir, this.#options.store);
-        } catch (error) {
-            this.#violations.push(`the store of a dead process cannot be read: ${String(error)}`);
-            return;
-        }
+        const journal = await this.#readJournal();
+        if (journal === undefined) return;
+        this.#journal = journal;
         for (const uri of recorder.media.refilled.slice(refilledBefore))
             if ([...earlier.jobs.values()].some((job) => job.state === "done" && job.contentUri === uri))
                 this.#violations.push(`${uri} was uploaded again, and its job was journaled as done`);
@@ -174,7 +197,7 @@ class World {
         for (const [id, word] of lived.told) if (word !== "said") this.#told.add(id);
         for (const id of this.#told) this.#certain.add(id);
         const created = [...recorder.media.addresses].filter(({ uri }) => !before.has(uri));
-        const heardUntil = lastHeard(recorder, this.#journal);
+        const heardUntil = lastHeard(recorder, roomsOf(this.#options.seed), this.#journal);
         for (const { uri, answeredAt = Number.POSITIVE_INFINITY } of created)
             if (!isKnown(this.#journal, uri) && answeredAt > heardUntil - MARGIN_MS) this.#unheard.add(uri);
         if (!lived.isKilled) return;
@@ -197,6 +220,18 @@ class World {
         this.#states.push(...new Set([...this.#journal.jobs.values()].map(({ state }) => state)));
     }
 
+    /** Undefined where that is a finding. */
+    async #readJournal(): Promise<Journaled | undefined> {
+        const { store, signal } = this.#options;
+        try {
+            return await readJournal(this.#dataDir, store, signal);
+        } catch (error) {
+            signal.throwIfAborted();
+            this.#violations.push(`the store of a dead process cannot be read: ${String(error)}`);
+            return undefined;
+        }
+    }
+
     /** @param lived Whoever found work has to have begun with it. */
     #judgeRecovery({ isForWork }: Living, { firstRequestMs, livedMs, slowness }: Lived): void {
         if (isForWork === undefined) return;
@@ -211,6 +246,7 @@ class World {
         const living = this.#living(recorder, again);
         const isWell = (): boolean => this.#verdict(recorder).length === 0;
         const lived = await liveInPeace(living, this.#options.quietMs, isWell);
+        this.#options.signal.throwIfAborted();
         this.#judgeRecovery(living, lived);
         this.#violations.push(...lived.violations);
         // Once more: nothing may have come twice while it closed.
@@ -222,14 +258,15 @@ class World {
             (planned): Expected => ({ planned, isCertain: !planned.once || this.#certain.has(planned.id) }),
         );
         const files = this.#options.connector?.files;
-        return verdict(recorder, expected, ({ kind, name }) =>
+        return verdict(recorder, roomsOf(this.#options.seed), expected, ({ kind, name }) =>
             kind === "connector" ? Buffer.from(files?.[Number(name.split("-")[1])]?.bytes ?? []) : bytesOf(name),
         );
     }
 
     /** What is on disk and at the homeserver after the end, and is of no use to anybody. */
     async #leftBehind(recorder: Recorder): Promise<string[]> {
-        const journal = await readJournal(this.#dataDir, this.#options.store);
+        const journal = await this.#readJournal();
+        if (journal === undefined) return [];
         const found = journal.spooled.map((name) => {
             const job = journal.jobs.get(name.slice(0, 36));
             return `${name} was left in the spool by ${job === undefined ? "nobody known" : `a job that ${stands(job)}`}`;
@@ -271,9 +308,9 @@ function numbers(messages: readonly PlannedMessage[]): number[] {
  * When the newest of the answers was given that the dead process had heard and acted upon for certain: an event's, which
  * is journaled. What was answered well before that it had heard too, and journaled before, for the journal keeps order.
  */
-function lastHeard({ rooms }: Recorder, { messages }: Journaled): number {
+function lastHeard({ rooms }: Recorder, names: readonly string[], { messages }: Journaled): number {
     const events = new Map(
-        ROOMS.flatMap((room) => rooms.events(room).map((event) => [event.transactionId, event] as const)),
+        names.flatMap((room) => rooms.events(room).map((event) => [event.transactionId, event] as const)),
     );
     let last = 0;
     for (const { state, transactionId } of messages.values())

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { MESSAGES, type MessageRecord, REVISE } from "../../bridge/records.ts";
 import { RESERVATIONS } from "../../bridge/reservations.ts";
 import { LevelStore } from "../../store/level.ts";
+import type { Store } from "../../store/store.ts";
 import type { Job } from "../../uploads/job.ts";
 import { JOBS } from "../../uploads/job-records.ts";
 import type { StoreModule } from "./candidates.ts";
@@ -31,8 +32,19 @@ export const NOTHING: Journaled = {
     damage: [],
 };
 
-/** Reads a copy, so that the next process finds what the dead one left. */
-export async function readJournal(dataDir: string, create: StoreModule | undefined): Promise<Journaled> {
+/** A store that does not answer. */
+const READ_LIMIT_MS = 60_000;
+
+/**
+ * Reads a copy, so that the next process finds what the dead one left.
+ *
+ * @param signal Gives it up, with the signal's reason.
+ */
+export async function readJournal(
+    dataDir: string,
+    create: StoreModule | undefined,
+    signal: AbortSignal,
+): Promise<Journaled> {
     const spooled = await readdir(join(dataDir, "spool")).catch(() => []);
     const copy = await mkdtemp(join(tmpdir(), "certify-journal-"));
     try {
@@ -42,23 +54,66 @@ export async function readJournal(dataDir: string, create: StoreModule | undefin
             () => false,
         );
         if (!isThere) return { ...NOTHING, spooled };
-        const damage: string[] = [];
-        const store = create?.(directory) ?? new LevelStore(directory);
-        await store.open(({ finding }) => void damage.push(finding));
-        const messages = new Map<string, MessageRecord>();
-        const jobs = new Map<string, Job>();
-        const reservations = new Set<string>();
-        let marks = 0;
-        for await (const [key, record] of store.range({ collection: MESSAGES }))
-            messages.set(key, record as unknown as MessageRecord);
-        for await (const [key, record] of store.range({ collection: JOBS })) jobs.set(key, record as unknown as Job);
-        for await (const [, record] of store.range({ collection: RESERVATIONS }))
-            reservations.add(String(record["contentUri"]));
-        for await (const _ of store.keys({ collection: REVISE })) marks++;
-        await store.close();
-        return { messages, jobs, reservations, marks, spooled, damage };
+        return { ...(await inTime(() => read(directory, create), signal)), spooled };
     } finally {
         await rm(copy, { recursive: true, force: true });
+    }
+}
+
+/** Throws what keeps a store from being made, in a folder of its own. How it works is seen when it is killed. */
+export async function tryStore(create: StoreModule, signal: AbortSignal): Promise<void> {
+    const folder = await mkdtemp(join(tmpdir(), "certify-store-"));
+    try {
+        const store = create(join(folder, "journal"));
+        const use = async (): Promise<void> => {
+            await store.open(() => {});
+            await store.close();
+        };
+        await inTime(use, signal).catch(() => {});
+    } finally {
+        await rm(folder, { recursive: true, force: true });
+    }
+}
+
+async function read(directory: string, create: StoreModule | undefined): Promise<Omit<Journaled, "spooled">> {
+    const damage: string[] = [];
+    const store = create === undefined ? new LevelStore(directory) : create(directory);
+    await store.open(({ finding }) => void damage.push(finding));
+    try {
+        return { ...(await recordsOf(store)), damage };
+    } finally {
+        await store.close();
+    }
+}
+
+async function recordsOf(store: Store): Promise<Omit<Journaled, "spooled" | "damage">> {
+    const messages = new Map<string, MessageRecord>();
+    const jobs = new Map<string, Job>();
+    const reservations = new Set<string>();
+    let marks = 0;
+    for await (const [key, record] of store.range({ collection: MESSAGES }))
+        messages.set(key, record as unknown as MessageRecord);
+    for await (const [key, record] of store.range({ collection: JOBS })) jobs.set(key, record as unknown as Job);
+    for await (const [, record] of store.range({ collection: RESERVATIONS }))
+        reservations.add(String(record["contentUri"]));
+    for await (const _ of store.keys({ collection: REVISE })) marks++;
+    return { messages, jobs, reservations, marks };
+}
+
+async function inTime<T>(use: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    let giveUp = (): void => {};
+    let timer: NodeJS.Timeout | undefined;
+    const given = new Promise<never>((_resolve, reject) => {
+        giveUp = () => reject(signal.reason as Error);
+        signal.addEventListener("abort", giveUp);
+        timer = setTimeout(() => reject(new Error(`it did not answer within ${READ_LIMIT_MS} ms`)), READ_LIMIT_MS);
+    });
+    try {
+        return await Promise.race([use(), given]);
+    } finally {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", giveUp);
     }
 }
 

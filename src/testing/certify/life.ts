@@ -63,12 +63,12 @@ export async function liveUntil(
     setStrike((kind, phase) => isKilled || (isAt(moment, kind, phase) && reached()));
     const isOnDisk = moment.on === "journal" || moment.on === "spool";
     const unwatch = isOnDisk ? watchFolder(join(life.dataDir, moment.on), reached) : () => {};
+    let instant: NodeJS.Timeout | undefined;
+
     const limit = setTimeout(() => {
         notes.violations.push(`a life did not come to rest within ${LIFE_LIMIT_MS} ms`);
         child.kill();
     }, LIFE_LIMIT_MS);
-    let instant: NodeJS.Timeout | undefined;
-
     child.live(life, (word, ...rest) => {
         notes.take(word, ...rest);
         if (word === "starting" && moment.on === "clock") instant = setTimeout(strike, moment.ms);
@@ -101,7 +101,7 @@ export async function liveInPeace(living: Living, quietMs: number, isWell: () =>
     const lived = notes.lived();
     const { hasIdled } = notes;
     if (!hasIdled && !child.hasEnded) notes.violations.push(`jobs were not at their end after ${quietMs} ms`);
-    child.leave();
+    if (hasIdled) child.leave();
     const closed = Date.now() + (hasIdled ? quietMs : 0);
     while (!child.hasEnded && Date.now() < closed) await sleep(20);
     if (hasIdled && !child.hasEnded) notes.violations.push("the component could not be closed");

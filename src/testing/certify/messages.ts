@@ -8,8 +8,18 @@ import { Random } from "./random.ts";
  * it and the one that judges it need not tell each other anything.
  */
 
-export const ROOMS = ["!clear-1:certify.example", "!clear-2:certify.example", "!encrypted:certify.example"] as const;
-export const ENCRYPTED_ROOM = ROOMS[2];
+const ENCRYPTED = "!encrypted-";
+
+/** Named after their episode: what a process of another one says is in none of them. */
+export function roomsOf(seed: number): readonly [clear: string, clear: string, encrypted: string] {
+    const rest = `${seed}:certify.example`;
+    return [`!clear-1-${rest}`, `!clear-2-${rest}`, `${ENCRYPTED}${rest}`];
+}
+
+export function isEncryptedRoom(room: string): boolean {
+    return room.startsWith(ENCRYPTED);
+}
+
 export const BOT = "@bot:certify.example";
 /** The files of the second one go past the homeserver, to a presigned address. */
 export const GHOSTS = ["@ghost_plain:certify.example", "@ghost_presigned:certify.example"] as const;
@@ -35,7 +45,7 @@ export interface PlannedFile {
 export interface PlannedMessage {
     readonly id: string;
     readonly number: number;
-    readonly room: (typeof ROOMS)[number];
+    readonly room: string;
     readonly sender: (typeof GHOSTS)[number];
     readonly files: readonly PlannedFile[];
     /** Said at one start only, as by a bridge whose network delivers once. */
@@ -50,7 +60,8 @@ const HUGE = "-huge";
 
 export function plan(seed: number, number: number, connectorFiles = 0): PlannedMessage {
     const random = new Random(seed ^ Math.imul(number + 1, 0x9e3779b1));
-    const room = ROOMS[random.below(ROOMS.length)] ?? ROOMS[0];
+    const rooms = roomsOf(seed);
+    const room = rooms[random.below(rooms.length)] ?? rooms[0];
     const sender = GHOSTS[random.below(GHOSTS.length)] ?? GHOSTS[0];
     const isText = random.next() < 0.25;
     const kinds: [number, FileKind][] = [
@@ -61,7 +72,7 @@ export function plan(seed: number, number: number, connectorFiles = 0): PlannedM
         [2, "handed-over"],
         [2, "streamed"],
         // What is encrypted is shared with nobody.
-        [room === ENCRYPTED_ROOM ? 0 : 6, "shared"],
+        [isEncryptedRoom(room) ? 0 : 6, "shared"],
         [connectorFiles > 0 ? 20 : 0, "connector"],
     ];
     const kind = random.pick(kinds);
@@ -82,7 +93,7 @@ export function plan(seed: number, number: number, connectorFiles = 0): PlannedM
         name: `${seed}-${number}-thumbnail`,
     };
     // Encrypted, one file of a message may need an edit that the other's key has to be there for.
-    const withThumbnail = random.next() < (room === ENCRYPTED_ROOM ? 0.7 : 0.3);
+    const withThumbnail = random.next() < (isEncryptedRoom(room) ? 0.7 : 0.3);
     const files = isText ? [] : withThumbnail ? [file, thumbnail] : [file];
     return { id: `m${number}`, number, room, sender, files, once: random.next() < 0.4 };
 }

@@ -3,7 +3,7 @@ import type { Episode } from "./episode.ts";
 
 /** What a certification has found. */
 export interface CertificationReport {
-    /** Whether nothing was found. */
+    /** Whether something was killed and nothing was found. */
     readonly passed: boolean;
     readonly seed: number;
     readonly kills: number;
@@ -41,10 +41,11 @@ export function reportOf(run: {
     const recoveries = all.flatMap(({ recoveries }) => recoveries).toSorted((one, other) => one - other);
     const at = (part: number): number =>
         recoveries[Math.min(recoveries.length - 1, Math.floor(recoveries.length * part))] ?? 0;
+    const kills = all.reduce((sum, episode) => sum + episode.kills.length, 0);
     const report = {
-        passed: violations.length === 0,
+        passed: kills > 0 && violations.length === 0,
         seed,
-        kills: all.reduce((sum, { kills }) => sum + kills.length, 0),
+        kills,
         messages: all.reduce((sum, { messages }) => sum + messages, 0),
         violations,
         steps: STEPS.map(({ name }) => ({
@@ -85,7 +86,7 @@ function textOf(report: Omit<CertificationReport, "text">, episodes: number): st
         `work taken up after start(): p50 ${recovery.p50} ms, p99 ${recovery.p99} ms, max ${recovery.max} ms (${recovery.count} starts)`,
         "",
         ...(violations.length === 0
-            ? ["Every promise was kept."]
+            ? [kills > 0 ? "Every promise was kept." : "Nothing could be killed: this says nothing."]
             : [
                   `${violations.length} findings:`,
                   ...violations.map(({ episode, finding }) => `  seed ${seed}, episode ${episode}: ${finding}`),

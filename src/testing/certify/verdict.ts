@@ -1,5 +1,5 @@
 import { createDecipheriv, createHash } from "node:crypto";
-import { ENCRYPTED_ROOM, FILE, messageIdIn, type PlannedFile, type PlannedMessage, ROOMS, TEXT } from "./messages.ts";
+import { FILE, isEncryptedRoom, messageIdIn, type PlannedFile, type PlannedMessage, TEXT } from "./messages.ts";
 import type { Recorder } from "./recorder/recorder.ts";
 import type { Content, RecordedEvent } from "./recorder/rooms.ts";
 
@@ -15,14 +15,15 @@ type Recorded = Pick<Recorder, "rooms" | "media">;
 
 export function verdict(
     recorder: Recorded,
+    rooms: readonly string[],
     expected: readonly Expected[],
     bytesOf: (file: PlannedFile) => Buffer,
 ): string[] {
     const found: string[] = [...recorder.media.complaints];
-    for (const room of ROOMS) {
+    for (const room of rooms) {
         const recorded = recorder.rooms.events(room);
         for (const { event_id, type } of recorded)
-            if (type !== (room === ENCRYPTED_ROOM ? "m.room.encrypted" : "m.room.message"))
+            if (type !== (isEncryptedRoom(room) ? "m.room.encrypted" : "m.room.message"))
                 found.push(`${event_id} in ${room} is sent as ${type}`);
         const events = recorded.map(opened);
         found.push(...repeated(room, events));
@@ -54,12 +55,16 @@ export function verdict(
     return found;
 }
 
-/** An encrypted event as a member reads it. */
+/** An encrypted event as a member reads it; one that cannot be read is nobody's. */
 function opened(event: RecordedEvent): RecordedEvent {
     if (event.type !== "m.room.encrypted") return event;
     const text = Buffer.from(String(event.content["ciphertext"]), "base64").toString();
-    const { type, content } = JSON.parse(text) as { type: string; content: Content };
-    return { ...event, type, content: { ...content, ...relationOf(event.content) } };
+    try {
+        const { type, content } = JSON.parse(text) as { type: string; content: Content };
+        return { ...event, type, content: { ...content, ...relationOf(event.content) } };
+    } catch {
+        return { ...event, content: {} };
+    }
 }
 
 function relationOf(content: Content): Content {
@@ -102,7 +107,7 @@ function wrongFiles(
     const isNotice = shown["msgtype"] === "m.notice";
     if (main.kind === "missing") return isNotice ? [] : ["its file cannot be had, and the room is not told"];
     if (isNotice) return ["its file can be had, and the room is told that it cannot"];
-    const isEncrypted = room === ENCRYPTED_ROOM;
+    const isEncrypted = isEncryptedRoom(room);
     if (isEncrypted && /"(?:thumbnail_)?url":"mxc/.test(JSON.stringify(withoutFiles(shown))))
         return ["a file of an encrypted room stands there as a plain one"];
     return files.flatMap((file) => {
@@ -141,10 +146,14 @@ function addressAt(content: Content, at: readonly string[], isEncrypted: boolean
     return typeof file?.url === "string" ? { uri: file.url, secret: file } : {};
 }
 
-/** Client-Server API, "Sending encrypted attachments"; undefined where the hash is another one. */
-function decrypted(ciphertext: Buffer, { key, iv, hashes }: Secret): Buffer | undefined {
+/** Client-Server API, "Sending encrypted attachments"; undefined where the hash is another one, or no key is there. */
+function decrypted(ciphertext: Buffer, { key, iv, hashes }: Partial<Secret>): Buffer | undefined {
     const hash = createHash("sha256").update(ciphertext).digest("base64").replace(/=+$/, "");
-    if (hash !== hashes.sha256) return undefined;
-    const decipher = createDecipheriv("aes-256-ctr", Buffer.from(key.k, "base64url"), Buffer.from(iv, "base64"));
-    return decipher.update(ciphertext);
+    if (hash !== hashes?.sha256) return undefined;
+    try {
+        const secret = Buffer.from(String(key?.k), "base64url");
+        return createDecipheriv("aes-256-ctr", secret, Buffer.from(String(iv), "base64")).update(ciphertext);
+    } catch {
+        return undefined;
+    }
 }

@@ -63,5 +63,7 @@ process.on("message", (order: Order) => {
             } satisfies Reply),
     );
 });
+// Nobody is there any more.
+process.on("disconnect", () => process.exit());
 await media.start();
 process.send?.({ id: 0 } satisfies Reply);

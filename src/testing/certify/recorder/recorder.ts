@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { bytesOf, ENCRYPTED_ROOM, GHOSTS } from "../messages.ts";
+import { bytesOf, GHOSTS, isEncryptedRoom } from "../messages.ts";
 import type { Random } from "../random.ts";
 import { type Answer, Media, OK, refusal } from "./media.ts";
 import type { Kind, Strike } from "./moments.ts";
@@ -174,7 +174,7 @@ export class Recorder {
                 "other",
                 "GET",
                 /^\/_matrix\/client\/v3\/rooms\/([^/]+)\/state\/m\.room\.encryption\/?$/,
-                ({ path: [room] }) => (room === ENCRYPTED_ROOM ? OK : refusal(404, "M_NOT_FOUND")),
+                ({ path: [room = ""] }) => (isEncryptedRoom(room) ? OK : refusal(404, "M_NOT_FOUND")),
             ),
             to("other", "POST", /^\/_matrix\/client\/v3\/rooms\/[^/]+\/join$/, () => OK),
             to("other", "GET", /^\/_matrix\/client\/v1\/media\/config$/, () => ({

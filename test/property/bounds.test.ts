@@ -1,0 +1,54 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect } from "chai";
+import fc from "fast-check";
+import { assertBounded } from "../support/model.ts";
+
+describe("a model's time limit", () => {
+    const LIMITS = { limitMs: 50, graceMs: 500 };
+    let runs: number;
+    beforeEach(() => (runs = 0));
+    /** A first run that ends well, and a second one that is under way when the time is over. */
+    const second = (run: () => Promise<void>) =>
+        assertBounded(
+            fc.asyncProperty(fc.nat(), () => (++runs === 1 ? Promise.resolve() : run())),
+            10,
+            LIMITS,
+        );
+    const rejection = (promise: Promise<void>): Promise<unknown> =>
+        promise.then(
+            () => undefined,
+            (error: unknown) => error,
+        );
+
+    it("waits for the run under way", async () => {
+        let isOver = false;
+        await second(async () => {
+            await sleep(150);
+            isOver = true;
+        });
+        expect({ runs, isOver }).to.deep.equal({ runs: 2, isOver: true });
+    });
+
+    it("fails with the run under way", async () => {
+        const cause = new Error("found late");
+        const error = await rejection(second(() => sleep(150).then(() => Promise.reject(cause))));
+        expect(error).to.be.instanceOf(Error).with.property("cause", cause);
+    });
+
+    it("fails where the run under way hangs", async () => {
+        const error = await rejection(second(() => new Promise(() => {})));
+        expect(String(error)).to.match(/hangs: \[\d+\]/);
+    });
+
+    it("passes where a run under way does not apply", async () => {
+        await second(async () => {
+            await sleep(150);
+            fc.pre(false);
+        });
+    });
+
+    it("fails at once where a run has failed", async () => {
+        const error = await rejection(second(() => Promise.reject(new Error("found"))));
+        expect(String(error)).to.include("Property failed after 2 tests");
+    });
+});
