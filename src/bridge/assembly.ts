@@ -248,6 +248,8 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             logger,
             closing: hooks.closing,
         }),
+        connectors: options.connectors,
+        logger,
         closing: hooks.closing,
         uploaderOf,
         hasCrypto,

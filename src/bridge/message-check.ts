@@ -153,6 +153,11 @@ export function checkCancelOptions(input: unknown): CancelOptions {
     return check(cancelOptions, input, "INVALID_ARGUMENT", "options") as CancelOptions;
 }
 
+/** Whether a room may be shown this link; the door of what a connector says. */
+export function isPublicUrl(value: unknown): value is string {
+    return publicUrl.safeParse(value).success;
+}
+
 /** Whether this can be an event's content; the door of what `onFailure` answers. */
 export function isEventContent(value: unknown): value is Record<string, unknown> {
     return content.safeParse(value).success;

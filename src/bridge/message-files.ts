@@ -1,16 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { addAbortSignal, Readable } from "node:stream";
+import type { Logger } from "../logger.ts";
+import { loggable } from "../redact.ts";
 import type { Write } from "../store/store.ts";
 import { counted, type Promised } from "../uploads/counted.ts";
 import type { Job } from "../uploads/job.ts";
 import { sourceError } from "../uploads/sources/http.ts";
-import type { SourceDescription } from "../uploads/sources/source.ts";
+import type { Connector, SourceDescription } from "../uploads/sources/source.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
 import type { Lookup } from "./dedupe/lookup.ts";
 import { type SharedFile, sharedKeyOf } from "./dedupe/shared-file.ts";
 import { describedFile } from "./event-content.ts";
 import { withFinding } from "./finding.ts";
 import type { MediaItem, MediaSource, RemoteMessage } from "./message.ts";
+import { isPublicUrl } from "./message-check.ts";
 import type { Probe } from "./probe.ts";
 import { promisedFamily } from "./promised-family.ts";
 import type { SharedItem } from "./records.ts";
@@ -20,6 +23,8 @@ export interface MessageFilesParts {
     readonly spool: Spool;
     readonly lookup: Lookup;
     readonly probe: Probe;
+    readonly connectors: Readonly<Record<string, Connector>>;
+    readonly logger: Logger;
     /** Aborts when the component closes: a stream that is being spooled is then let go. */
     readonly closing: AbortSignal;
     readonly uploaderOf: (sender: string) => string;
@@ -101,6 +106,7 @@ export class MessageFiles {
                     ...describedFile(content, at),
                     family: promisedFamily(content, eventType, at),
                     ...given,
+                    publicUrl: given.publicUrl ?? this.#publicUrlOf(source),
                     uploader,
                     backfill: message.backfill ?? false,
                     messageId: message.id,
@@ -145,6 +151,22 @@ export class MessageFiles {
                 }),
             ),
         );
+    }
+
+    /** What the file's connector says of it: other people's code, without which the message is as good. */
+    #publicUrlOf(source: MediaSource): string | undefined {
+        if (source.kind !== "connector") return undefined;
+        const { connectors, logger } = this.#parts;
+        const { connector: name, ref } = source;
+        try {
+            const connector = Object.hasOwn(connectors, name) ? connectors[name] : undefined;
+            const url: unknown = connector?.publicUrl?.(structuredClone(ref));
+            if (url === undefined || isPublicUrl(url)) return url;
+            logger.warn("A connector's public link is none that a room may be shown", { connector: name });
+        } catch (error) {
+            logger.warn("A connector's public link could not be had", { connector: name, error: loggable(error) });
+        }
+        return undefined;
     }
 
     /** A job for one file: its bytes are spooled where the caller has handed them over. */

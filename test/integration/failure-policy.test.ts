@@ -66,6 +66,34 @@ describe("what becomes of an event whose file cannot come", () => {
         expect((await until(() => shown(eventId)))["body"]).to.equal("lost: cat.jpg");
     });
 
+    it("notice: with the link that its connector calls public, if a room may be shown it", async () => {
+        const media = await begun({
+            connectors: {
+                chat: {
+                    open: () => Promise.reject(new MediaError("SOURCE_NOT_FOUND")),
+                    publicUrl(ref) {
+                        if (ref === "broken") throw new Error("broken");
+                        return ref as string;
+                    },
+                },
+            },
+        });
+        const linked = "https://chat.example.org/cat";
+        for (const ref of [linked, "https://user:password@chat.example.org/cat", "javascript:alert(1)", "broken", 1]) {
+            const source = { kind: "connector", connector: "chat", ref } as const;
+            const { eventId } = await media.send(photoMessage(roomId, alice, source, { content }));
+            const { body } = await until(() => shown(eventId));
+            if (ref === linked) expect(body).to.include(linked);
+            else expect(body).not.to.match(/chat.example.org|alert|broken/);
+        }
+        const own = { at: ["url"], source: { kind: "connector", connector: "chat", ref: linked } } as const;
+        const publicUrl = "https://elsewhere.example.org/";
+        const { eventId } = await media.send({ ...failing(), media: [{ ...own, publicUrl }] });
+        expect((await until(() => shown(eventId)))["body"])
+            .to.include(publicUrl)
+            .and.not.include(linked);
+    });
+
     it("notice: says the limit that the file is over", async () => {
         const media = await begun({ maxFileBytes: 1024 });
         const { eventId } = await media.send(photoMessage(roomId, alice, { kind: "buffer", data: someBytes(2000) }));

@@ -69,6 +69,11 @@ export interface Connector {
      * a try; what it gives (any JSON value) is journaled, and the next try starts with it.
      */
     refresh?(ref: unknown): Promise<unknown>;
+    /**
+     * Where everybody may fetch the file that `ref` stands for, if anywhere: asked when a message comes whose item has no
+     * `publicUrl`, and held to the same rules; what does not keep them is left out.
+     */
+    publicUrl?(ref: unknown): string | undefined;
 }
 
 /** A description that is safe to keep or show after the transfer: no credentials, no query. */
