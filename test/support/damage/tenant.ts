@@ -168,7 +168,7 @@ export async function openTenant(name: string, world: World, remote: Remote, dat
                         ({ path, status }) => status === 0 && path.includes(`${encodeURIComponent(room)}/send/m.room.`),
                     ),
                 );
-            await until(isStuck, { what: `${name}'s rooms are stuck`, limitMs: 60_000 });
+            await until(isStuck, { what: `${name}'s rooms are stuck`, limitMs: 180_000 });
             const journal = `${dataDir}.killed`;
             // The count first: it may lag behind, as after a power cut, but not run ahead.
             const count = join("journal", "COUNT");
