@@ -51,7 +51,7 @@ export function sha256(bytes: Uint8Array): string {
 export function someBytes(size: number): Buffer {
     const bytes = randomBytes(size);
     // Else one file in a thousand looks like a page, or like sound from its second byte on.
-    bytes.fill(0xa5, 0, 4);
+    bytes.subarray(0, 4).fill(0xa5);
     if (size > 0) bytes[0] = 0;
     return bytes;
 }
