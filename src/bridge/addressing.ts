@@ -1,6 +1,5 @@
 import { MediaError } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
-import type { ActingUsers } from "../matrix/client.ts";
 import type { Store } from "../store/store.ts";
 import { runsOut } from "../uploads/expiry.ts";
 import type { Job } from "../uploads/job.ts";
@@ -11,7 +10,7 @@ import type { Closing } from "./closing.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import type { HomeserverRequests } from "./homeserver-requests.ts";
 import { loadJobs, type MessageRecord, outboxWrite } from "./records.ts";
-import { Registered } from "./registered.ts";
+import type { Registered } from "./registered.ts";
 import type { Reservation, Reservations } from "./reservations.ts";
 
 /**
@@ -20,7 +19,7 @@ import type { Reservation, Reservations } from "./reservations.ts";
  */
 export interface AddressingParts {
     readonly store: Store;
-    readonly users: ActingUsers;
+    readonly registered: Registered;
     readonly reservations: Reservations;
     readonly addresses: Addresses;
     readonly queue: UploadQueue;
@@ -32,11 +31,9 @@ export interface AddressingParts {
 
 export class Addressing {
     readonly #parts: AddressingParts;
-    readonly #registered: Registered;
 
     constructor(parts: AddressingParts) {
         this.#parts = parts;
-        this.#registered = new Registered(parts.users);
     }
 
     /** Gets an MXC for each of the message's files that has none, and journals each as soon as it is there. */
@@ -102,11 +99,11 @@ export class Addressing {
     }
 
     async #upload(job: Job, stop: AbortSignal): Promise<void> {
-        const { queue, requests, closing } = this.#parts;
+        const { queue, requests, registered, closing } = this.#parts;
         const { uploader } = job;
         const register = async () => {
             stop.throwIfAborted();
-            await requests.one(() => this.#registered.ensure(uploader));
+            await requests.one(() => registered.ensure(uploader));
         };
         await requests.untilAnswered(uploader, register, stop);
         await this.#alone(job, stop, () => queue.runNow(job, closing.signal, { stop }));

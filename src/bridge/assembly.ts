@@ -37,6 +37,7 @@ import { Outcomes } from "./outcomes.ts";
 import { MAX_PROBED, Probe } from "./probe.ts";
 import { finishedWrite, type MessageRecord, reviseMark } from "./records.ts";
 import { Replacement } from "./replacement.ts";
+import { Registered } from "./registered.ts";
 import { Reservations } from "./reservations.ts";
 import { Revisions } from "./revisions.ts";
 import { RoomEncryption } from "./room-encryption.ts";
@@ -64,6 +65,7 @@ export interface Parts {
     readonly aftermath: Aftermath;
     readonly metrics: Metrics;
     readonly lookup: Lookup;
+    readonly registered: Registered;
     readonly addresses: Addresses;
     readonly tending: Tending;
     readonly forgetting: Forgetting;
@@ -152,6 +154,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         onChange: hooks.onJob,
     });
     const closing = new Closing();
+    const registered = new Registered(users);
     const endings = new Endings({
         store,
         reservations,
@@ -165,6 +168,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         store,
         endings,
         users,
+        registered,
         reservations,
         addresses,
         queue,
@@ -285,6 +289,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             spoolBytes: () => spool.usedBytes,
         }),
         lookup,
+        registered,
         addresses,
         tending,
         aftermath,

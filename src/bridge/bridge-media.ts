@@ -1,14 +1,14 @@
 import { setMaxListeners } from "node:events";
-import { asMediaError, MediaError } from "../errors.ts";
+import { asMediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { BridgeLike } from "../matrix/client.ts";
-import { jobOfSpoolName } from "../uploads/encryption/job-encryption.ts";
 import type { JobState } from "../uploads/job.ts";
 import { JOBS, jobFrom } from "../uploads/job-records.ts";
 import { assemble, type Parts } from "./assembly.ts";
 import { Avatars } from "./avatars.ts";
 import { withShared } from "./dedupe/handles.ts";
 import { handleOf, jobInfo } from "./job-info.ts";
+import { Life } from "./life.ts";
 import type {
     CancelOptions,
     JobInfo,
@@ -38,7 +38,6 @@ import { PICTURE } from "./promised-family.ts";
 import { loadJobs, type MessageRecord } from "./records.ts";
 import { Reactions } from "./reactions.ts";
 import { Sendings } from "./sendings.ts";
-import { openSequence } from "./sequence.ts";
 import { newestJob } from "./successor.ts";
 import { Uploads } from "./uploads.ts";
 
@@ -58,12 +57,7 @@ export class BridgeMedia {
     readonly #closing = new AbortController();
     readonly #uploads: Uploads;
     readonly #avatars: Avatars;
-    #nextSequence = (): string => {
-        throw new MediaError("NOT_STARTED");
-    };
-    #state: "new" | "started" | "closed" = "new";
-    #starting: Promise<void> | undefined;
-    #ending: Promise<void> | undefined;
+    readonly #life: Life;
 
     /**
      * @param bridge matrix-appservice-bridge's `Bridge`, matrix-bot-sdk's `Appservice`, or anything with
@@ -77,7 +71,7 @@ export class BridgeMedia {
         setMaxListeners(0, this.#closing.signal);
         this.#parts = assemble(bridge, checked, {
             closing: this.#closing.signal,
-            nextSequence: () => this.#nextSequence(),
+            nextSequence: () => this.#life.nextSequence(),
             onJob: (job, bytes) => this.#reactions.jobChanged(job, bytes),
             onReplaced: (old, successor) => this.#reactions.jobReplaced(old, successor),
             onOutcome: (message, error) => this.#reactions.messageEnded(message, error),
@@ -85,7 +79,7 @@ export class BridgeMedia {
         this.#reactions = new Reactions(this.#parts, this.#logger);
         this.#sendings = new Sendings({
             ...this.#parts,
-            assertOpen: () => this.#assertStarted(),
+            assertOpen: () => this.#life.assertStarted(),
             onJob: (job) => this.#reactions.tell(job, 0),
         });
         this.#uploads = new Uploads({
@@ -99,12 +93,14 @@ export class BridgeMedia {
             users,
             logger: this.#logger,
             upload: (source, given, announce) => {
-                this.#assertStarted();
+                this.#life.assertStarted();
                 return this.#uploads.begin(source, checkUploadOptions(given), announce, PICTURE);
             },
             endOf: (jobId) => ends.of(jobId),
             closing: this.#closing.signal,
         });
+        const [avatars, sendings, closing] = [this.#avatars, this.#sendings, this.#closing];
+        this.#life = new Life({ ...this.#parts, avatars, sendings, closing });
     }
 
     /**
@@ -112,59 +108,7 @@ export class BridgeMedia {
      * Rejects with STORE_LOCKED, STORE_NEWER_SCHEMA, STORE_UNUSABLE or STORE_READ_FAILED, or with CLOSED when `close()` is called meanwhile.
      */
     async start(): Promise<void> {
-        if (this.#isClosed()) throw new MediaError("CLOSED");
-        this.#starting ??= this.#start();
-        await this.#starting;
-        if (this.#isClosed()) throw new MediaError("CLOSED");
-    }
-
-    async #start(): Promise<void> {
-        await this.#open();
-        const { store, aftermath, spool, reservations, backlog, queue, outbox } = this.#parts;
-        const steps = [
-            () => aftermath.prepare(),
-            async () => {
-                this.#nextSequence = await openSequence(store, () => aftermath.isInDoubt);
-            },
-            () => spool.start((name) => this.#isSpoolNeeded(name)),
-            () => reservations.start(),
-            () => backlog.takeStock(store, aftermath.isInDoubt),
-            () => queue.start(),
-        ];
-        try {
-            for (const step of steps) {
-                // Some of them read the whole journal.
-                if (this.#isClosed()) throw new MediaError("CLOSED");
-                await step();
-            }
-            if (this.#isClosed()) return;
-            this.#state = "started";
-            await outbox.start();
-            this.#parts.revisions.start();
-            this.#parts.expiryWatch.start();
-            this.#parts.sweeper.start();
-            this.#parts.tending.start();
-            this.#parts.forgetting.start();
-            await this.#avatars.start();
-            aftermath.start();
-        } catch (error) {
-            const cause = this.#isClosed() ? new MediaError("CLOSED") : asMediaError(error, "STORE_UNUSABLE");
-            this.#state = "closed";
-            await this.#tearDown();
-            throw cause;
-        }
-    }
-
-    /** A store that does not open leaves everything as it was: another start may succeed. */
-    async #open(): Promise<void> {
-        const { store, aftermath } = this.#parts;
-        try {
-            await store.open((damage) => aftermath.found(damage));
-        } catch (error) {
-            await store.close();
-            this.#starting = undefined;
-            throw asMediaError(error, "STORE_UNUSABLE");
-        }
+        await this.#life.start();
     }
 
     /**
@@ -178,7 +122,7 @@ export class BridgeMedia {
     send(message: RemoteMessage): Promise<SentMessage> {
         let checked: RemoteMessage;
         try {
-            this.#assertStarted();
+            this.#life.assertStarted();
             checked = checkMessage(message);
         } catch (error) {
             return Promise.reject(asMediaError(error));
@@ -194,7 +138,7 @@ export class BridgeMedia {
      * Rejects as `send()` does, and with MESSAGE_UNKNOWN or, where the message is not in the room, with the reason.
      */
     async edit(messageId: string, edit: MessageEdit): Promise<SentEdit> {
-        this.#assertStarted();
+        this.#life.assertStarted();
         const { id, content, timestamp } = checkEdit(edit);
         const { roomId, eventId = "" } = await this.#sendings.edit(messageId, ({ roomId, sender, encrypted }) => ({
             id,
@@ -212,7 +156,7 @@ export class BridgeMedia {
      * homeserver without `/create` it returns when the file is there.
      */
     async upload(source: MediaSource, options: UploadOptions): Promise<PendingUpload> {
-        this.#assertStarted();
+        this.#life.assertStarted();
         return this.#uploads.begin(checkSource(source), checkUploadOptions(options));
     }
 
@@ -222,7 +166,7 @@ export class BridgeMedia {
      * otherwise, call it again.
      */
     async avatar(userId: string, source: MediaSource, options: AvatarOptions = {}): Promise<string> {
-        this.#assertStarted();
+        this.#life.assertStarted();
         const checked = checkAvatar(userId, options);
         return this.#avatars.ofUser(userId, checkSource(source), checked);
     }
@@ -233,14 +177,14 @@ export class BridgeMedia {
         source: MediaSource,
         options: AvatarOptions & { readonly sender?: string } = {},
     ): Promise<string> {
-        this.#assertStarted();
+        this.#life.assertStarted();
         const { sender = this.#parts.bot(), ...checked } = checkRoomAvatar(roomId, options);
         return this.#avatars.ofRoom(roomId, sender, checkSource(source), checked);
     }
 
     /** Streams the jobs, in no particular order, however many there are. */
     async *jobs(filter: { readonly state?: JobState } = {}): AsyncGenerator<JobInfo> {
-        this.#assertStarted();
+        this.#life.assertStarted();
         for await (const [, record] of this.#parts.store.range({ collection: JOBS })) {
             const job = jobFrom(record);
             if (filter.state === undefined || filter.state === job.state) yield jobInfo(job, 0);
@@ -252,7 +196,7 @@ export class BridgeMedia {
      * JOB_NOT_RETRYABLE.
      */
     async retry(jobId: string): Promise<void> {
-        this.#assertStarted();
+        this.#life.assertStarted();
         await this.#parts.queue.retry((await newestJob(this.#parts.store, jobId))?.id ?? jobId);
         this.#parts.backlog.add(0, 1);
     }
@@ -262,7 +206,7 @@ export class BridgeMedia {
      * as after a failure, or with `redact` the whole message is taken back. Rejects with JOB_UNKNOWN.
      */
     async cancel(jobId: string, options: CancelOptions = {}): Promise<void> {
-        this.#assertStarted();
+        this.#life.assertStarted();
         await this.#parts.cancellation.job(jobId, checkCancelOptions(options).redact ?? false);
     }
 
@@ -272,7 +216,7 @@ export class BridgeMedia {
      * redacted. Resolves when it is certain which. Rejects with MESSAGE_UNKNOWN.
      */
     async cancelMessage(messageId: string, options: CancelOptions = {}): Promise<void> {
-        this.#assertStarted();
+        this.#life.assertStarted();
         const { redact = false } = checkCancelOptions(options);
         await this.#sendings.admitting(messageId);
         await this.#parts.cancellation.message(messageId, redact);
@@ -299,39 +243,7 @@ export class BridgeMedia {
      * arrive, and releases the data directory. Calls of `send()` that still wait reject with CLOSED.
      */
     close(): Promise<void> {
-        this.#ending ??= this.#close();
-        return this.#ending;
-    }
-
-    async #close(): Promise<void> {
-        this.#state = "closed";
-        if (this.#starting === undefined) return;
-        // A start that is under way ends at its next step, and so does its review of a damaged journal.
-        await this.#parts.aftermath.close();
-        const isOpen = await this.#starting.then(
-            () => true,
-            () => false,
-        );
-        if (isOpen) await this.#tearDown();
-    }
-
-    async #tearDown(): Promise<void> {
-        this.#closing.abort(new MediaError("CLOSED"));
-        await Promise.all([this.#parts.queue.close(), this.#parts.outbox.close(), this.#parts.reservations.close()]);
-        await this.#parts.aftermath.close();
-        await this.#parts.expiryWatch.close();
-        await this.#parts.questions.close();
-        await this.#parts.revisions.close();
-        await this.#parts.sweeper.close();
-        await this.#parts.tending.close();
-        await this.#parts.forgetting.close();
-        await this.#parts.cancellation.quiet();
-        this.#parts.outcomes.close();
-        this.#parts.ends.close();
-        await this.#avatars.quiet();
-        await this.#sendings.quiet();
-        await this.#parts.engine.close();
-        await this.#parts.store.close();
+        return this.#life.close();
     }
 
     async #sent(message: MessageRecord): Promise<SentMessage> {
@@ -345,24 +257,5 @@ export class BridgeMedia {
             });
         });
         return { id, roomId, eventId, uploads: withShared(uploads, message) };
-    }
-
-    async #isSpoolNeeded(name: string): Promise<boolean> {
-        const job = await newestJob(this.#parts.store, jobOfSpoolName(name));
-        return (
-            job?.source.kind === "spool" &&
-            job.source.name === name &&
-            job.state !== "done" &&
-            job.state !== "cancelled"
-        );
-    }
-
-    #assertStarted(): void {
-        if (this.#state === "new") throw new MediaError("NOT_STARTED");
-        if (this.#isClosed()) throw new MediaError("CLOSED");
-    }
-
-    #isClosed(): boolean {
-        return this.#state === "closed";
     }
 }

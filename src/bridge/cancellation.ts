@@ -2,6 +2,7 @@ import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
+import { locksOf } from "./edits.ts";
 import type { Endings } from "./endings.ts";
 import type { Outcomes } from "./outcomes.ts";
 import { loadMessage, type MessageRecord, messageWrite, OUTBOX, outboxKey, reviseMark } from "./records.ts";
@@ -68,7 +69,7 @@ export class Cancellation {
     /** Runs `task` while the message's lock is held and, for an edit, that of the message it edits. */
     async #withOriginal<T>(id: string, task: () => Promise<T>): Promise<T> {
         const edits = (await loadMessage(this.#parts.store, id))?.edits;
-        return this.#parts.messageLocks.hold(edits === undefined ? [id] : [id, edits], task);
+        return this.#parts.messageLocks.hold(locksOf(id, edits), task);
     }
 
     /** Only the first of a line can have been sent, by an earlier try or a former process: its lane finds out. */

@@ -17,6 +17,7 @@ import type { HomeserverRequests } from "./homeserver-requests.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import { type Outgoing, outgoing } from "./outgoing.ts";
 import { loadJobs, loadMessage, type MessageRecord } from "./records.ts";
+import type { Registered } from "./registered.ts";
 import { isSealed, type RoomEncryption, type SealedEvent } from "./room-encryption.ts";
 import type { Withdrawals } from "./withdrawals.ts";
 
@@ -31,6 +32,7 @@ export interface DeliveryParts
     extends Pick<EndingsParts, "store" | "reservations" | "queue" | "messageLocks" | "onJob"> {
     readonly endings: Endings;
     readonly users: ActingUsers;
+    readonly registered: Registered;
     readonly addresses: Addresses;
     readonly logger: Logger;
     readonly onFailure: FailurePolicy;

@@ -16,6 +16,16 @@ export function originalOf({ id, edits }: Pick<MessageRecord, "id" | "edits">): 
     return edits ?? (id.includes(REVISION) ? id.slice(0, id.indexOf(REVISION)) : undefined);
 }
 
+/** What is held while a message is changed: an edit changes what is known of its original too. */
+export function locksOf(id: string, original: string | undefined): string[] {
+    return original === undefined ? [id] : [id, original];
+}
+
+/** Whether nothing more is wanted of it, although its event may be in the room. */
+export function isTakenBack({ withdrawn, redact }: Pick<MessageRecord, "withdrawn" | "redact">): boolean {
+    return withdrawn === true || redact === true;
+}
+
 export function withEditEvent(original: MessageRecord, eventId: string): MessageRecord {
     const { editEvents = [] } = original;
     if (editEvents.includes(eventId)) return original;
@@ -35,7 +45,7 @@ export async function editableMessage(store: Store, id: string): Promise<Editabl
     if (message.edits !== undefined) return editableMessage(store, message.edits);
     if (message.state === "refused")
         throw new MediaError(message.error?.code ?? "EVENT_REFUSED", { detail: "it was not sent" });
-    if (message.withdrawn === true || message.redact === true || message.redacted === true)
+    if (isTakenBack(message) || message.redacted === true)
         throw new MediaError("CANCELLED", { detail: "it was taken back" });
     return message;
 }

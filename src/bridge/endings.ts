@@ -7,7 +7,7 @@ import { isThumbnail } from "../uploads/priority.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import type { Release } from "../uploads/release.ts";
 import { transition } from "../uploads/transition.ts";
-import { originalOf, withEditEvent } from "./edits.ts";
+import { isTakenBack, locksOf, originalOf, withEditEvent } from "./edits.ts";
 import type { Outgoing } from "./outgoing.ts";
 import {
     finishedWrite,
@@ -58,8 +58,7 @@ export class Endings {
     async sent({ id, edits, redacts, encrypted }: MessageRecord, eventId: string, now: Outgoing): Promise<void> {
         const { store, messageLocks } = this.#parts;
         const of = redacts === undefined ? originalOf({ id, edits }) : undefined;
-        const locked = of === undefined ? [id] : [id, of];
-        await messageLocks.hold(locked, async () => {
+        await messageLocks.hold(locksOf(id, of), async () => {
             // As it is by now: its files may have been given other addresses, and it may have been withdrawn.
             const message = await loadMessage(store, id);
             if (message === undefined) return;
@@ -92,8 +91,7 @@ export class Endings {
                 ({ state }) => state === "reserved" || state === "unreserved",
             );
             // Of one that was taken back, and has arrived all the same, no file is begun: they end by its mark.
-            const isTakenBack = message.withdrawn === true || message.redact === true;
-            const reserved = isTakenBack ? [] : waiting;
+            const reserved = isTakenBack(message) ? [] : waiting;
             for (const { uploader } of reserved) uploaders.add(uploader);
             // The first one takes a place that is free: what a room looks at while the large file comes.
             const released = thumbnailsFirst(reserved).map((job) => this.#parts.release(job));
@@ -102,7 +100,7 @@ export class Endings {
                 { collection: OUTBOX, key: outboxKey(message) },
                 finishedWrite(finishedAt, "message", message.id),
                 ...released.flatMap((release) => release.writes),
-                ...(isTakenBack ? [reviseMark(message.id)] : []),
+                ...(isTakenBack(message) ? [reviseMark(message.id)] : []),
                 ...also,
             ];
             await store.commit(writes).catch((error: unknown) => {
@@ -125,7 +123,7 @@ export class Endings {
     /** Journals the homeserver's last word, or that the message was taken back, and ends its files. */
     async refused({ id, edits }: MessageRecord, error: MediaError): Promise<void> {
         const { store, messageLocks, queue } = this.#parts;
-        const underWay = await messageLocks.hold(edits === undefined ? [id] : [id, edits], async () => {
+        const underWay = await messageLocks.hold(locksOf(id, edits), async () => {
             const message = await loadMessage(store, id);
             return message === undefined ? [] : this.#refuse(message, error);
         });

@@ -5,6 +5,7 @@ import { loggable } from "../redact.ts";
 import type { Write } from "../store/store.ts";
 import { counted, type Promised } from "../uploads/counted.ts";
 import type { Job } from "../uploads/job.ts";
+import { connectorOf } from "../uploads/sources/connector.ts";
 import { sourceError } from "../uploads/sources/http.ts";
 import type { Connector, SourceDescription } from "../uploads/sources/source.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
@@ -159,8 +160,7 @@ export class MessageFiles {
         const { connectors, logger } = this.#parts;
         const { connector: name, ref } = source;
         try {
-            const connector = Object.hasOwn(connectors, name) ? connectors[name] : undefined;
-            const url: unknown = connector?.publicUrl?.(structuredClone(ref));
+            const url: unknown = connectorOf(connectors, name)?.publicUrl?.(structuredClone(ref));
             if (url === undefined || isPublicUrl(url)) return url;
             logger.warn("A connector's public link is none that a room may be shown", { connector: name });
         } catch (error) {

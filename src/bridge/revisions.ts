@@ -5,7 +5,7 @@ import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { areKeysForgotten, forgetKeys, isUnprepared } from "./encrypted-files.ts";
 import { contentFor, failedMain, type FailurePolicy, withUris } from "./event-content.ts";
 import type { FailureQuestions } from "./failure-questions.ts";
-import { revisionId } from "./edits.ts";
+import { isTakenBack, revisionId } from "./edits.ts";
 import { editOf, type EditOf } from "./outgoing.ts";
 import {
     hashOf,
@@ -112,8 +112,7 @@ export class Revisions {
      */
     async #endTakenBack(id: string): Promise<void> {
         const message = await loadMessage(this.#parts.store, id);
-        const isTakenBack = message?.withdrawn === true || message?.redact === true;
-        if (message?.state === "sent" && isTakenBack) await this.#parts.endJobs(message.jobs);
+        if (message?.state === "sent" && isTakenBack(message)) await this.#parts.endJobs(message.jobs);
     }
 
     /** @param marks Those that were there before the look. */

@@ -6,14 +6,12 @@ import { sharedKeyOf } from "./dedupe/shared-file.ts";
 import { handleOf } from "./job-info.ts";
 import type { MediaSource, PendingUpload } from "./message.ts";
 import type { UploadOptions } from "./message-check.ts";
-import { Registered } from "./registered.ts";
 
 /** The calls of `upload()`: files without a message of ours. */
 export interface UploadsParts
     extends Pick<
         Parts,
         | "store"
-        | "users"
         | "queue"
         | "reservations"
         | "addresses"
@@ -21,6 +19,7 @@ export interface UploadsParts
         | "files"
         | "backlog"
         | "ends"
+        | "registered"
         | "uploaderOf"
     > {
     readonly closing: AbortSignal;
@@ -30,11 +29,9 @@ export interface UploadsParts
 
 export class Uploads {
     readonly #parts: UploadsParts;
-    readonly #registered: Registered;
 
     constructor(parts: UploadsParts) {
         this.#parts = parts;
-        this.#registered = new Registered(parts.users);
     }
 
     /**
@@ -68,8 +65,7 @@ export class Uploads {
             const job = await files.newJob(source, { ...asGiven, uploader, backfill, dedupe, family });
             spooled = [job];
             await announce(job.id);
-            const parts = { ...this.#parts, registered: this.#registered, onJob };
-            return handleOf(ends, job.id, await uploadAlone(job, parts));
+            return handleOf(ends, job.id, await uploadAlone(job, { ...this.#parts, onJob }));
         } catch (error) {
             // Once it is journaled its end counts it out, and the next start may need its bytes.
             if (!isJournaled) {

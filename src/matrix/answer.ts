@@ -30,6 +30,13 @@ export const EVENT_REFUSALS: RefusalCodes = {
     unexplained: "HOMESERVER_ANSWER_INVALID",
 };
 
+/** Of uploads. In a completion, 413 is said of the file, and any other refusal of the object in the storage. */
+export const UPLOAD_REFUSALS: RefusalCodes = {
+    tooLarge: "FILE_TOO_LARGE",
+    refused: "UPLOAD_REFUSED",
+    unexplained: "HOMESERVER_ANSWER_INVALID",
+};
+
 export function isSuccess(status: number): boolean {
     return status >= 200 && status < 300;
 }

@@ -1,7 +1,6 @@
 import { asMediaError, MediaError } from "../errors.ts";
-import { answerError, parseJsonObject } from "./answer.ts";
+import { answerError, parseJsonObject, UPLOAD_REFUSALS } from "./answer.ts";
 import type { Access } from "./client.ts";
-import { UPLOAD_REFUSALS } from "./media-endpoints.ts";
 import { parseMxc } from "./mxc.ts";
 import { answerOf, homeserverUrlFor } from "./request.ts";
 

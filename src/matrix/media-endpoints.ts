@@ -1,16 +1,11 @@
 import { MediaError } from "../errors.ts";
+import { UPLOAD_REFUSALS } from "./answer.ts";
 import type { Access } from "./client.ts";
 import { type MxcUri, parseMxc } from "./mxc.ts";
 import { type PresignedAddress, presignedAddress, unlessMissing } from "./presigned-endpoints.ts";
 import { homeserverUrlFor, matrixRequest } from "./request.ts";
 
 /** The media endpoints of the homeserver, as the client sees them. */
-
-export const UPLOAD_REFUSALS = {
-    tooLarge: "FILE_TOO_LARGE",
-    refused: "UPLOAD_REFUSED",
-    unexplained: "HOMESERVER_ANSWER_INVALID",
-} as const;
 
 /** An MXC URI without content, as `/create` handed it out. */
 export interface CreatedMedia {

@@ -1,5 +1,5 @@
 import { MediaError } from "../errors.ts";
-import type { JsonObject } from "./answer.ts";
+import { type JsonObject, UPLOAD_REFUSALS } from "./answer.ts";
 import type { Access } from "./client.ts";
 import type { MxcUri } from "./mxc.ts";
 import { matrixRequest } from "./request.ts";
@@ -41,12 +41,6 @@ function isUsable(text: string): boolean {
     return (protocol === "https:" || protocol === "http:") && username === "" && password === "";
 }
 
-/** In a completion, 413 is said of the file, and any other refusal of the object in the storage. */
-const REFUSALS = {
-    tooLarge: "FILE_TOO_LARGE",
-    refused: "UPLOAD_REFUSED",
-    unexplained: "HOMESERVER_ANSWER_INVALID",
-} as const;
 /** Of the question that a plain 404 leads to. */
 const TIMEOUT_MS = 10_000;
 const PATHS = ["/_matrix/media/v1/upload/", "/_matrix/media/unstable/com.beeper.msc3870/upload/"] as const;
@@ -72,7 +66,7 @@ export class MediaCompletion {
                     path: `${path}${encodeURIComponent(mxc.serverName)}/${encodeURIComponent(mxc.mediaId)}/complete`,
                     query: { filename },
                     body: {},
-                    refusals: REFUSALS,
+                    refusals: UPLOAD_REFUSALS,
                     signal,
                 });
                 this.#known = path;
@@ -118,7 +112,7 @@ async function isThere(access: Access, signal: AbortSignal | undefined): Promise
         const isAnswered = await matrixRequest(access, {
             method: "GET",
             path,
-            refusals: REFUSALS,
+            refusals: UPLOAD_REFUSALS,
             signal,
             timeoutMs: TIMEOUT_MS,
         }).then(

@@ -24,6 +24,22 @@ describe("over time", () => {
     }
     afterEach(() => closeScene({ world, remote }));
 
+    /** The journal, as it is when all that is over has been forgotten. */
+    async function swept(): Promise<LevelStore> {
+        const store = new LevelStore(join(world.dataDir, "journal"));
+        await store.open(() => {});
+        const spool = new Spool(join(world.dataDir, "spool"), 1000);
+        await new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: 60_000 }).sweep(Date.now() + 1000);
+        return store;
+    }
+
+    /** Whether another component gets the folder, and works. */
+    async function expectAnother(): Promise<void> {
+        const other = world.component();
+        await other.start();
+        expect((await other.send(textMessage(roomId, alice, "in time"))).eventId).to.match(/^\$/);
+    }
+
     it("starts while the homeserver is down, journals, and says it all when it is there", async () => {
         const homeserverDir = await mkdtemp(join(tmpdir(), "homeserver-"));
         await open({ dataDir: homeserverDir });
@@ -111,10 +127,7 @@ describe("over time", () => {
         await half.uploads[1]?.done;
         await media.close();
 
-        const store = new LevelStore(join(world.dataDir, "journal"));
-        await store.open(() => {});
-        const spool = new Spool(join(world.dataDir, "spool"), 1000);
-        await new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: 60_000 }).sweep(Date.now() + 1000);
+        const store = await swept();
         const left: string[] = [];
         for await (const key of store.keys({ collection: "job" })) left.push(key);
         // And what the same event shows: it would be missing from an edit.
@@ -148,11 +161,7 @@ describe("over time", () => {
             return false;
         });
         await media.close();
-        const store = new LevelStore(join(world.dataDir, "journal"));
-        await store.open(() => {});
-        const spool = new Spool(join(world.dataDir, "spool"), 1000);
-        await new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: 60_000 }).sweep(Date.now() + 1000);
-        await store.close();
+        await (await swept()).close();
         isDown = false;
         const again = world.component();
         await again.start();
@@ -174,9 +183,7 @@ describe("over time", () => {
         expect(await starting).to.equal("CLOSED");
         const late = media.send(textMessage(roomId, alice, "late")).catch(({ code }: MediaError) => code);
         expect(await late).to.equal("CLOSED");
-        const other = world.component();
-        await other.start();
-        expect((await other.send(textMessage(roomId, alice, "in time"))).eventId).to.match(/^\$/);
+        await expectAnother();
     });
 
     it("start() may be called again when the folder was in use, and close() ends one that failed midway", async () => {
@@ -203,9 +210,7 @@ describe("over time", () => {
         const third = world.component({ store: (directory) => new Failing(directory) });
         expect(await third.start().catch(({ code }: MediaError) => code)).to.equal("STORE_READ_FAILED");
         await third.close();
-        const fourth = world.component();
-        await fourth.start();
-        expect((await fourth.send(textMessage(roomId, alice, "there"))).eventId).to.match(/^\$/);
+        await expectAnother();
     });
 
     it("every edit that a damaged journal asks for is sent, and the counts are right", async () => {

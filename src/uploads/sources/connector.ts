@@ -13,6 +13,11 @@ const STALE = new Set<ErrorCode>(["SOURCE_NOT_FOUND", "SOURCE_FORBIDDEN"]);
 /** A reference goes into the journal. */
 const MAX_REF_BYTES = 64 * 1024;
 
+/** Undefined where none of that name was given. */
+export function connectorOf(connectors: Readonly<Record<string, Connector>>, name: string): Connector | undefined {
+    return Object.hasOwn(connectors, name) ? connectors[name] : undefined;
+}
+
 /**
  * Opens files through the embedder's connectors, asking once per try for a fresh reference where the old one is stale.
  * A connector is other people's code: it gets the time limits of an HTTP source, and what it gives is looked at.
@@ -28,7 +33,7 @@ export class ConnectorSource implements Source<ConnectorDescription> {
 
     async open(description: ConnectorDescription, signal: AbortSignal): Promise<OpenedSource> {
         const { connector: name, ref } = description;
-        const connector = Object.hasOwn(this.#connectors, name) ? this.#connectors[name] : undefined;
+        const connector = connectorOf(this.#connectors, name);
         if (connector === undefined) throw new MediaError("CONNECTOR_UNKNOWN", { detail: name });
         try {
             return await this.#openAt(connector, ref, signal);

@@ -1,8 +1,8 @@
 import { MediaError } from "../../errors.ts";
-import { answerError, isSuccess } from "../../matrix/answer.ts";
+import { answerError, isSuccess, UPLOAD_REFUSALS } from "../../matrix/answer.ts";
 import type { Access } from "../../matrix/client.ts";
 import { hasContent } from "../../matrix/download-probe.ts";
-import { oneStepUploadUrl, reservedUploadUrl, UPLOAD_REFUSALS } from "../../matrix/media-endpoints.ts";
+import { oneStepUploadUrl, reservedUploadUrl } from "../../matrix/media-endpoints.ts";
 import { parseMxc } from "../../matrix/mxc.ts";
 import { authorization, homeserverAgents, notJson } from "../../matrix/request.ts";
 import type { StepLimits } from "../limits.ts";
