@@ -67,6 +67,8 @@ interface CellScene {
     readonly roomId: string;
     readonly bob: string;
     readonly otherRoomId: string;
+    /** That shows the same photo, where the step is one of shared files. */
+    readonly sharingRoomId: string;
     readonly photo: Buffer;
     readonly photoUrl: string;
     areSent: boolean;
@@ -115,12 +117,13 @@ async function openCellScene(fault: Fault, step: Step, { s3, certificates }: Sur
     const roomId = await world.room(...(sender === "joined" ? [alice] : []));
     if (sender === "registered") await world.room(alice);
     const otherRoomId = await world.room(bob);
+    const sharingRoomId = await world.room(...(step.shared === undefined ? [] : [alice]));
     const photo = someBytes(step.large === true ? LARGE_PHOTO_BYTES : PHOTO_BYTES);
     const homeserverGate = await FaultGate.open(world.homeserver.url, at("homeserver"));
     const sourceGate = await FaultGate.open(remote.url, at("source"));
     const photoUrl = `${sourceGate.url}/photo`;
-    const scene = { world, remote, storage, homeserverGate, sourceGate, alice, roomId, bob, otherRoomId, photo };
-    return { ...scene, photoUrl, areSent: false };
+    const rooms = { alice, roomId, bob, otherRoomId, sharingRoomId };
+    return { world, remote, storage, homeserverGate, sourceGate, ...rooms, photo, photoUrl, areSent: false };
 }
 
 /** Sets up what has to go wrong before, and then the fault itself. */
@@ -200,10 +203,14 @@ function serve(remote: Remote, path: string, bytes: Buffer, step: Step, areSent:
 }
 
 async function told(scene: CellScene, injection: Injection, cell: Cell, log: string[]): Promise<Report> {
-    const { world, remote, alice, roomId, bob, otherRoomId, photo, photoUrl } = scene;
+    const { world, remote, alice, roomId, bob, otherRoomId, sharingRoomId, photo, photoUrl } = scene;
     const { homeserver } = world;
     const other = someBytes(OTHER_BYTES);
-    const known = { sha256: sha256(photo), ...(cell.step.large === true && { size: photo.length }) };
+    const known = {
+        sha256: sha256(photo),
+        ...(cell.step.large === true && { size: photo.length }),
+        ...(cell.step.shared !== undefined && { dedupeKey: "the photo" }),
+    };
     const source: MediaSource =
         cell.step.handedOver === true ? { kind: "buffer", data: photo } : { kind: "http", url: photoUrl };
     // Where it is not said, the room is asked.
@@ -213,6 +220,9 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
         photoMessage(roomId, alice, source, { id: "photo", ...encrypted }, known),
         textMessage(roomId, alice, "after", { id: "after", ...encrypted }),
     ];
+    const sharing = photoMessage(sharingRoomId, alice, source, { id: "the same photo" }, known);
+    const saidBefore = cell.step.shared === "before" ? [sharing] : [];
+    if (cell.step.shared === "meanwhile") saidHere.push(sharing);
     const saidThere: RemoteMessage[] = [
         textMessage(otherRoomId, bob, "before", { id: "other before" }),
         photoMessage(otherRoomId, bob, { kind: "http", url: remote.file(other) }, { id: "other photo" }),
@@ -227,6 +237,7 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
     let jobs: readonly JobInfo[] = [];
     try {
         await media.start();
+        for (const message of saidBefore) await (await media.send(message)).uploads[0]?.done;
         const here = Promise.all(saidHere.map((message) => media.send(message)));
         const there = Promise.all(saidThere.map((message) => media.send(message)));
         here.catch(() => {});
@@ -255,12 +266,15 @@ async function told(scene: CellScene, injection: Injection, cell: Cell, log: str
     if (cell.fault.onConnection === true)
         expect(gateOf(scene, cell.step)?.connectionHits, "connections that met the fault").to.be.greaterThan(0);
     await expectRoom(scene, otherRoomId, other, "file", jobs);
-    if (cell.step.encrypted === undefined) await expectRoom(scene, roomId, photo, cell.outcome, jobs);
+    const mayLackJob = cell.step.shared === "before";
+    if (cell.step.shared !== undefined)
+        await expectRoom(scene, sharingRoomId, photo, cell.outcome, jobs, { bodies: ["cat.jpg"] });
+    if (cell.step.encrypted === undefined) await expectRoom(scene, roomId, photo, cell.outcome, jobs, { mayLackJob });
     else await expectEncryptedRoom(scene, cell, jobs);
     expectIds(scene, sent);
     expectPatience(injection, cell.fault);
     expect(await readdir(join(world.dataDir, "spool")), "spool").to.deep.equal([]);
-    await expectRepeatable(scene, [...saidHere, ...saidThere], cell);
+    await expectRepeatable(scene, [...saidBefore, ...saidHere, ...saidThere], cell);
     return { hits: injection.hits, tookMs, othersMs };
 }
 
@@ -281,6 +295,7 @@ function component(scene: CellScene, homeserverUrl: string, { step, fault }: Cel
         allowPrivateAddresses: true,
         timeLimits: TIME_LIMITS,
         ...(step.encrypted !== undefined && { encryption: step.encrypted }),
+        ...(step.shared === "before" && { dedupeCheckMs: 0 }),
         logger: { debug: note, info: note, warn: note, error: note },
     });
 }
@@ -296,9 +311,10 @@ function shownIn({ world }: CellScene, roomId: string): StoredEvent[] {
 }
 
 /** Whether the room has been told what has to be told after an event, or with one that waits for its file. */
-function isTold({ world, roomId }: CellScene, { step, outcome }: Cell): boolean {
+function isTold({ world, roomId, sharingRoomId }: CellScene, { step, outcome }: Cell): boolean {
     if (outcome === "file") return true;
-    if (step.encrypted === undefined) return edits(world.homeserver, roomId).size > 0;
+    const rooms = step.shared === "meanwhile" ? [roomId, sharingRoomId] : [roomId];
+    if (step.encrypted === undefined) return rooms.every((room) => edits(world.homeserver, room).size > 0);
     const isNotice = readable(world.homeserver, roomId)[1]?.content["msgtype"] === "m.notice";
     return outcome === "notice" ? isNotice : sealed(world.homeserver, roomId).length > 3;
 }
@@ -330,6 +346,12 @@ async function expectEncryptedRoom(scene: CellScene, { step, outcome }: Cell, jo
     expect(sha256(await decrypted(body, file)), "content").to.equal(sha256(photo));
 }
 
+interface RoomExpectation {
+    readonly bodies?: readonly string[];
+    /** Its file may have been there already. @default false */
+    readonly mayLackJob?: boolean;
+}
+
 /** Once each, in order, and the file right or the room told. */
 async function expectRoom(
     scene: CellScene,
@@ -337,14 +359,15 @@ async function expectRoom(
     bytes: Buffer,
     outcome: Outcome,
     jobs: readonly JobInfo[],
+    { bodies = ["before", "cat.jpg", "after"], mayLackJob = false }: RoomExpectation = {},
 ): Promise<void> {
     const { world } = scene;
     const shown = shownIn(scene, roomId);
     expect(
         shown.map(({ content }) => content["body"]),
         "the room",
-    ).to.deep.equal(["before", "cat.jpg", "after"]);
-    const [, photo] = shown;
+    ).to.deep.equal(bodies);
+    const photo = shown.find(({ content }) => content["body"] === "cat.jpg");
     const mxc = String(photo?.content["url"]);
     const edit = edits(world.homeserver, roomId).get(photo?.event_id ?? "");
     const edited = messages(world.homeserver, roomId).length - shown.length;
@@ -355,7 +378,7 @@ async function expectRoom(
         expect(edit).to.include({ msgtype: "m.notice" });
         return;
     }
-    expect(job?.state).to.equal("done");
+    if (job !== undefined || !mayLackJob) expect(job?.state).to.equal("done");
     expect(edited, "edits").to.equal(0);
     const { status, body } = await download(world.homeserver, mxc, 0);
     expect(status, "download").to.equal(200);
@@ -364,9 +387,10 @@ async function expectRoom(
 
 /** Each call got its own event's id. */
 function expectIds(scene: CellScene, sent: readonly SentMessage[]): void {
-    expect(sent.map(({ eventId }) => eventId)).to.deep.equal(
-        shownIn(scene, scene.roomId).map(({ event_id }) => event_id),
-    );
+    for (const room of new Set(sent.map(({ roomId }) => roomId)))
+        expect(sent.filter(({ roomId }) => roomId === room).map(({ eventId }) => eventId)).to.deep.equal(
+            shownIn(scene, room).map(({ event_id }) => event_id),
+        );
 }
 
 /** A wait that was told is never undercut. */
@@ -378,14 +402,15 @@ function expectPatience({ seen: [first = 0, second] }: Injection, { toldMs }: Fa
 /** Also the journal has it once: said again after a restart, nothing new comes. */
 async function expectRepeatable(scene: CellScene, said: readonly RemoteMessage[], cell: Cell): Promise<void> {
     const { homeserver } = scene.world;
-    const before = homeserver.events(scene.roomId).length + homeserver.events(scene.otherRoomId).length;
+    const rooms = new Set(said.map(({ roomId }) => roomId));
+    const count = (): number => [...rooms].reduce((sum, room) => sum + homeserver.events(room).length, 0);
+    const before = count();
     const again = component(scene, homeserver.url, cell, []);
     await again.start();
     await Promise.all(said.map((message) => again.send(message)));
     const states = new Set((await allJobs(again)).map(({ state }) => state));
     await again.close();
-    const after = homeserver.events(scene.roomId).length + homeserver.events(scene.otherRoomId).length;
-    expect(after, "events after a restart").to.equal(before);
+    expect(count(), "events after a restart").to.equal(before);
     for (const state of states) expect(["done", "failed"]).to.include(state);
 }
 

@@ -22,6 +22,8 @@ export interface Step {
     readonly encrypted?: "spool" | "two-pass";
     /** The photo's bytes are given with the message. @default false */
     readonly handedOver?: boolean;
+    /** Another room gets the same photo: at the same time, or before, so that it is there already. @default not */
+    readonly shared?: "meanwhile" | "before";
 }
 
 export interface StepScene {
@@ -130,6 +132,19 @@ const STEPS_OF_ENCRYPTED_FILES: readonly Step[] = [
     },
 ];
 
+/** What the first of those that have a file in common does for all of them, and what is asked of one that is there. */
+const STEPS_OF_SHARED_FILES: readonly Step[] = [
+    ...STEPS_OF_ANY_FILE.filter(({ name }) => ["source", "upload", "presigned upload", "complete"].includes(name)).map(
+        (step): Step => ({ ...step, name: `shared file: ${step.name}`, shared: "meanwhile" }),
+    ),
+    {
+        name: "shared file: is it still there",
+        gate: "homeserver",
+        shared: "before",
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "GET", /\/download\//),
+    },
+];
+
 /** What the thread of large files does. */
 const IN_THREAD = ["source", "source without a length", "source resumed", "upload", "presigned upload"];
 
@@ -137,6 +152,7 @@ export const STEPS: readonly Step[] = [
     ...STEPS_OF_ANY_FILE,
     { name: "handed-over bytes: upload", gate: "homeserver", handedOver: true, matches: isUpload },
     ...STEPS_OF_ENCRYPTED_FILES,
+    ...STEPS_OF_SHARED_FILES,
     ...STEPS_OF_ANY_FILE.filter(({ name }) => IN_THREAD.includes(name)).map(
         (step): Step => ({ ...step, name: `large file: ${step.name}`, large: true }),
     ),
