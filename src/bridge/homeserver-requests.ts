@@ -1,13 +1,28 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
-import { asMediaError } from "../errors.ts";
+import { asMediaError, type MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { mayBeAProxys } from "../matrix/answer.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import { retryDelay } from "../uploads/retry.ts";
 import type { Closing } from "./closing.ts";
 
 /** Requests at once, over all rooms. */
 const MAX_REQUESTS = 32;
+
+/** Tries that a refusal without a Matrix code has: half a minute to a minute, or four where it asks to wait. Its room waits meanwhile. */
+const REFUSED_TRIES = 8;
+const LONGEST_REFUSED_WAIT_MS = 32_000;
+
+/**
+ * Milliseconds until a request is repeated; undefined where its error is the last word.
+ * @param refusals How many refusals without a Matrix code there were so far, this one not counted.
+ */
+export function nextTryIn(error: MediaError, attempt: number, refusals: number): number | undefined {
+    if (error.retryable) return retryDelay(error, attempt);
+    if (!mayBeAProxys(error) || refusals + 1 >= REFUSED_TRIES) return undefined;
+    return Math.min(retryDelay(error, refusals), LONGEST_REFUSED_WAIT_MS);
+}
 
 /** The requests that the rooms' lanes make: a bounded number at once, each repeated for as long as it takes. */
 export class HomeserverRequests {
@@ -29,14 +44,16 @@ export class HomeserverRequests {
 
     /** Repeats `action` while it fails with something that passes. */
     async untilAnswered<T>(what: string, action: () => Promise<T>, stop?: AbortSignal): Promise<T> {
+        let refusals = 0;
         for (let attempt = 0; ; attempt++) {
             try {
                 return await action();
             } catch (thrown) {
                 const error = asMediaError(thrown);
                 this.#closing.signal.throwIfAborted();
-                if (!error.retryable) throw error;
-                const delay = retryDelay(error, attempt);
+                const delay = nextTryIn(error, attempt, refusals);
+                if (delay === undefined) throw error;
+                if (!error.retryable) refusals++;
                 this.#logger.warn("A request to the homeserver failed and will be repeated", {
                     what,
                     attempt,

@@ -70,9 +70,26 @@ export function answerError({ status, body, retryAfter }: Answer, codes: Refusal
         ...(errcode !== undefined && { errcode }),
         ...(retryAfterMs !== undefined && { retryAfterMs }),
     };
-    if ((status === 404 || status === 405) && errcode === undefined && codes.unexplained !== undefined)
-        return new MediaError(codes.unexplained, { ...details, ambiguous: true });
+    if (errcode === undefined) {
+        if (PASSING.has(status)) return new MediaError("HOMESERVER_FAILING", { ...details, ambiguous: true });
+        if ((status === 404 || status === 405) && codes.unexplained !== undefined)
+            return new MediaError(codes.unexplained, { ...details, ambiguous: true });
+    }
     return new MediaError(refusalCode(status, errcode, codes), details);
+}
+
+/** What a proxy says of a request that it has not got through: a timeout, too early, the wrong connection (RFC 9110 §15.5.9, §15.5.20; RFC 8470). */
+const PASSING = new Set([408, 421, 425]);
+/** Sizes, which a proxy limits for good. */
+const SIZES = new Set([413, 414]);
+const REFUSALS = new Set<ErrorCode>(["EVENT_REFUSED", "UPLOAD_REFUSED", "FORBIDDEN"]);
+
+/**
+ * Whether a refusal may be a firewall's or a proxy's: it has no Matrix code, and each of a homeserver's has one (spec: "Standard
+ * error response"). It may pass, and it may be repeated for ever: so it is worth a number of tries, and then believed.
+ */
+export function mayBeAProxys({ code, status, errcode }: MediaError): boolean {
+    return REFUSALS.has(code) && errcode === undefined && status !== undefined && !SIZES.has(status);
 }
 
 /** Undefined for what is no code: it would stand in every log line and in the journal. Spec: "Common Namespaced Identifier Grammar". */

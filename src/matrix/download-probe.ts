@@ -1,5 +1,5 @@
 import { asMediaError, MediaError } from "../errors.ts";
-import { answerError, parseJsonObject, UPLOAD_REFUSALS } from "./answer.ts";
+import { answerError, mayBeAProxys, parseJsonObject, UPLOAD_REFUSALS } from "./answer.ts";
 import type { Access } from "./client.ts";
 import { parseMxc } from "./mxc.ts";
 import { answerOf, homeserverUrlFor } from "./request.ts";
@@ -38,7 +38,7 @@ export async function hasContent(access: Access, contentUri: string, signal?: Ab
 export async function hasUsableContent(access: Access, contentUri: string, signal: AbortSignal): Promise<boolean> {
     return hasContent(access, contentUri, signal).catch((thrown: unknown) => {
         const error = asMediaError(thrown);
-        if (error.code === "RESERVATION_GONE" || error.retryable || signal.aborted) throw error;
+        if (error.code === "RESERVATION_GONE" || error.retryable || mayBeAProxys(error) || signal.aborted) throw error;
         return false;
     });
 }

@@ -1,4 +1,5 @@
 import type { ErrorCode, MediaError } from "../errors.ts";
+import { mayBeAProxys } from "../matrix/answer.ts";
 
 /**
  * What to do after a failed try. Exponential with full jitter, so that a crowd of failed jobs does not come back as a
@@ -71,7 +72,7 @@ export function isOwnFault(code: ErrorCode, { failedAt, lastSuccessAt }: Tries):
 }
 
 export function afterFailure(error: MediaError, tries: Tries, random: () => number = Math.random): Verdict {
-    if (!error.retryable) return { action: "give-up" };
+    if (!error.retryable && !mayBeAProxys(error)) return { action: "give-up" };
     if (isOwnFault(error.code, tries) && tries.attempts + 1 >= tries.maxAttempts) return { action: "give-up" };
     const delayMs = isPatience(error.code)
         ? patientDelay(error, tries.waits ?? 0, random)

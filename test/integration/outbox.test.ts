@@ -1,19 +1,44 @@
-import type { ServerResponse } from "node:http";
+import { createServer, request, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { expect } from "chai";
 import { OUTBOX } from "../../src/bridge/records.ts";
-import type { MediaError } from "../../src/index.ts";
+import { BridgeMedia, type MediaError } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import { bodies, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { openWorld, plainBridge, type World } from "../support/world.ts";
 
 const isSend = ({ method, path }: { method: string; path: string }): boolean =>
     method === "PUT" && path.includes("/send/");
+
+/** A proxy that hands each request on and says once, to the first that `matches` knows, that it took too long. */
+async function timingOut(upstream: string, matches: (request: { method: string; path: string }) => boolean) {
+    let timedOut = 0;
+    const server = createServer((from, to) => {
+        const { method = "", url = "", headers } = from;
+        const on = request(upstream + url, { method, headers }, (answer) => {
+            if (timedOut === 0 && matches({ method, path: url })) {
+                timedOut++;
+                answer.resume().on("end", () => to.writeHead(408).end("<html>Request Time-out</html>"));
+            } else answer.pipe(to.writeHead(answer.statusCode ?? 500, answer.headers));
+        });
+        from.pipe(on);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return {
+        url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+        timedOut: () => timedOut,
+        async close() {
+            server.closeAllConnections();
+            await new Promise((resolve) => server.close(resolve));
+        },
+    };
+}
 
 describe("the outbox", () => {
     let { world, remote, alice, roomId } = {} as Scene;
@@ -72,6 +97,49 @@ describe("the outbox", () => {
         }
         const three = ["one", "two", "three"];
         expect(bodies(world.homeserver, roomId)).to.deep.equal([...three, ...three, ...three]);
+    });
+
+    it("repeats after what a proxy or a firewall says without a Matrix code: it may pass", async () => {
+        const page = { body: "<html>Request Time-out</html>", headers: { "content-type": "text/html" } };
+        const statuses = [408, 421, 425, 400, 403];
+        for (const status of statuses) {
+            disturb(1, { status, ...page });
+            await sendThree();
+        }
+        const three = ["one", "two", "three"];
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(statuses.flatMap(() => three));
+    });
+
+    it("takes a size that is refused without a Matrix code for the last word", async () => {
+        for (const [status, code] of [
+            [413, "EVENT_TOO_LARGE"],
+            [414, "EVENT_REFUSED"],
+        ] as const) {
+            const media = world.component();
+            await media.start();
+            const seen = disturb(1, { status, body: "<html></html>" });
+            const refused = media.send(textMessage(roomId, alice, "never")).catch((error: MediaError) => error);
+            expect(await refused).to.include({ code });
+            expect(seen).to.have.length(1);
+            await media.close();
+        }
+    });
+
+    it("looks for an event whose answer a proxy has timed out, before it sends it again", async () => {
+        await world.close();
+        world = await openWorld({ txnMemoryMs: 0 });
+        roomId = await world.room(alice);
+        const proxy = await timingOut(world.homeserver.url, isSend);
+        const media = new BridgeMedia(plainBridge(proxy.url, world.bot), { dataDir: world.dataDir });
+        try {
+            await media.start();
+            await media.send(textMessage(roomId, alice, "once"));
+            expect(proxy.timedOut()).to.equal(1);
+            expect(bodies(world.homeserver, roomId)).to.deep.equal(["once"]);
+        } finally {
+            await media.close();
+            await proxy.close();
+        }
     });
 
     it("does not take such a 404 for a room without the event, which it looks for", async () => {

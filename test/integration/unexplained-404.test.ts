@@ -69,6 +69,31 @@ describe("a 404 that says no Matrix code", () => {
         expect(new Set(addresses).size).to.equal(1);
     });
 
+    it("to an upload costs it no try, nor does a proxy's 408; what else has no Matrix code costs one", async () => {
+        await open();
+        const upload = async (status: number, maxAttempts: number) => {
+            const media = world.component({ maxAttempts });
+            await media.start();
+            let seen = 0;
+            const stop = world.homeserver.intercept((request) =>
+                isPut(request) && seen++ === 0 ? { status, body: "<html>no</html>" } : undefined,
+            );
+            const url = remote.file(someBytes(3000));
+            const { uploads } = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+            const end = await uploads[0]?.done.then(
+                ({ state }) => state,
+                ({ code }: MediaError) => code,
+            );
+            stop();
+            await media.close();
+            return [status, end, seen];
+        };
+        for (const status of [404, 408, 421, 425]) expect(await upload(status, 1)).to.deep.equal([status, "done", 2]);
+        for (const status of [400, 403, 407, 418]) expect(await upload(status, 2)).to.deep.equal([status, "done", 2]);
+        expect(await upload(400, 1), "the last try").to.deep.equal([400, "UPLOAD_REFUSED", 1]);
+        expect(await upload(413, 2), "a size").to.deep.equal([413, "FILE_TOO_LARGE", 1]);
+    });
+
     it("to all requests for a while costs no file and leaves /create in use", async () => {
         await open();
         const media = world.component({ reserveAhead: 0 });

@@ -1,6 +1,12 @@
+import { syncBuiltinESMExports } from "node:module";
+import timers from "node:timers/promises";
 import { expect } from "chai";
-import { type ErrorCode, MediaError } from "../../src/errors.ts";
+import { Closing } from "../../src/bridge/closing.ts";
+import { HomeserverRequests, nextTryIn } from "../../src/bridge/homeserver-requests.ts";
+import { type ErrorCode, type ErrorDetails, MediaError } from "../../src/errors.ts";
+import { silentLogger } from "../../src/logger.ts";
 import { toldWaitMs } from "../../src/matrix/answer.ts";
+import { RightOfWay } from "../../src/right-of-way.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { dueTime } from "../../src/uploads/priority.ts";
 import { afterFailure } from "../../src/uploads/retry.ts";
@@ -100,6 +106,48 @@ describe("what happens after a failure", () => {
         expect(afterFailure(error, last).action).to.equal("retry");
         expect(afterFailure(error, { ...last, lastSuccessAt: 500 }).action).to.equal("retry");
         expect(afterFailure(error, { ...last, lastSuccessAt: 2000 }).action).to.equal("give-up");
+    });
+
+    it("tries a refusal without a Matrix code eight times in all, for four minutes at most, and one with it once", () => {
+        const waits = (details: ErrorDetails): number[] => {
+            const found: number[] = [];
+            for (let refusals = 0; found.length < 100; refusals++) {
+                // After a long outage.
+                const wait = nextTryIn(new MediaError("EVENT_REFUSED", details), 50, refusals);
+                if (wait === undefined) break;
+                found.push(wait);
+            }
+            return found;
+        };
+        const sum = (numbers: number[]): number => numbers.reduce((all, one) => all + one, 0);
+        expect(waits({ status: 400 })).to.have.length(7);
+        expect(sum(waits({ status: 400 }))).to.be.within(31_000, 64_000);
+        expect(sum(waits({ status: 400, retryAfterMs: 3600_000 }))).to.be.below(240_000);
+        expect(waits({ status: 400, errcode: "M_BAD_JSON" })).to.have.length(0);
+        expect(waits({ status: 414 })).to.have.length(0);
+        expect(waits({}), "no answer at all").to.have.length(0);
+        expect(nextTryIn(new MediaError("HOMESERVER_FAILING", { status: 408 }), 2, 50)).to.be.within(1000, 2000);
+    });
+
+    it("and no more often than that, whatever came before it", async () => {
+        const { setTimeout: sleep } = timers;
+        timers.setTimeout = (async () => {}) as typeof sleep;
+        syncBuiltinESMExports();
+        try {
+            const closing = new Closing();
+            const requests = new HomeserverRequests({ closing, logger: silentLogger, way: new RightOfWay() });
+            let asked = 0;
+            const answer = async (): Promise<never> => {
+                throw asked++ < 20
+                    ? new MediaError("HOMESERVER_UNREACHABLE")
+                    : new MediaError("EVENT_REFUSED", { status: 400 });
+            };
+            const end = await requests.untilAnswered("x", answer).catch(({ code }: MediaError) => code);
+            expect([end, asked]).to.deep.equal(["EVENT_REFUSED", 28]);
+        } finally {
+            timers.setTimeout = sleep;
+            syncBuiltinESMExports();
+        }
     });
 
     it("reads Retry-After in seconds, as a date, and not at all", () => {
