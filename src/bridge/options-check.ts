@@ -113,7 +113,10 @@ export const dataOptions = z.strictObject({
     timeLimits: z
         .strictObject({
             connectMs: time(10_000, "To resolve a name, to connect, for the TLS handshake: each."),
-            headersMs: time(30_000, "From the request until the answer's headers."),
+            headersMs: time(
+                30_000,
+                "From the request until the answer's headers; after an upload a second for each 4 MiB of it, where that is longer.",
+            ),
             idleMs: time(60_000, "Without a single byte."),
             totalMs: time(DAY / 4, "For one whole try of a transfer."),
             probeMs: z

@@ -6,23 +6,37 @@ import type { StepLimits } from "./limits.ts";
 export interface LimitedRequest extends HttpRequest {
     readonly limits: StepLimits;
     readonly signal: AbortSignal;
+    /** Bytes of its body. @default 0 */
+    readonly size?: number;
 }
 
+/** A proxy that takes a body as a whole before it hands it on, as nginx does by default, hands it on no slower than this. */
+const HANDED_ON_BYTES_PER_MS = (4 * 2 ** 20) / 1000;
+
 /** The same as `beginRequest`, and `fail` is told of what takes too long, as an error whose code is ETIMEDOUT. */
-export function limitedRequest({ limits, ...rest }: LimitedRequest, fail: (cause: unknown) => void): ClientRequest {
+export function limitedRequest(
+    { limits, size = 0, ...rest }: LimitedRequest,
+    fail: (cause: unknown) => void,
+): ClientRequest {
     const request = beginRequest(rest, fail);
-    limitPhases(request, limits, rest.url.protocol === "https:", fail);
+    const handedOnMs = Math.min(limits.totalMs, size / HANDED_ON_BYTES_PER_MS);
+    limitPhases(request, { ...limits, handedOnMs }, rest.url.protocol === "https:", fail);
     return request;
 }
 
 function limitPhases(
     request: ClientRequest,
-    { connectMs, headersMs, idleMs }: StepLimits,
+    { connectMs, headersMs, idleMs, handedOnMs }: StepLimits & { readonly handedOnMs: number },
     isTls: boolean,
     tooLate: (error: Error) => void,
 ): void {
     let timer: NodeJS.Timeout | undefined;
     let isAnswered = false;
+    let silentMs = 0;
+    const silentFor = (ms: number): void => {
+        if (ms !== silentMs) request.setTimeout(ms);
+        silentMs = ms;
+    };
     const stop = (): void => clearTimeout(timer);
     const within = (ms: number, missing: string): void => {
         stop();
@@ -41,14 +55,18 @@ function limitPhases(
         });
         if (isTls) socket.once("secureConnect", stop);
     });
-    // The body has gone out.
+    // The body has gone out, as far as whoever is next.
     request.once("finish", () => {
-        if (!isAnswered) within(headersMs, "answer");
+        if (isAnswered) return;
+        within(Math.max(headersMs, handedOnMs), "answer");
+        silentFor(Math.max(idleMs, handedOnMs));
     });
     request.once("response", () => {
         isAnswered = true;
         stop();
+        silentFor(idleMs);
     });
     request.once("close", stop);
-    request.setTimeout(idleMs, () => tooLate(withCode("ETIMEDOUT", `no byte for ${idleMs} ms`)));
+    request.once("timeout", () => tooLate(withCode("ETIMEDOUT", `no byte for ${silentMs} ms`)));
+    silentFor(idleMs);
 }

@@ -2,7 +2,7 @@
 export interface StepLimits {
     /** For resolving a name, for connecting, for the TLS handshake: each. */
     readonly connectMs: number;
-    /** From the request until the answer's headers. */
+    /** From the request until the answer's headers. After an upload it is a second for each 4 MiB of it, where that is longer, and so is `idleMs`. */
     readonly headersMs: number;
     /** Without a single byte in either direction. */
     readonly idleMs: number;

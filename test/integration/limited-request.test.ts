@@ -294,6 +294,30 @@ describe("the requests that files come and go with", () => {
             expect(whole).to.equal(1);
         });
 
+        it("is waited for as long as a proxy may need to hand it on, and no longer", async () => {
+            // Two seconds for 8 MiB.
+            const answerAfter = async (ms: number) =>
+                listening(
+                    createHttp((request, response) =>
+                        request.resume().on("end", () => setTimeout(() => response.end("{}"), ms)),
+                    ),
+                );
+            const short = { ...LIMITS, headersMs: 200, idleMs: 300 };
+            expect(await put(await answerAfter(1000), { limits: short })).to.include({ status: 200 });
+            const ended = async (changes: Partial<PutRequest>): Promise<number> => {
+                const began = performance.now();
+                const port = await answerAfter(60_000);
+                expect(await code(put(port, { limits: short, ...changes }))).to.equal("UPLOAD_INTERRUPTED");
+                return performance.now() - began;
+            };
+            expect(await ended({})).to.be.within(1900, 4000);
+            expect(await ended({ limits: { ...short, totalMs: 500 } })).to.be.within(450, 1900);
+            const small = { size: 1000, body: body(1, 1000) };
+            expect(await ended(small), "a small one").to.be.within(150, 1900);
+            const patient = { ...LIMITS, headersMs: 2500, idleMs: 300 };
+            expect(await ended({ ...small, limits: patient }), "silence").to.be.within(250, 1900);
+        });
+
         it("to where nobody listens was never made", async () => {
             const server = createServer();
             const port = await listening(server);
