@@ -1,4 +1,4 @@
-import { Agent as HttpAgent, type IncomingMessage } from "node:http";
+import { Agent as HttpAgent, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { type ErrorCode, MediaError, systemCode } from "../errors.ts";
 import { beginRequest } from "../http-request.ts";
@@ -49,13 +49,13 @@ async function exchange(
     access: Access,
     { method, path, query, body, signal, timeoutMs }: MatrixRequest,
 ): Promise<Answer> {
-    const { status, retryAfter, text } = await answerOf(access, homeserverUrlFor(access, path, query), {
+    const { status, headers, text } = await answerOf(access, homeserverUrlFor(access, path, query), {
         method,
         ...(body !== undefined && { body: JSON.stringify(body) }),
         ...(signal !== undefined && { signal }),
         ...(timeoutMs !== undefined && { timeoutMs }),
     });
-    return { status, ...jsonBody(text), retryAfter };
+    return { status, ...jsonBody(text), retryAfter: headers["retry-after"] };
 }
 
 /** A success that says nothing: who answered so may as well have carried the request out. */
@@ -76,7 +76,7 @@ export interface RawRequest {
 
 export interface RawAnswer {
     readonly status: number;
-    readonly retryAfter: string | undefined;
+    readonly headers: IncomingHttpHeaders;
     /** Empty where it was of no interest. */
     readonly text: string;
 }
@@ -93,7 +93,7 @@ export async function answerOf(access: Access, url: URL, request: RawRequest): P
 /** With listeners of its own: stream helpers and a signal for the request cost a tenth of a `send()`. */
 function exchanged(
     url: URL,
-    headers: Readonly<Record<string, string>>,
+    authorized: Readonly<Record<string, string>>,
     { method, body, signal, timeoutMs = DEFAULT_TIMEOUT_MS, readsSuccess = true }: RawRequest,
 ): Promise<RawAnswer> {
     return new Promise((resolve, reject) => {
@@ -106,7 +106,7 @@ function exchanged(
                 method,
                 url,
                 headers: {
-                    ...headers,
+                    ...authorized,
                     ...(body !== undefined && {
                         "content-type": "application/json",
                         "content-length": Buffer.byteLength(body),
@@ -120,8 +120,8 @@ function exchanged(
         const timer = setTimeout(() => cutOff(tooLate()), timeoutMs);
         request.once("close", () => clearTimeout(timer));
         request.on("response", (response) => {
-            const { statusCode: status = 0, headers: answered } = response;
-            const answer = (text: string): void => resolve({ status, retryAfter: answered["retry-after"], text });
+            const { statusCode: status = 0, headers } = response;
+            const answer = (text: string): void => resolve({ status, headers, text });
             if (readsSuccess || status >= 400) return collect(response, answer, cutOff);
             answer("");
             response.destroy();

@@ -91,7 +91,7 @@ export class Lookup {
         return checked;
     }
 
-    async #probe({ uploader, contentUri }: SharedFile): Promise<"there" | "lost" | "unknown"> {
+    async #probe({ uploader, contentUri, size }: SharedFile): Promise<"there" | "lost" | "unknown"> {
         const abort = new LinkedAbort([this.#parts.closing], {
             ms: PROBE_MS,
             reason: () => new Error("no answer in time"),
@@ -99,7 +99,7 @@ export class Lookup {
         try {
             const access = this.#parts.users.get(uploader).access();
             // 504, not uploaded yet: no upload of ours is pending, or its record would say so.
-            return (await hasContent(access, contentUri, abort.signal)) ? "there" : "lost";
+            return (await hasContent(access, contentUri, { size }, abort.signal)) ? "there" : "lost";
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (error.code === "RESERVATION_GONE") return "lost";

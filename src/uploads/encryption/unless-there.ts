@@ -11,14 +11,15 @@ import type { Transferred } from "../transfer.ts";
  * another key.
  */
 export async function unlessThere(
-    { encryption, uploader, contentUri }: Job,
+    { encryption, uploader, contentUri, mimetype }: Job,
     error: unknown,
     users: ActingUsers,
     signal: AbortSignal,
 ): Promise<Transferred> {
     const isChanged = error instanceof MediaError && error.code === "SOURCE_CHANGED";
     if (!isChanged || encryption?.size === undefined || contentUri === undefined) throw error;
-    if (!(await hasUsableContent(users.get(uploader).access(), contentUri, signal))) throw error;
+    const size = encryption.renewed === true ? undefined : encryption.size;
+    if (!(await hasUsableContent(users.get(uploader).access(), contentUri, { size, mimetype }, signal))) throw error;
     if (encryption.renewed === true) throw new MediaError("RESERVATION_GONE", { cause: error });
     return { size: encryption.size, contentUri };
 }

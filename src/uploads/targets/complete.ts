@@ -18,7 +18,8 @@ export class Completion {
     }
 
     /** Returns the MXC URI, whose content can be downloaded now. Rejects with a MediaError. */
-    async complete({ uploader, contentUri, filename, encryption }: Job, signal: AbortSignal): Promise<string> {
+    async complete(job: Job, signal: AbortSignal): Promise<string> {
+        const { uploader, contentUri, filename, encryption } = job;
         if (contentUri === undefined) throw new MediaError("INTERNAL", { detail: "presigned without an MXC" });
         const access = this.#users.get(uploader).access();
         // What an encrypted file is, only its event says.
@@ -28,7 +29,7 @@ export class Completion {
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (!isDoubtful(error)) throw REFUSALS.has(error.code) ? refused(error) : error;
-            if (!(await hasUsableContent(access, contentUri, signal))) throw refused(error);
+            if (!(await hasUsableContent(access, contentUri, job, signal))) throw refused(error);
         }
         return contentUri;
     }

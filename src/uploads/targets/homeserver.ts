@@ -46,7 +46,7 @@ export class HomeserverTarget implements Target {
         if (isSuccess(answer.status)) {
             if (upload.contentUri !== undefined) {
                 if (answer.isJson === false || Object.keys(answer.body).length > 0)
-                    await this.#verify(access, upload.contentUri, signal);
+                    await this.#verify(access, upload, upload.contentUri, signal);
                 return upload.contentUri;
             }
             parseMxc(answer.body["content_uri"]);
@@ -63,22 +63,22 @@ export class HomeserverTarget implements Target {
     }
 
     /** Spec: the answer is `{}`. Anything else may be a proxy's, or another request's, and the file then nowhere. */
-    async #verify(access: Access, contentUri: string, signal: AbortSignal): Promise<void> {
-        if (!(await hasContent(access, contentUri, signal))) throw notJson();
+    async #verify(access: Access, wanted: Upload, contentUri: string, signal: AbortSignal): Promise<void> {
+        if (!(await hasContent(access, contentUri, wanted, signal))) throw notJson();
     }
 
     /**
      * 409 means either that an earlier try got through and only its answer was lost, or that one which broke off still
-     * holds the address. Nobody but us can have filled it, so content that is there is the file.
+     * holds the address. Nobody but us can have filled it, so content that is there is the file, as its source had it then.
      */
     async #settle(
         access: Access,
-        { contentMayDiffer }: Upload,
+        { contentMayDiffer, mimetype }: Upload,
         contentUri: string,
         cause: MediaError,
         signal: AbortSignal,
     ): Promise<string> {
-        if (await hasContent(access, contentUri, signal)) {
+        if (await hasContent(access, contentUri, { mimetype }, signal)) {
             // Of no use to the event: its place has to be taken by another address.
             if (contentMayDiffer === true) throw new MediaError("RESERVATION_GONE", { cause });
             return contentUri;
