@@ -5,6 +5,7 @@ import type { Logger } from "../logger.ts";
 import { answerError, type JsonObject } from "../matrix/answer.ts";
 import type { ActingUser, ActingUsers, CryptoLike } from "../matrix/client.ts";
 import { hasEncryptionState } from "../matrix/room-endpoints.ts";
+import { thrownAnswer } from "../matrix/thrown-answer.ts";
 import { retryDelay } from "../uploads/retry.ts";
 import { asObject } from "./content-path.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
@@ -141,11 +142,8 @@ export class RoomEncryption {
 /** What a crypto threw: the homeserver's answers are known by their fields, anything else is the crypto's own trouble. */
 function cryptoError(cause: unknown): MediaError {
     if (cause instanceof MediaError) return cause;
-    const { statusCode: status, errcode } = (cause ?? {}) as { statusCode?: unknown; errcode?: unknown };
-    if (typeof status === "number" && status >= 400)
-        return answerError(
-            { status, body: { errcode } },
-            { tooLarge: "ENCRYPTION_FAILED", refused: "ENCRYPTION_FAILED" },
-        );
+    const answer = thrownAnswer(cause);
+    if (answer !== undefined && answer.status >= 400)
+        return answerError(answer, { tooLarge: "ENCRYPTION_FAILED", refused: "ENCRYPTION_FAILED" });
     return new MediaError("ENCRYPTION_FAILED", { cause });
 }

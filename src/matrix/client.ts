@@ -1,5 +1,6 @@
 import { MediaError } from "../errors.ts";
 import { answerError, EVENT_REFUSALS } from "./answer.ts";
+import { thrownAnswer } from "./thrown-answer.ts";
 
 /**
  * The shapes of the SDKs' objects that this package touches, and nothing more. matrix-appservice-bridge,
@@ -25,6 +26,7 @@ export interface ClientLike {
 /** An intent of matrix-appservice-bridge (`matrixClient`, `join`) or of matrix-bot-sdk (`underlyingClient`). */
 export interface IntentLike {
     readonly userId: string;
+    /** What it throws, and the ways into a room below, is read as docs/embedding.md says. */
     ensureRegistered(): Promise<unknown>;
     readonly matrixClient?: ClientLike;
     readonly underlyingClient?: ClientLike;
@@ -135,7 +137,9 @@ function actingUser(intent: IntentLike, wanted: string): ActingUser {
             return isUsable ? crypto : undefined;
         },
         async ensureRegistered() {
-            await intent.ensureRegistered().catch(sdkError);
+            await intent.ensureRegistered().catch((thrown: unknown) => {
+                if (thrownAnswer(thrown)?.body["errcode"] !== "M_USER_IN_USE") sdkError(thrown);
+            });
         },
         async join(roomId) {
             try {
@@ -143,26 +147,17 @@ function actingUser(intent: IntentLike, wanted: string): ActingUser {
                 else if (intent.join !== undefined) await intent.join(roomId);
             } catch (thrown) {
                 // matrix-appservice-bridge says "Failed to join room" whatever it was, so that is none that passes.
-                if (statusOf(thrown) === undefined) throw thrown;
+                if (thrownAnswer(thrown) === undefined) throw thrown;
                 sdkError(thrown);
             }
         },
     };
 }
 
-/**
- * What an SDK threw: its Matrix errors are known by their fields, not their class, for there are several copies. An answer
- * is no cause of the error: matrix-bot-sdk throws one that is no Matrix error as a whole, with the request and its token.
- */
+/** What an SDK threw. An answer is no cause of the error: matrix-bot-sdk throws one that is no Matrix error as a whole, with the request and its token. */
 function sdkError(cause: unknown): never {
     if (cause instanceof MediaError) throw cause;
-    const status = statusOf(cause);
-    if (status === undefined) throw new MediaError("HOMESERVER_FAILING", { cause });
-    const { errcode } = cause as { errcode?: unknown };
-    throw answerError({ status, body: { errcode } }, { ...EVENT_REFUSALS, refused: "FORBIDDEN" });
-}
-
-function statusOf(thrown: unknown): number | undefined {
-    const { statusCode } = (thrown ?? {}) as { statusCode?: unknown };
-    return typeof statusCode === "number" ? statusCode : undefined;
+    const answer = thrownAnswer(cause);
+    if (answer === undefined) throw new MediaError("HOMESERVER_FAILING", { cause });
+    throw answerError(answer, { ...EVENT_REFUSALS, refused: "FORBIDDEN" });
 }

@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
 import { expect } from "chai";
-import { BridgeMedia, type IntentLike } from "../../src/index.ts";
+import { BridgeMedia, type IntentLike, type MediaError } from "../../src/index.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
 import { textMessage } from "../support/messages.ts";
 import { AS_TOKEN, intentOf, openWorld, type World } from "../support/world.ts";
@@ -71,6 +71,53 @@ describe("a sender that is not in its room", () => {
             }
         });
     }
+
+    it("is refused for good by what its intent throws, in whatever shape, and its room goes on", async () => {
+        const forms: object[] = [
+            { errcode: "M_EXCLUSIVE" },
+            { errcode: "M_EXCLUSIVE", httpStatus: 400 },
+            Object.assign(new Error("no"), { errcode: "M_FORBIDDEN", status: 403 }),
+            { response: { status: 403, data: { errcode: "M_FORBIDDEN" } } },
+            { data: { errcode: "M_FORBIDDEN" } },
+        ];
+        const [alice, stranger] = [world.ghost("alice"), "@other:example.org"];
+        const roomId = await world.room(alice);
+        let thrown: object | undefined;
+        const getIntent = (userId = world.bot): IntentLike => {
+            const intent = intentOf(world.bridge, userId);
+            const refused = async () => {
+                throw thrown;
+            };
+            return userId === stranger ? { ...intent, ensureRegistered: refused, join: refused } : intent;
+        };
+        const media = new BridgeMedia({ getIntent }, { dataDir: world.dataDir });
+        await media.start();
+        for (thrown of forms) {
+            const refused = media.send(textMessage(roomId, stranger, "no")).catch(({ code }: MediaError) => code);
+            const next = media.send(textMessage(roomId, alice, "yes"));
+            expect(await refused).to.equal("FORBIDDEN");
+            await next;
+        }
+        await media.close();
+    });
+
+    it("is known already where its intent throws that, and what passes is told as that", async () => {
+        const registered = (thrown: object) => {
+            const intent: IntentLike = { userId: "@a:b", ensureRegistered: () => Promise.reject(thrown) };
+            const user = new ActingUsers({ getIntent: () => intent }).get("@a:b");
+            return user.ensureRegistered().catch((error: MediaError) => error);
+        };
+        for (const thrown of [{ errcode: "M_USER_IN_USE" }, { errcode: "M_USER_IN_USE", statusCode: 400 }])
+            expect(await registered(thrown)).to.equal(undefined);
+        const wait = { errcode: "M_LIMIT_EXCEEDED", data: { retry_after_ms: 1500 } };
+        expect(await registered(wait)).to.include({ code: "HOMESERVER_RATE_LIMITED", retryAfterMs: 1500 });
+        expect(await registered({ httpStatus: 502 })).to.include({ code: "HOMESERVER_FAILING", status: 502 });
+        expect(await registered({ response: { statusCode: 401 } })).to.include({ code: "HOMESERVER_TOKEN_REFUSED" });
+        expect(await registered({ errcode: "M_UNKNOWN_TOKEN" })).to.include({ code: "HOMESERVER_TOKEN_REFUSED" });
+        expect(await registered({ errcode: "M_UNKNOWN" })).to.include({ code: "HOMESERVER_FAILING" });
+        for (const thrown of [{ errcode: 1 }, { errcode: "SQLITE" }, { status: 0 }, { status: 200 }])
+            expect(await registered(thrown)).to.include({ code: "HOMESERVER_FAILING", status: undefined });
+    });
 
     it("keeps the cause of an error that is none of the homeserver's", async () => {
         const cause = new Error("connect ECONNREFUSED");

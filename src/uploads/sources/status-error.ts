@@ -1,5 +1,6 @@
 import { MediaError } from "../../errors.ts";
 import { toldWaitMs } from "../../matrix/answer.ts";
+import { property, thrownStatus } from "../../matrix/thrown-answer.ts";
 
 /** What an HTTP status that is no file stands for, whoever made the request: this package or a connector. */
 export function statusError(status: number, retryAfter?: string): MediaError {
@@ -15,19 +16,15 @@ export function statusError(status: number, retryAfter?: string): MediaError {
 
 /**
  * Anything that a connector threw. A MediaError of its own choosing is kept; an error of its HTTP client is read by its
- * status (`status` or `statusCode`, of the error or of its `response`); the rest may pass, and so is tried again.
+ * status (`status`, `statusCode` or `httpStatus`, of the error or of its `response`); the rest may pass, and so is tried again.
  */
 export function connectorError(thrown: unknown): MediaError {
     if (thrown instanceof MediaError) return thrown;
-    for (const holder of [thrown, property(thrown, "response")]) {
-        for (const name of ["status", "statusCode"]) {
-            const status = property(holder, name);
-            if (typeof status === "number" && status >= 400 && status <= 599) {
-                const { code, retryAfterMs } = statusError(status, retryAfterOf(holder, thrown));
-                const wait = retryAfterMs === undefined ? {} : { retryAfterMs };
-                return new MediaError(code, { status, detail: `HTTP ${status}`, cause: thrown, ...wait });
-            }
-        }
+    const status = thrownStatus(thrown);
+    if (status !== undefined && status >= 400) {
+        const { code, retryAfterMs } = statusError(status, retryAfterOf(thrown, property(thrown, "response")));
+        const wait = retryAfterMs === undefined ? {} : { retryAfterMs };
+        return new MediaError(code, { status, detail: `HTTP ${status}`, cause: thrown, ...wait });
     }
     return new MediaError("SOURCE_UNAVAILABLE", { cause: thrown });
 }
@@ -40,8 +37,4 @@ function retryAfterOf(...holders: readonly unknown[]): string | undefined {
         if (typeof value === "string") return value;
     }
     return undefined;
-}
-
-function property(holder: unknown, name: string): unknown {
-    return typeof holder === "object" && holder !== null ? Reflect.get(holder, name) : undefined;
 }
