@@ -175,6 +175,7 @@ export class MediaError extends Error {
     readonly code: ErrorCode;
     readonly retryable: boolean;
     readonly field: string | undefined;
+    readonly detail: string | undefined;
     readonly status: number | undefined;
     readonly errcode: string | undefined;
     readonly retryAfterMs: number | undefined;
@@ -185,17 +186,25 @@ export class MediaError extends Error {
         const { message, retryable } = ERRORS[code];
         const where = details.field === undefined ? "" : `${details.field}: `;
         // A detail may quote what the other side said.
-        const what = details.detail === undefined ? "" : ` (${redactText(details.detail)})`;
+        const detail = details.detail === undefined ? undefined : redactText(details.detail);
+        const what = detail === undefined ? "" : ` (${detail})`;
         super(`${where}${message}${what}`, details.cause === undefined ? undefined : { cause: details.cause });
         this.code = code;
         this.retryable = retryable;
         this.field = details.field;
+        this.detail = detail;
         this.status = details.status;
         this.errcode = details.errcode;
         this.retryAfterMs = details.retryAfterMs;
         this.limit = details.limit;
         this.ambiguous = details.ambiguous ?? false;
     }
+}
+
+/** What a log line says of an error. */
+export function reasonOf({ code, message, status, errcode }: MediaError) {
+    const answer = { ...(status !== undefined && { status }), ...(errcode !== undefined && { errcode }) };
+    return { code, ...answer, error: redactText(message) };
 }
 
 /** Anything thrown, as a `MediaError`: itself when it is one, else wrapped under `code`. */

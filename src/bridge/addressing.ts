@@ -105,7 +105,7 @@ export class Addressing {
             stop.throwIfAborted();
             await requests.one(() => registered.ensure(uploader));
         };
-        await requests.untilAnswered(uploader, register, stop);
+        await requests.untilAnswered({ sender: uploader }, register, stop);
         await this.#alone(job, stop, () => queue.runNow(job, closing.signal, { stop }));
         stop.throwIfAborted();
     }
@@ -144,7 +144,7 @@ export class Addressing {
                 throw error;
             }
         };
-        return this.#parts.requests.untilAnswered(uploader, attempt, stop);
+        return this.#parts.requests.untilAnswered({ sender: uploader }, attempt, stop);
     }
 }
 

@@ -163,7 +163,7 @@ export class Delivery {
                 }
             }
         };
-        return this.#parts.requests.untilAnswered(message.id, attempt, stop);
+        return this.#parts.requests.untilAnswered(message, attempt, stop);
     }
 
     #put(access: Access, event: MessageRecord): Promise<string> {
@@ -188,7 +188,7 @@ export class Delivery {
 
     #lookFor(message: MessageRecord): Promise<string | undefined> {
         const look = () => this.#find(this.#parts.users.get(message.sender).access(), message);
-        return this.#parts.requests.untilAnswered(message.id, () => this.#parts.requests.one(look));
+        return this.#parts.requests.untilAnswered(message, () => this.#parts.requests.one(look));
     }
 
     async #find(access: Access, message: MessageRecord): Promise<string | undefined> {

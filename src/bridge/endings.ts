@@ -1,6 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { Store, Write } from "../store/store.ts";
-import { isFinal, type Job } from "../uploads/job.ts";
+import { isFinal, type Job, storedError } from "../uploads/job.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { isThumbnail } from "../uploads/priority.ts";
@@ -135,11 +135,10 @@ export class Endings {
     async #refuse(message: MessageRecord, error: MediaError): Promise<string[]> {
         const { store, reservations, queue } = this.#parts;
         const finishedAt = Date.now();
-        const { code } = error;
         const refused: MessageRecord = {
             ...message,
             state: "refused",
-            error: { code, message: error.message },
+            error: storedError(error),
             finishedAt,
         };
         const unused: Reservation[] = [];

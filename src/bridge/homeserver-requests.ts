@@ -1,14 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
-import { asMediaError, type MediaError } from "../errors.ts";
+import { asMediaError, type MediaError, reasonOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { mayBeAProxys } from "../matrix/answer.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import { retryDelay } from "../uploads/retry.ts";
 import type { Closing } from "./closing.ts";
+import type { MessageRecord } from "./records.ts";
 
 /** Requests at once, over all rooms. */
 const MAX_REQUESTS = 32;
+
+/** Whom a request is made for, as the log says it. */
+export type RequestFor = Pick<MessageRecord, "sender"> & Partial<Pick<MessageRecord, "id" | "roomId">>;
 
 /** Tries that a refusal without a Matrix code has: half a minute to a minute, or four where it asks to wait. Its room waits meanwhile. */
 const REFUSED_TRIES = 8;
@@ -43,7 +47,11 @@ export class HomeserverRequests {
     }
 
     /** Repeats `action` while it fails with something that passes. */
-    async untilAnswered<T>(what: string, action: () => Promise<T>, stop?: AbortSignal): Promise<T> {
+    async untilAnswered<T>(
+        { id, roomId, sender }: RequestFor,
+        action: () => Promise<T>,
+        stop?: AbortSignal,
+    ): Promise<T> {
         let refusals = 0;
         for (let attempt = 0; ; attempt++) {
             try {
@@ -55,9 +63,11 @@ export class HomeserverRequests {
                 if (delay === undefined) throw error;
                 if (!error.retryable) refusals++;
                 this.#logger.warn("A request to the homeserver failed and will be repeated", {
-                    what,
+                    ...(id !== undefined && { id }),
+                    ...(roomId !== undefined && { roomId }),
+                    sender,
                     attempt,
-                    code: error.code,
+                    ...reasonOf(error),
                     delay,
                 });
                 const { signal } = this.#closing;

@@ -1,7 +1,7 @@
 import { EventEmitter } from "node:events";
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
-import { causedBy, isFinal, type Job } from "../uploads/job.ts";
+import { isFinal, type Job, thrownAgain } from "../uploads/job.ts";
 import { loadJob } from "../uploads/job-records.ts";
 import type { JobInfo } from "./message.ts";
 
@@ -101,6 +101,7 @@ export function handleOf<Uri extends string | undefined>(ends: JobEnds, jobId: s
 function outcome(job: Job | undefined): JobInfo {
     if (job === undefined) throw new MediaError("CLOSED");
     if (job.state === "done") return jobInfo(job, job.size ?? 0);
-    const code = job.state === "cancelled" ? "CANCELLED" : (job.error?.code ?? "INTERNAL");
-    throw new MediaError(code, causedBy(job.error));
+    const { error } = job;
+    if (job.state === "cancelled") throw new MediaError("CANCELLED", error && { cause: thrownAgain(error) });
+    throw error === undefined ? new MediaError("INTERNAL") : thrownAgain(error);
 }

@@ -1,5 +1,5 @@
 import { EventEmitter } from "node:events";
-import type { MediaError } from "../errors.ts";
+import { type MediaError, reasonOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { loggable } from "../redact.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
@@ -78,7 +78,8 @@ export class Reactions {
             this.#logger.warn("A message was refused", {
                 id: message.id,
                 roomId: message.roomId,
-                code: error.code,
+                sender: message.sender,
+                ...reasonOf(error),
             });
         }
         // Whoever waits for the event hears of it first.

@@ -1,5 +1,5 @@
 import { MediaError } from "../errors.ts";
-import { causedBy, type Job } from "../uploads/job.ts";
+import { type Job, thrownAgain } from "../uploads/job.ts";
 import type { Admitted } from "./admission.ts";
 import type { Parts } from "./assembly.ts";
 import { type Editable, editableMessage } from "./edits.ts";
@@ -131,5 +131,5 @@ function hasFiles({ jobs, shared }: MessageRecord): boolean {
 }
 
 function refusal({ error }: MessageRecord): MediaError {
-    return new MediaError(error?.code ?? "EVENT_REFUSED", causedBy(error));
+    return error === undefined ? new MediaError("EVENT_REFUSED") : thrownAgain(error);
 }

@@ -1,4 +1,4 @@
-import type { ErrorCode } from "../errors.ts";
+import { type ErrorCode, MediaError } from "../errors.ts";
 import type { JobEncryption } from "./encryption/job-encryption.ts";
 import type { SourceDescription } from "./sources/source.ts";
 
@@ -24,13 +24,34 @@ export type JobState =
 export interface StoredError {
     readonly code: ErrorCode;
     readonly message: string;
+    /** What exactly was found, in a few words; `message` ends with it. */
+    readonly detail?: string | undefined;
+    /** HTTP status of the answer, where there was one. */
+    readonly status?: number | undefined;
+    /** The Matrix error code of the answer. */
+    readonly errcode?: string | undefined;
     /** Bytes; where a limit was exceeded that is known. */
     readonly limit?: number | undefined;
 }
 
-/** A stored error as the cause of one that is thrown: a copy, which whoever catches it may change. */
-export function causedBy(error: StoredError | undefined): { cause?: StoredError } {
-    return error === undefined ? {} : { cause: { ...error } };
+/** An error as the journal keeps it. */
+export function storedError(error: MediaError): StoredError {
+    const { code, message } = error;
+    return { code, message, ...reasonsOf(error) };
+}
+
+/** A stored error, to be thrown: one of its own for each who catches it. */
+export function thrownAgain(error: StoredError): MediaError {
+    return new MediaError(error.code, reasonsOf(error));
+}
+
+function reasonsOf({ detail, status, errcode, limit }: Omit<StoredError, "code" | "message">) {
+    return {
+        ...(detail !== undefined && { detail }),
+        ...(status !== undefined && { status }),
+        ...(errcode !== undefined && { errcode }),
+        ...(limit !== undefined && { limit }),
+    };
 }
 
 /** Where the homeserver wants a file to be put instead of to itself (MSC3870). The URL is a secret. */

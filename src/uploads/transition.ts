@@ -5,7 +5,7 @@ import {
     type JobEncryption,
     type Prepared,
 } from "./encryption/job-encryption.ts";
-import type { Address, Job, JobState, PresignedUpload, StoredError } from "./job.ts";
+import { type Address, type Job, type JobState, type PresignedUpload, storedError } from "./job.ts";
 import { isPatience } from "./retry.ts";
 import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
 
@@ -165,7 +165,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 failedAt: event.at,
                 notBefore: event.notBefore,
                 heldFor: undefined,
-                error: stored(event.error),
+                error: storedError(event.error),
                 ...("presigned" in event && { presigned: event.presigned }),
                 ...(event.error.code === "SOURCE_CHANGED" && { encryption: stale(job.encryption) }),
             };
@@ -180,7 +180,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
             return {
                 ...job,
                 state: "failed",
-                error: stored(event.error),
+                error: storedError(event.error),
                 finishedAt: event.at,
                 notBefore: undefined,
                 presigned: undefined,
@@ -209,7 +209,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 expiresAt: undefined,
                 presigned: undefined,
                 // An error says that its own source was tried in vain; what failed before it was tried again says nothing.
-                error: event.error && stored(event.error),
+                error: event.error && storedError(event.error),
                 ...(event.error !== undefined && { failedAt: event.at }),
             };
         case "lead": {
@@ -275,8 +275,4 @@ function stale(encryption: JobEncryption | undefined): JobEncryption | undefined
 /** A failed job keeps the source, to be tried again; one that is over keeps nothing that could be misused. */
 function withoutTheSecretsOf(job: Job): Job {
     return { ...job, source: withoutSecrets(job.source), presigned: undefined };
-}
-
-function stored({ code, message, limit }: MediaError): StoredError {
-    return { code, message, ...(limit !== undefined && { limit }) };
 }

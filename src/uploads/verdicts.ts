@@ -1,9 +1,9 @@
-import type { MediaError } from "../errors.ts";
+import { type MediaError, reasonOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Job } from "./job.ts";
 import type { JobEvent } from "./transition.ts";
 import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
-import type { SourceGate } from "./source-gate.ts";
+import { type SourceGate, sourceKeyOf } from "./source-gate.ts";
 import { steadyNow } from "./steady-clock.ts";
 import { presignedFallback } from "./targets/presigned-fallback.ts";
 
@@ -55,17 +55,15 @@ export class Verdicts {
         if (fallback !== undefined) {
             const { presigned, delayMs } = fallback;
             const next = presigned === undefined ? "the homeserver takes the file instead" : "it will be tried again";
-            const { code, message } = error;
-            this.#logger.warn(`A presigned upload failed: ${next}`, { jobId: job.id, code, error: message });
+            this.#logger.warn(`A presigned upload failed: ${next}`, { ...whichOf(job), ...reasonOf(error) });
             return { type: "postpone", error, at, notBefore: at + delayMs, ownFault: false, presigned };
         }
         this.#logger.warn(
             verdict.action === "retry" ? "An upload failed and will be tried again" : "An upload failed",
             {
-                jobId: job.id,
+                ...whichOf(job),
                 attempts: job.attempts + 1,
-                code: error.code,
-                error: error.message,
+                ...reasonOf(error),
             },
         );
         if (verdict.action === "give-up") return { type: "fail", error, at };
@@ -77,4 +75,12 @@ export class Verdicts {
         }
         return { type: "postpone", error, at, notBefore, ownFault: isOwnFault(error.code, tries) };
     }
+}
+
+/** By what an operator finds a job's file: its source by name or origin, never by its link. */
+function whichOf(job: Job) {
+    const { id: jobId, messageId, roomId } = job;
+    const source = sourceKeyOf(job);
+    const message = { ...(messageId !== undefined && { messageId }), ...(roomId !== undefined && { roomId }) };
+    return { jobId, ...message, ...(source !== undefined && { source }) };
 }

@@ -53,7 +53,7 @@ describe("what the bridge's own code changes in what it was given", () => {
             const [upload] = (await media.send(message)).uploads;
             const error: unknown = await upload?.done.catch((thrown: unknown) => thrown);
             expect(error).to.include({ code: "SOURCE_NOT_FOUND" });
-            Object.assign((error as Error).cause as object, { code: "CANCELLED" });
+            Object.assign(error as MediaError, { code: "CANCELLED", message: "" });
         }
         isThere = true;
         await media.retry(uploads[0]?.jobId ?? "");

@@ -142,7 +142,7 @@ describe("what happens after a failure", () => {
                     ? new MediaError("HOMESERVER_UNREACHABLE")
                     : new MediaError("EVENT_REFUSED", { status: 400 });
             };
-            const end = await requests.untilAnswered("x", answer).catch(({ code }: MediaError) => code);
+            const end = await requests.untilAnswered({ sender: "@a:b" }, answer).catch(({ code }: MediaError) => code);
             expect([end, asked]).to.deep.equal(["EVENT_REFUSED", 28]);
         } finally {
             timers.setTimeout = sleep;

@@ -1,6 +1,5 @@
-import { MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
-import type { Job, StoredError } from "../../uploads/job.ts";
+import { type Job, type StoredError, thrownAgain } from "../../uploads/job.ts";
 import { type JobEvent, transition } from "../../uploads/transition.ts";
 import { FOLLOWING, fromGroupedKey, jobWrites, loadJob } from "../../uploads/job-records.ts";
 import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
@@ -44,8 +43,8 @@ export class Followers {
         }
     }
 
-    async failAll(key: string, { code }: StoredError): Promise<void> {
-        await this.endAll(key, { type: "fail", error: new MediaError(code), at: Date.now() });
+    async failAll(key: string, error: StoredError): Promise<void> {
+        await this.endAll(key, { type: "fail", error: thrownAgain(error), at: Date.now() });
     }
 
     /** Gives the followers that have not tried their own source to `use`, who is due first first, until that takes one. */

@@ -43,11 +43,12 @@ export function fromWire({ name, message, stack, cause, systemCode, media }: Wir
     });
 }
 
-function mediaFields({ code, field, status, errcode, retryAfterMs, limit, ambiguous }: MediaError) {
+function mediaFields({ code, field, detail, status, errcode, retryAfterMs, limit, ambiguous }: MediaError) {
     return {
         code,
         ambiguous,
         ...(field !== undefined && { field }),
+        ...(detail !== undefined && { detail }),
         ...(status !== undefined && { status }),
         ...(errcode !== undefined && { errcode }),
         ...(retryAfterMs !== undefined && { retryAfterMs }),
