@@ -44,6 +44,8 @@ export class LevelStore implements Store {
     readonly #count = new CommitCount();
     readonly #recent = new RecentRecords();
     #reopening: Promise<void> | undefined;
+    #written = 0;
+    #keeping: Promise<void> | undefined;
     #closed = false;
 
     /** @param directory Made for this user only, also one that is there: records may hold presigned addresses and headers. */
@@ -162,6 +164,8 @@ export class LevelStore implements Store {
         await this.#commits.idle();
         await this.#opened?.close();
         this.#count.close();
+        await this.#keeping;
+        await keepToThisUser(this.#directory);
     }
 
     async #write(writes: readonly (Write | Removal)[]): Promise<void> {
@@ -183,6 +187,10 @@ export class LevelStore implements Store {
         }
         this.#recent.wrote(operations);
         this.#count.advance();
+        if (++this.#written % KEPT_AFTER === 0)
+            this.#keeping ??= keepToThisUser(this.#directory).finally(() => {
+                this.#keeping = undefined;
+            });
     }
 
     /** A damaged record that cannot be looked at now is left to its next reader: others' writes go with this one. */
@@ -298,12 +306,14 @@ export class LevelStore implements Store {
     }
 }
 
+/** Writes after which the files that came with them are kept to this user. */
+const KEPT_AFTER = 512;
 /** Repairs in one run: a disk that damages what it keeps is not to be repaired for ever. */
 const MAX_REPAIRS = 3;
 
 /**
  * LevelDB makes its files with mode 0644 and can be told no other, and the process's mask is the bridge's own. So those that are
- * there are changed whenever it is opened; the folder's mode alone keeps what is made until the next time. Never rejects, for
+ * there are changed when it is opened and closed and now and then between; the folder's mode alone keeps what is made until the next time. Never rejects, for
  * that reason: LevelDB may just have removed one, or an older one may be another user's.
  */
 async function keepToThisUser(directory: string): Promise<void> {

@@ -99,6 +99,28 @@ describe("the store on LevelDB", () => {
         expect(await modeOf(journal)).to.equal("700");
     });
 
+    it("keeps files that came while it was open so, when it is closed and also before", async () => {
+        const modes = async () =>
+            Promise.all((await readdir(journal)).map(async (file) => `${file} ${await modeOf(join(journal, file))}`));
+        const others = async () => (await modes()).filter((file) => !file.endsWith(" 600"));
+        const store = await open();
+        const firstFiles = await readdir(journal);
+        const record = { text: "x".repeat(20_000) };
+        const commit = (index: number) =>
+            store.commit([{ collection: "things", key: String(index % 300), record: { ...record, index } }]);
+        let index = 0;
+        for (; (await others()).length === 0; index++) await commit(index);
+        expect(await readdir(journal), "files of its own").not.to.deep.equal(firstFiles);
+        // Kept now and then.
+        for (let more = 0; (await others()).length > 0; more++) {
+            expect(more, "writes until then").to.be.below(600);
+            await store.commit([{ collection: "things", key: "small", record: { more } }]);
+        }
+        for (index = 0; (await others()).length === 0; index++) await commit(index);
+        await store.close();
+        expect(await others()).to.deep.equal([]);
+    });
+
     it("keeps them so in a folder that others could enter before, and in copies of damage", async () => {
         await filled();
         await chmod(journal, 0o755);
