@@ -105,6 +105,21 @@ describe("presigned uploads", () => {
             expect(scene.outcomes()).to.deep.equal(["upload 200"]);
         });
 
+        for (const status of [200, 201, 204]) {
+            it(`that answers ${status} has the file, and the homeserver is told`, async () => {
+                scene.storage.gate.inject(
+                    ({ request }) => request.method === "PUT",
+                    async ({ deliver, response }) => {
+                        await deliver();
+                        response.writeHead(status).end();
+                    },
+                );
+                const { url } = await arrives({ maxAttempts: 1 });
+                expect(scene.outcomes()).to.deep.equal(["complete 200"]);
+                expect(gets(scene, url)).to.equal(1);
+            });
+        }
+
         for (const status of [202, 203, 206, 400, 401, 403, 404, 405, 410, 411, 413]) {
             it(`that answers ${status} is left at once`, async () => {
                 failing(Number.POSITIVE_INFINITY, answering(status));
@@ -178,6 +193,17 @@ describe("presigned uploads", () => {
         expect((await decrypted(body, file)).equals(bytes)).to.equal(true);
         const stored = world.homeserver.media(file.url);
         expect([stored?.filename, stored?.contentType]).to.deep.equal([undefined, "application/octet-stream"]);
+    });
+
+    it("the homeserver is told the file's name with its end", async () => {
+        scene = await openPresignedScene(startS3rver);
+        const media = scene.world.component();
+        await media.start();
+        const name = "Möwe & Co?.jpg";
+        const content = { msgtype: "m.image", body: name, info: { mimetype: "image/jpeg" } };
+        const { mxc } = await scene.photo(media, someBytes(500), { content });
+        expect(scene.outcomes()).to.deep.equal(["complete 200"]);
+        expect(scene.world.homeserver.media(mxc)?.filename).to.equal(name);
     });
 
     it("a file of more than 5 GiB is not tried there, and the log says why", async () => {
