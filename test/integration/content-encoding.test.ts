@@ -42,11 +42,7 @@ describe("a source that answers with a Content-Encoding nobody asked for", () =>
         const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }, { content }, item));
         const end = await sent.uploads[0]?.done.then(
             ({ size }) => ({ code: "done", size, detail: "" }),
-            ({ code, cause }: MediaError) => ({
-                code,
-                size: undefined,
-                detail: String(Reflect.get(Object(cause), "message")),
-            }),
+            ({ code, detail }: MediaError) => ({ code, size: undefined, detail: String(detail) }),
         );
         if (end === undefined) throw new Error("no upload");
         const found = await download(world.homeserver, sent.uploads[0]?.contentUri ?? "", 0);
