@@ -13,6 +13,8 @@ const CAP_MS = 5 * 60_000;
 const PATIENCE_CAP_MS = 60_000;
 /** No told wait is believed beyond this. */
 const LONGEST_TOLD_WAIT_MS = 60 * 60_000;
+/** The longest back-off of one's own where a limit has told how long to wait. */
+const LONGEST_BESIDE_TOLD_MS = 1000;
 /** More than any wait that is decided here. */
 export const LONGEST_WAIT_MS = LONGEST_TOLD_WAIT_MS + 60_000;
 
@@ -87,8 +89,12 @@ export function afterFailure(error: MediaError, tries: Tries, random: () => numb
 export function retryDelay(error: MediaError, attempts: number, random: () => number = Math.random): number {
     const backOff = exponential(attempts, CAP_MS, random);
     const told = Math.min(error.retryAfterMs ?? 0, LONGEST_TOLD_WAIT_MS);
+    if (told === 0) return backOff;
+    // A limit that says when it lets the next one in is believed nearly alone. Of what is down the word is a guess, often the
+    // same one however long it lasts: believed alone, it would have a file's tries used up within seconds.
+    const least = isPatience(error.code) ? Math.min(backOff, LONGEST_BESIDE_TOLD_MS) : backOff;
     // A little more than told, or the other side's clock may still say no.
-    return told === 0 ? backOff : Math.max(told + 50 * random(), Math.min(backOff, 1000));
+    return Math.max(told + 50 * random(), least);
 }
 
 /** A told wait that was not enough again and again is not believed alone: each try opens its source. */

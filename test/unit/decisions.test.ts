@@ -100,6 +100,18 @@ describe("what happens after a failure", () => {
         expect(wait(24 * 3600_000)).to.be.within(3_600_000, 3_600_050);
     });
 
+    it("backs off all the same where a told wait is too short", () => {
+        for (const code of ["SOURCE_UNAVAILABLE", "SOURCE_RATE_LIMITED", "HOMESERVER_FAILING"] as const) {
+            const error = new MediaError(code, { retryAfterMs: 1000 });
+            const delays = [0, 1, 4, 8].map((attempts) =>
+                afterFailure(error, { ...tries, maxAttempts: 10, attempts }, half),
+            );
+            expect(delays, code).to.deep.equal(
+                [1025, 1025, 6000, 96_000].map((delayMs) => ({ action: "retry", delayMs })),
+            );
+        }
+    });
+
     it("an outage of the homeserver uses up no tries, unless others got through meanwhile", () => {
         const error = new MediaError("HOMESERVER_FAILING");
         const last = { ...tries, attempts: 2, failedAt: 1000 };

@@ -88,19 +88,22 @@ describe("the gate before a source", () => {
         expect(gate.closedFor(file)).to.equal(Number.POSITIVE_INFINITY);
     });
 
-    it("closes for longer at each trouble, opens for one file, and is open again after an answer", () => {
-        const gate = gateWith({});
-        const waits: number[] = [];
-        for (let trouble = 0; trouble < 12; trouble++) {
+    /** How long each of the same troubles in a row closes the source. */
+    const waitsOf = (gate: SourceGate, error: MediaError): number[] =>
+        Array.from({ length: 12 }, () => {
             const leave = gate.enter(file);
-            const until = gate.failed(file, new MediaError("SOURCE_UNAVAILABLE"));
+            const until = gate.failed(file, error);
             leave();
             expect(gate.closedUntil(FILES)).to.equal(until);
-            waits.push(until - now);
+            const wait = until - now;
             now = until;
             expect(gate.closedUntil(FILES)).to.equal(0);
-        }
-        for (const [index, wait] of waits.entries()) {
+            return wait;
+        });
+
+    it("closes for longer at each trouble, opens for one file, and is open again after an answer", () => {
+        const gate = gateWith({});
+        for (const [index, wait] of waitsOf(gate, new MediaError("SOURCE_UNAVAILABLE")).entries()) {
             const ceiling = Math.min(300_000, 500 * 2 ** index);
             expect(wait).to.be.within(ceiling / 2, ceiling);
         }
@@ -119,6 +122,14 @@ describe("the gate before a source", () => {
         expect(gate.failed(file, new MediaError("SOURCE_TIMEOUT"))).to.equal(first);
         const told = gate.failed(file, new MediaError("SOURCE_RATE_LIMITED", { retryAfterMs: 20_000 }));
         expect(told - now).to.be.within(20_000, 20_050);
+    });
+
+    it("closes for longer at each trouble also where it is told a short wait each time", () => {
+        const error = new MediaError("SOURCE_UNAVAILABLE", { retryAfterMs: 1000 });
+        for (const [index, wait] of waitsOf(gateWith({}), error).entries()) {
+            const ceiling = Math.min(300_000, 500 * 2 ** index);
+            expect(wait).to.be.within(Math.max(1000, ceiling / 2), Math.max(1050, ceiling));
+        }
     });
 
     it("takes a refusal for an answer, and what the homeserver did for none", () => {
