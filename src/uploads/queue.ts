@@ -77,7 +77,11 @@ export class UploadQueue {
 
     constructor(parts: UploadQueueParts) {
         this.#parts = parts;
-        this.#tries = new Tries(parts, () => this.#open);
+        this.#tries = new Tries(
+            parts,
+            () => this.#open,
+            () => this.poke(),
+        );
         this.#held = new HeldJobs(parts.store, parts.gate, parts.locks);
         this.#waiting = new WaitingJobs(parts.store, parts.locks, (job) =>
             this.#tries.advance(job, { type: "promote" }),

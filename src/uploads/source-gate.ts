@@ -9,7 +9,9 @@ import { steadyNow } from "./steady-clock.ts";
  * Which source may be asked for another file now. A source is a connector, or an origin of HTTP; files of this machine
  * and the spool are none. Two things close it: the operator's limits, and its own trouble. When it answers 429 or 5xx,
  * cannot be reached or takes too long, it is left alone for a while, longer each time, and then tried with one file: the
- * others wait instead of failing one after the other and using up their tries. Any sensible answer opens it again.
+ * others wait instead of failing one after the other and using up their tries. Any sensible answer opens it again: a
+ * refusal, or a file's first bytes, for a long file is not to keep the others waiting. But first bytes alone do not
+ * shorten the next pause, or a source that breaks each file off would hardly have one; that takes a refusal or a whole file.
  *
  * All of this is in memory and about now; after a restart every source is open.
  */
@@ -41,8 +43,12 @@ interface KeptPlace {
 
 interface State {
     running: number;
-    /** Trouble in a row. */
+    /** Trouble in a row, with no whole file nor refusal between. */
     troubles: number;
+    /** Whether it has answered since the last one. */
+    hasAnswered: boolean;
+    /** The place of the one that may try it until it has; those from before the trouble go on beside. */
+    trial: Place | undefined;
     pausedUntil: number;
     /** When the rate allows another one. */
     nextStartAt: number;
@@ -87,8 +93,9 @@ export class SourceGate {
     closedUntil(key: string): number {
         const state = this.#sources.get(key);
         if (state === undefined) return 0;
-        const places = state.troubles > 0 ? 1 : (this.#limitOf(key).concurrency ?? Number.POSITIVE_INFINITY);
-        if (state.running >= places) return Number.POSITIVE_INFINITY;
+        const { concurrency = Number.POSITIVE_INFINITY } = this.#limitOf(key);
+        if (state.running >= concurrency || (isDoubted(state) && state.trial !== undefined))
+            return Number.POSITIVE_INFINITY;
         const until = Math.max(state.pausedUntil, state.nextStartAt);
         return until > this.#now() ? until : 0;
     }
@@ -146,19 +153,31 @@ export class SourceGate {
         if (perSecond !== undefined)
             state.nextStartAt = Math.max(this.#now(), state.nextStartAt) + Math.ceil(1000 / perSecond);
         let isTaken = true;
-        return () => {
+        const leave: Place = () => {
             if (!isTaken) return false;
             isTaken = false;
             state.running--;
+            if (state.trial === leave) state.trial = undefined;
             if (isForgettable(state, this.#now())) this.#sources.delete(key);
             return true;
         };
+        if (isDoubted(state)) state.trial ??= leave;
+        return leave;
+    }
+
+    /** The source has begun to give what it was asked for. Returns whether others had to wait for that. */
+    answered(job: Job): boolean {
+        const state = this.#sources.get(sourceKeyOf(job) ?? "");
+        if (state === undefined || !isDoubted(state)) return false;
+        state.hasAnswered = true;
+        state.trial = undefined;
+        return true;
     }
 
     /** The source gave what it was asked for. */
     succeeded(job: Job): void {
         const state = this.#sources.get(sourceKeyOf(job) ?? "");
-        if (state !== undefined) state.troubles = 0;
+        if (state !== undefined) recover(state);
     }
 
     /** A try, or an opening ahead of it, has failed. Returns until when the source is left alone. */
@@ -168,9 +187,10 @@ export class SourceGate {
         if (state === undefined) return 0;
         if (!TROUBLE.has(error.code)) {
             // Also a refusal is an answer; what the homeserver did says nothing of the source.
-            if (error.code.startsWith("SOURCE_")) state.troubles = 0;
+            if (error.code.startsWith("SOURCE_")) recover(state);
             return 0;
         }
+        state.hasAnswered = false;
         const told = error.retryAfterMs === undefined ? 0 : this.#now() + retryDelay(error, 0);
         // One outage, however many transfers it cuts off; but a wait that is told counts whenever it is told.
         const due = state.pausedUntil > this.#now() ? 0 : this.#now() + retryDelay(error, state.troubles++);
@@ -190,10 +210,27 @@ export class SourceGate {
                 if (isForgettable(state, this.#now())) this.#sources.delete(other);
             if (this.#sources.size >= MAX_SOURCES) return undefined;
         }
-        const state = { running: 0, troubles: 0, pausedUntil: 0, nextStartAt: 0 };
+        const state: State = {
+            running: 0,
+            troubles: 0,
+            hasAnswered: false,
+            trial: undefined,
+            pausedUntil: 0,
+            nextStartAt: 0,
+        };
         this.#sources.set(key, state);
         return state;
     }
+}
+
+/** Whether the next file shows whether it is well again. */
+function isDoubted({ troubles, hasAnswered }: State): boolean {
+    return troubles > 0 && !hasAnswered;
+}
+
+function recover(state: State): void {
+    state.troubles = 0;
+    state.trial = undefined;
 }
 
 function isForgettable({ running, troubles, pausedUntil, nextStartAt }: State, now: number): boolean {

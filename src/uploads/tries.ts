@@ -54,11 +54,14 @@ export class Tries {
     readonly #parts: TryParts;
     readonly #verdicts: Verdicts;
     readonly #isOpen: () => boolean;
+    readonly #onSourceOpen: () => void;
 
-    constructor(parts: TryParts, isOpen: () => boolean) {
+    /** @param onSourceOpen Told when files that had to wait for their source may go on although no try has ended. */
+    constructor(parts: TryParts, isOpen: () => boolean, onSourceOpen: () => void) {
         this.#parts = parts;
         this.#verdicts = new Verdicts(parts);
         this.#isOpen = isOpen;
+        this.#onSourceOpen = onSourceOpen;
     }
 
     /** Milliseconds since the epoch until which no job should begin: the homeserver itself is failing. */
@@ -182,7 +185,10 @@ export class Tries {
 
     #progressOf(job: Job): (total: number) => void {
         let next = 0;
+        let isFirst = true;
         return (total) => {
+            if (isFirst && this.#parts.gate.answered(job)) this.#onSourceOpen();
+            isFirst = false;
             const now = Date.now();
             if (now < next) return;
             next = now + PROGRESS_MS;

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import { deferred } from "../../src/deferred.ts";
 import { MediaError } from "../../src/errors.ts";
 import type { BridgeMedia, SentMessage } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
@@ -12,7 +13,7 @@ import { HELD, jobWrites } from "../../src/uploads/job-records.ts";
 import { UploadQueue } from "../../src/uploads/queue.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { SourceGate } from "../../src/uploads/source-gate.ts";
-import { photoMessage } from "../support/messages.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
 import { type Remote, someBytes, startRemote } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
@@ -71,6 +72,95 @@ describe("a source's limits", () => {
         const tries = await attempts(await photos(media, url, 40));
         expect(tries.filter((count) => count > 0)).to.have.length.at.most(4);
         expect(asked).to.equal(44);
+    });
+
+    /** Serves a long file, whose beginning and end come when that is said. */
+    const longFile = (): { url: string; begin: () => void; end: () => void } => {
+        const bytes = someBytes(400_000);
+        const [begun, ended] = [deferred(), deferred()];
+        const url = remote.on("/long", (_request, response) => {
+            response.writeHead(200, { "content-length": bytes.length });
+            void begun.promise.then(() => response.write(bytes.subarray(0, 300_000)));
+            void ended.promise.then(() => response.end(bytes.subarray(300_000)));
+        });
+        return { url, begin: () => begun.resolve(), end: () => ended.resolve() };
+    };
+    /** Fails its first `failures` requests, and counts them all. */
+    const failingAtFirst = (failures: number): { url: string; asked: number[] } => {
+        const bytes = someBytes(1000);
+        const asked: number[] = [];
+        const url = remote.on("/failing-at-first", (_request, response) => {
+            asked.push(performance.now());
+            if (asked.length <= failures) response.writeHead(503).end();
+            else response.writeHead(200, { "content-length": bytes.length }).end(bytes);
+        });
+        return { url, asked };
+    };
+
+    it("a hiccup does not have the others wait until a long file from before it has come", async () => {
+        const media = world.component();
+        await media.start();
+        const long = longFile();
+        long.begin();
+        const [before] = await photos(media, long.url, 1);
+        await until(() => remote.requests.length === 1);
+        const tries = await attempts(await photos(media, failingAtFirst(1).url, 6));
+        expect(tries.reduce((sum, count) => sum + count)).to.equal(1);
+        long.end();
+        expect((await before?.uploads[0]?.done)?.state).to.equal("done");
+    });
+
+    it("nor until a long file has come that it is tried with: its first bytes are an answer", async () => {
+        const media = world.component({ concurrency: 2, smallFileConcurrency: 0, maxAttempts: 1 });
+        await media.start();
+        await photos(media, failingAtFirst(1).url, 1);
+        await until(() => remote.requests.length === 1);
+        const long = longFile();
+        const [tried] = await photos(media, long.url, 1);
+        await until(() => remote.requests.length === 2);
+        const others = await photos(media, failingAtFirst(0).url, 4);
+        // Behind all of them: when it is done, they have been put aside.
+        await attempts(await photos(media, other.file(someBytes(1000)), 1));
+        long.begin();
+        await attempts(others);
+        long.end();
+        expect((await tried?.uploads[0]?.done)?.state).to.equal("done");
+    });
+
+    it("nor then one that a message waits for: on a server without /create", async () => {
+        await closeScene({ world, remote });
+        ({ world, remote, alice, roomId } = await openScene({ features: { create: false } }));
+        const media = world.component({ maxAttempts: 1 });
+        await media.start();
+        const rooms = [await world.room(alice), await world.room(alice)];
+        const send = (url: string): Promise<SentMessage> =>
+            media.send(photoMessage(rooms.pop() ?? roomId, alice, { kind: "http", url }));
+        await send(failingAtFirst(1).url);
+        const long = longFile();
+        const tried = send(long.url);
+        await until(() => remote.requests.length === 2);
+        const behind = send(failingAtFirst(0).url);
+        // By then it stands in line.
+        await media.send(textMessage(await world.room(alice), alice, "hello"));
+        long.begin();
+        await behind;
+        long.end();
+        await tried;
+    });
+
+    it("a source that breaks every file off is left alone for longer each time, although its first bytes come", async () => {
+        const asked: number[] = [];
+        const url = remote.on("/breaking", (_request, response) => {
+            asked.push(performance.now());
+            response.writeHead(200, { "content-length": 2000 });
+            response.write(someBytes(1000), () => response.destroy());
+        });
+        const media = world.component({ concurrency: 1, smallFileConcurrency: 0 });
+        await media.start();
+        await photos(media, url, 6);
+        await until(() => asked.length === 4);
+        // 250, 500 and 1000 ms at least; a timer may be early by a millisecond. Three first pauses are 1500 ms at most.
+        expect((asked[3] ?? 0) - (asked[0] ?? 0)).to.be.at.least(1747);
     });
 
     it("`concurrency` and `perSecond` are what the source sees", async () => {

@@ -115,6 +115,61 @@ describe("the gate before a source", () => {
         leave();
     });
 
+    it("in trouble, counts what has begun since: a transfer from before holds nobody up, and has its place all the same", () => {
+        const gate = gateWith({ default: { concurrency: 3 } });
+        const trouble = (): number => gate.failed(file, new MediaError("SOURCE_UNAVAILABLE"));
+        const long = gate.enter(file);
+        now = trouble();
+        expect(gate.closedUntil(FILES)).to.equal(0);
+        const trial = gate.enter(file);
+        expect(gate.closedUntil(FILES)).to.equal(Number.POSITIVE_INFINITY);
+        expect(gate.answered(file)).to.equal(true);
+        expect(gate.answered(file), "nobody waits any more").to.equal(false);
+        expect(gate.closedUntil(FILES)).to.equal(0);
+        gate.enter(file);
+        expect(gate.closedUntil(FILES), "three at once").to.equal(Number.POSITIVE_INFINITY);
+        long();
+        now = trouble();
+        expect(gate.closedUntil(FILES), "the trial is from before this one").to.equal(0);
+        const next = gate.enter(file);
+        expect(gate.closedUntil(FILES)).to.equal(Number.POSITIVE_INFINITY);
+        trial();
+        expect(gate.closedUntil(FILES)).to.equal(Number.POSITIVE_INFINITY);
+        next();
+        expect(gate.closedUntil(FILES)).to.equal(0);
+    });
+
+    it("forgets whose turn it was to try with the trouble itself", () => {
+        const trouble = (gate: SourceGate): number => gate.failed(file, new MediaError("SOURCE_UNAVAILABLE"));
+        for (const recover of [
+            (gate: SourceGate) => gate.succeeded(file),
+            (gate: SourceGate) => gate.failed(file, new MediaError("SOURCE_NOT_FOUND")),
+        ]) {
+            const gate = gateWith({});
+            now = trouble(gate);
+            gate.enter(file);
+            recover(gate);
+            now = trouble(gate);
+            expect(gate.closedUntil(FILES)).to.equal(0);
+        }
+    });
+
+    it("is not pleased by first bytes of files that then break: the pauses grow until a whole one has come", () => {
+        const gate = gateWith({});
+        const waitAfter = (answer: (gate: SourceGate) => void): number => {
+            const leave = gate.enter(file);
+            answer(gate);
+            const until = gate.failed(file, new MediaError("SOURCE_UNAVAILABLE"));
+            leave();
+            const wait = until - now;
+            now = until;
+            return wait;
+        };
+        for (let trouble = 0; trouble < 8; trouble++)
+            expect(waitAfter(() => gate.answered(file))).to.be.within(250 * 2 ** trouble, 500 * 2 ** trouble);
+        expect(waitAfter(() => gate.succeeded(file))).to.be.within(250, 500);
+    });
+
     it("counts one outage once, and honours a told wait whenever it is told", () => {
         const gate = gateWith({});
         for (let i = 0; i < 4; i++) gate.enter(file);
