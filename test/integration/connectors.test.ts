@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
-import { type Connector, type ConnectorFile, MediaError } from "../../src/index.ts";
+import { type BridgeMedia, type Connector, type ConnectorFile, MediaError, type SentMessage } from "../../src/index.ts";
 import { download } from "../support/download.ts";
 import { photoMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -173,6 +174,51 @@ describe("a connector", () => {
         );
     });
 
+    describe("whose stream does not hear the signal", () => {
+        const source = { kind: "connector", connector: "net", ref: 1 } as const;
+        let over: AbortController;
+        beforeEach(() => (over = new AbortController()));
+        afterEach(() => over.abort());
+        const opening = (given: { size?: number }, next: () => Promise<Uint8Array>): Connector => ({
+            async open() {
+                const { signal } = over;
+                const stream = {
+                    destroy: () => {},
+                    async *[Symbol.asyncIterator]() {
+                        while (!signal.aborted) yield await next();
+                    },
+                };
+                return { ...given, stream };
+            },
+        });
+        const drip = (): Promise<Uint8Array> => sleep(20, Buffer.from("x"));
+        const silence = (): Promise<Uint8Array> => new Promise(() => {});
+        for (const [name, connector] of [
+            ["one that drips, without a length", opening({}, drip)],
+            ["one that drips", opening({ size: 2 ** 20 }, drip)],
+            ["one that is silent", opening({ size: 2 ** 20 }, silence)],
+        ] as const) {
+            it(`totalMs ends it: ${name}`, async () => {
+                const timeLimits = { idleMs: 60_000, totalMs: 300 };
+                expect((await transferred(connector, { maxAttempts: 1, timeLimits })).end).to.equal("TRANSFER_TIMEOUT");
+            });
+
+            it(`so do cancel() and close(): ${name}`, async () => {
+                const media = await started(connector, { timeLimits: { idleMs: 60_000 } });
+                const [cancelled, closed] = await Promise.all(
+                    [1, 2].map(() => media.send(photoMessage(roomId, alice, source))),
+                );
+                await until(async () => (await statesOf(media)).every((state) => state === "transferring"));
+                await media.cancel(cancelled?.uploads[0]?.jobId ?? "");
+                const ended = (sent: SentMessage | undefined): Promise<unknown> | undefined =>
+                    sent?.uploads[0]?.done.catch(({ code }: MediaError) => code);
+                expect(await ended(cancelled)).to.equal("CANCELLED");
+                await media.close();
+                expect(await ended(closed)).to.equal("CLOSED");
+            });
+        }
+    });
+
     it("that gives something else than it should fails its file and nothing more", async () => {
         const answers: unknown[] = [
             undefined,
@@ -196,3 +242,9 @@ describe("a connector", () => {
         }
     });
 });
+
+async function statesOf(media: BridgeMedia): Promise<string[]> {
+    const states: string[] = [];
+    for await (const { state } of media.jobs()) states.push(state);
+    return states;
+}

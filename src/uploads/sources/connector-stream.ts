@@ -1,17 +1,21 @@
 import { MediaError } from "../../errors.ts";
+import { LinkedAbort } from "../../linked-abort.ts";
 import type { ByteStream } from "./source.ts";
 
 /**
- * A connector's stream, held to what a source's stream has to be: bytes, and never silent for long. The time runs only
- * while somebody waits for bytes, so a slow homeserver is not taken for a slow source.
+ * A connector's stream, held to what a source's stream has to be: bytes, never silent for long, and over when `signal` aborts,
+ * whether or not the connector has passed that on. The time runs only while somebody waits for bytes, so a slow homeserver
+ * is not taken for a slow source.
  */
 export class ConnectorStream implements ByteStream {
     readonly #stream: ByteStream;
     readonly #idleMs: number;
+    readonly #signal: AbortSignal;
 
-    constructor(stream: ByteStream, idleMs: number) {
+    constructor(stream: ByteStream, idleMs: number, signal: AbortSignal) {
         this.#stream = stream;
         this.#idleMs = idleMs;
+        this.#signal = signal;
     }
 
     destroy(): void {
@@ -43,14 +47,12 @@ export class ConnectorStream implements ByteStream {
     }
 
     async #inTime<T>(next: Promise<T>): Promise<T> {
-        let timer: NodeJS.Timeout | undefined;
-        const tooLate = new Promise<never>((_resolve, reject) => {
-            timer = setTimeout(() => reject(new MediaError("SOURCE_TIMEOUT", { detail: "no bytes" })), this.#idleMs);
-        });
+        const reason = () => new MediaError("SOURCE_TIMEOUT", { detail: "no bytes" });
+        const abort = new LinkedAbort([this.#signal], { ms: this.#idleMs, reason });
         try {
-            return await Promise.race([next, tooLate]);
+            return await Promise.race([next, abort.aborted()]);
         } finally {
-            clearTimeout(timer);
+            abort.release();
         }
     }
 }

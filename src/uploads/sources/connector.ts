@@ -63,7 +63,7 @@ export class ConnectorSource implements Source<ConnectorDescription> {
         if (stream === undefined || typeof stream[Symbol.asyncIterator] !== "function")
             throw new MediaError("SOURCE_UNAVAILABLE", { detail: "the connector gave no stream" });
         return {
-            stream: new ConnectorStream(stream, this.#limits.idleMs),
+            stream: new ConnectorStream(stream, this.#limits.idleMs, signal),
             size: Number.isSafeInteger(size) && Number(size) >= 0 ? size : undefined,
             mimetype: typeof mimetype === "string" ? mimetype : undefined,
             filename: typeof filename === "string" ? filename : undefined,
