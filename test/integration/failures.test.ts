@@ -1,3 +1,4 @@
+import type { OutgoingHttpHeaders } from "node:http";
 import { expect } from "chai";
 import type { MediaError } from "../../src/index.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
@@ -172,6 +173,63 @@ describe("a file that cannot come", () => {
         expect(puts).to.have.length(1);
         const { body } = await download(world.homeserver, sent.uploads[0]?.contentUri ?? "");
         expect(sha256(body)).to.equal(sha256(bytes));
+    });
+
+    /** Breaks off midway in its first answer; what it has from then on is another file, or the same. Says which ones came. */
+    async function resumed(
+        named: readonly [OutgoingHttpHeaders, OutgoingHttpHeaders],
+        isSame: boolean,
+        total?: string,
+    ) {
+        const size = 300_000;
+        const files = [someBytes(size), someBytes(size)] as const;
+        let asked = 0;
+        const url = remote.on("/changing.jpg", ({ headers }, response) => {
+            const isFirst = asked++ === 0;
+            const body = isFirst || isSame ? files[0] : files[1];
+            const from = Number(/bytes=(\d+)-/.exec(headers.range ?? "")?.[1] ?? 0);
+            const range = from > 0 && { "content-range": `bytes ${from}-${size - 1}/${total ?? size}` };
+            response.writeHead(from > 0 ? 206 : 200, {
+                "content-length": size - from,
+                ...named[isFirst ? 0 : 1],
+                ...range,
+            });
+            if (!isFirst) response.end(body.subarray(from));
+            else response.write(body.subarray(0, 150_000), () => setTimeout(() => response.destroy(), 20));
+        });
+        const media = world.component();
+        await media.start();
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+        await sent.uploads[0]?.done;
+        const { body } = await download(world.homeserver, sent.uploads[0]?.contentUri ?? "");
+        await media.close();
+        return { isFirst: body.equals(files[0]), isSecond: body.equals(files[1]), asked };
+    }
+
+    it("two versions of a file are never joined, also of a server that does not know If-Range", async () => {
+        const monday = "Mon, 05 Jan 2026 00:00:00 GMT";
+        for (const [named, total] of [
+            [[{ etag: '"v1"' }, { etag: '"v2"' }]],
+            [[{ etag: '"v1"' }, { etag: 'W/"v2"' }]],
+            [[{ "last-modified": monday }, { "last-modified": "Tue, 06 Jan 2026 00:00:00 GMT" }]],
+            [[{ etag: '"v1"' }, {}], "300001"],
+        ] as const)
+            expect(await resumed(named, false, total), JSON.stringify(named)).to.deep.equal({
+                isFirst: false,
+                isSecond: true,
+                asked: 3,
+            });
+        for (const [named, total] of [
+            [[{ etag: '"v1"' }, {}]],
+            [[{ etag: '"v1"' }, { "last-modified": monday }], "*"],
+            [[{ etag: '"v1"', "last-modified": monday }, { etag: 'W/"v1"' }]],
+            [[{ "last-modified": monday }, { etag: '"v2"' }]],
+        ] as const)
+            expect(await resumed(named, true, total), JSON.stringify(named)).to.deep.equal({
+                isFirst: true,
+                isSecond: false,
+                asked: 2,
+            });
     });
 
     it("a thumbnail that fails goes; its picture stays", async () => {

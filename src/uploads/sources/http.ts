@@ -44,16 +44,9 @@ export class HttpSource implements Source<HttpDescription> {
         if (encoding !== undefined) return { stream: decoded(response, encoding), mimetype, filename };
         const size = contentLength(response);
         const ifRange = validator(response);
-        const reopen = (offset: number) => this.#reopen(description, offset, ifRange ?? "", signal);
-        return {
-            stream:
-                size === undefined || ifRange === undefined
-                    ? response
-                    : new ResumingBody({ first: response, size, reopen, signal }),
-            size,
-            mimetype,
-            filename,
-        };
+        if (size === undefined || ifRange === undefined) return { stream: response, size, mimetype, filename };
+        const reopen = (offset: number) => this.#reopen(description, { offset, size, ifRange }, signal);
+        return { stream: new ResumingBody({ first: response, size, reopen, signal }), size, mimetype, filename };
     }
 
     close(): void {
@@ -61,16 +54,10 @@ export class HttpSource implements Source<HttpDescription> {
         this.#agents.https.destroy();
     }
 
-    async #reopen(
-        description: HttpDescription,
-        offset: number,
-        ifRange: string,
-        signal: AbortSignal,
-    ): Promise<IncomingMessage> {
-        const range = { range: `bytes=${offset}-`, "if-range": ifRange };
+    async #reopen(description: HttpDescription, rest: Rest, signal: AbortSignal): Promise<IncomingMessage> {
+        const range = { range: `bytes=${rest.offset}-`, "if-range": rest.ifRange.value };
         const response = await this.#request(description, range, signal);
-        const start = /^bytes (\d+)-/.exec(response.headers["content-range"] ?? "")?.[1];
-        if (response.statusCode === 206 && start === String(offset)) return response;
+        if (response.statusCode === 206 && isRest(response, rest)) return response;
         response.destroy();
         // 200 answers an If-Range whose validator no longer holds: these are other bytes.
         throw response.statusCode === 200 || response.statusCode === 206
@@ -185,12 +172,37 @@ function contentLength({ headers }: IncomingMessage): number | undefined {
     return Number.isSafeInteger(size) ? size : undefined;
 }
 
+/** What tells a body from another one, and the header that names it. */
+interface Validator {
+    readonly header: "etag" | "last-modified";
+    readonly value: string;
+}
+
 /** A validator that If-Range may carry: a strong ETag, else the date of last modification. */
-function validator({ headers }: IncomingMessage): string | undefined {
+function validator({ headers }: IncomingMessage): Validator | undefined {
     if (headers["accept-ranges"] === "none") return undefined;
-    const { etag } = headers;
-    if (etag !== undefined && !etag.startsWith("W/")) return etag;
-    return headers["last-modified"];
+    const { etag, "last-modified": date } = headers;
+    if (etag !== undefined && !etag.startsWith("W/")) return { header: "etag", value: etag };
+    return date === undefined ? undefined : { header: "last-modified", value: date };
+}
+
+/** What is still to come of a body that broke off. */
+interface Rest {
+    readonly offset: number;
+    /** Of the whole body. */
+    readonly size: number;
+    readonly ifRange: Validator;
+}
+
+/**
+ * Whether a 206 goes on where the body broke off. A server that does not know If-Range sends the rest of whatever lies there
+ * by now: what it names of that must not be another one's (RFC 9110 §15.3.7.3). Where it names nothing, it is believed.
+ */
+function isRest({ headers }: IncomingMessage, { offset, size, ifRange }: Rest): boolean {
+    const [, start, total = "*"] = /^bytes (\d+)-\d*(?:\/(\d+))?/.exec(headers["content-range"] ?? "") ?? [];
+    // Some proxies call a tag weak on its way.
+    const named = headers[ifRange.header]?.replace(/^W\//, "") ?? ifRange.value;
+    return start === String(offset) && (total === "*" || total === String(size)) && named === ifRange.value;
 }
 
 function refusal({ statusCode = 0, headers }: IncomingMessage): MediaError {
