@@ -2,6 +2,7 @@ import { lookup as systemLookup, type LookupAddress } from "node:dns";
 import { Agent as HttpAgent, type AgentOptions } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
+import type { Duplex } from "node:stream";
 import ipaddr from "ipaddr.js";
 import { MediaError } from "../../errors.ts";
 
@@ -60,32 +61,53 @@ function contains([base, bits]: Network, address: ipaddr.IPv4 | ipaddr.IPv6): bo
     return address.match(base, bits);
 }
 
-type Connect = (options: ConnectOptions, callback: (error: Error) => void) => unknown;
+/** What Node documents as the places to override; its types leave the first out, and what the second gives. */
+interface Overridable {
+    createConnection: (options: ConnectOptions, callback: (error: Error) => void) => unknown;
+    /** Whether an idle connection is kept. */
+    keepSocketAlive: (socket: Duplex) => boolean;
+}
 interface ConnectOptions {
     readonly host?: string | null;
-    lookup?: LookupFunction;
+    readonly lookup?: LookupFunction;
+    readonly timeout?: number | undefined;
 }
 
-/** HTTP agents that connect only where the policy allows. `destroy()` them to end idle connections. */
-export function guardedAgents(allowed: AddressPolicy, options: AgentOptions = { keepAlive: true }) {
+/** A backlog leads to any number of origins, and not all of them close what is idle. */
+const IDLE_MS = 5000;
+const MAX_IDLE_OF_AN_ORIGIN = 8;
+const MAX_IDLE = 32;
+
+/**
+ * HTTP agents that connect only where the policy allows, and keep few idle connections, not for long. `destroy()` them to end those.
+ * @param idleMs Where a server says that it closes them sooner, they are closed before that.
+ */
+export function guardedAgents(allowed: AddressPolicy, idleMs = IDLE_MS) {
+    const options: AgentOptions = { keepAlive: true, timeout: idleMs, maxFreeSockets: MAX_IDLE_OF_AN_ORIGIN };
     return { http: guard(new HttpAgent(options), allowed), https: guard(new HttpsAgent(options), allowed) };
 }
 
 function guard<A extends HttpAgent>(agent: A, allowed: AddressPolicy): A {
-    // Node documents `createConnection` as the place to override; its types leave it out.
-    const connectable = agent as unknown as { createConnection: Connect };
-    const connect = connectable.createConnection.bind(agent);
+    const overridable = agent as unknown as Overridable;
+    const connect = overridable.createConnection.bind(agent);
     const lookup = guardedLookup(allowed);
-    connectable.createConnection = (options, callback) => {
+    overridable.createConnection = (options, callback) => {
         const host = options.host ?? "localhost";
         if (isIP(host) !== 0 && !allowed(host)) {
             // Names are checked by the lookup; a literal address never gets there.
             process.nextTick(callback, refusal(host));
             return undefined;
         }
-        return connect({ ...options, lookup }, callback);
+        // The time is an idle connection's: one that is being made, or that a file comes by, has its request's limits.
+        return connect({ ...options, lookup, timeout: undefined }, callback);
     };
+    const keepAlive = overridable.keepSocketAlive.bind(agent);
+    overridable.keepSocketAlive = (socket) => idleOf(agent) < MAX_IDLE && keepAlive(socket);
     return agent;
+}
+
+function idleOf({ freeSockets }: HttpAgent): number {
+    return Object.values(freeSockets).reduce((sum, sockets = []) => sum + sockets.length, 0);
 }
 
 function guardedLookup(allowed: AddressPolicy): LookupFunction {
