@@ -10,7 +10,7 @@ import { serve, usage } from "./serve.ts";
  * so that a broken download could be resumed; `&rate=N` holds one download to N bytes a second. `/gated`
  * does the same once the gate is open; before that it takes requests and never answers.
  */
-const CHUNK = Buffer.alloc(256 * 1024, "bridge media ");
+const CHUNK = Buffer.alloc(256 * 1024, "bridge media\0");
 const TICK_MS = 20;
 let isGateOpen = false;
 

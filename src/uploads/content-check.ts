@@ -2,10 +2,10 @@ import { fileTypeFromBuffer } from "file-type";
 import { MediaError } from "../errors.ts";
 
 /**
- * Many networks answer with 200 and a web page or a JSON error where a file has gone, or with another file altogether.
- * Such an answer must never become somebody's picture: what promises to be media must not look like a page, and must
- * not be recognised as something else. What cannot be recognised is let through: there are more formats than magic
- * numbers.
+ * Many networks answer with 200 and a web page, a JSON error, a sentence or nothing where a file has gone, or with another
+ * file altogether. Such an answer must never become somebody's picture: what promises to be media must not look like a page,
+ * must not be recognised as something else, and must not be text. What cannot be recognised is let through otherwise: there
+ * are more formats than magic numbers.
  */
 
 /** How many of a file's first bytes are looked at; what file-type asks for. */
@@ -22,6 +22,9 @@ const SAYS_NOTHING =
 
 /** Image types whose files are text or archives of another name. */
 const IMAGE_BY_ANOTHER_NAME = /^image\/(?:svg|openraster|(?:x-)?eps|x-xfig|vnd\.adobe\.illustrator)/i;
+/** Media whose files are text, or begin with as much of it as is looked at: drawings, pictures in digits, playlists. */
+const TEXT_MEDIA =
+    /^(?:image\/(?:cgm|fits|vnd\.(?:dxf|radiance)|x-(?:portable-\w+|xbitmap|xpixmap|xbm|xpm))|(?:audio|video)\/(?:(?:x-|vnd\.)?mpegurl|x-scpls|x-pn-realaudio))(?:\s*;|\s*$)/i;
 /** Found by two bytes only, as any file may begin: too little to refuse what else was promised. */
 const WEAKLY_RECOGNISED = new Set([
     "audio/mpeg",
@@ -65,10 +68,13 @@ export function checkAnnouncedType(promised: string | undefined, announced: stri
 /** Throws SOURCE_TYPE_MISMATCH when a file's first bytes (up to HEAD_BYTES) are not what was promised. */
 export async function checkFirstBytes(head: Uint8Array, promised: string | undefined): Promise<void> {
     if (promised === undefined || !BINARY_MEDIA.test(promised)) return;
+    if (head.length === 0) throw mismatch(promised, "nothing");
     if (looksLikeErrorPage(head, promised)) throw mismatch(promised, "a page or an error text");
     // An extractor that stumbles over odd bytes has recognised nothing.
     const found = await fileTypeFromBuffer(head).catch(() => undefined);
     if (found !== undefined && !isPlausible(promised, found.mime)) throw mismatch(promised, found.mime);
+    const isRecognised = found !== undefined && !WEAKLY_RECOGNISED.has(found.mime);
+    if (!isRecognised && isPlainText(head) && !mayBeText(head, promised)) throw mismatch(promised, "plain text");
 }
 
 /** Whether a file of the type `found` may pass for `promised`: an image for an image, sound or film for either. */
@@ -99,6 +105,22 @@ export function looksLikeErrorPage(firstBytes: Uint8Array, promised: string | un
     const prologue = /<!--[\s\S]*?(?:-->|$)|<\?[\s\S]*?(?:\?>|$)|<!doctype[^[>]*(?:\[[\s\S]*?(?:\]\s*>|$)|>|$)/g;
     const root = /<(?:[\w-]+:)?([\w-]+)/.exec(text.replace(prologue, ""))?.[1];
     return root !== undefined && root !== "svg";
+}
+
+/** UTF-8 without a control character that no text has. A letter that the head's end has cut in two is none that is wrong. */
+function isPlainText(head: Uint8Array): boolean {
+    try {
+        const text = new TextDecoder("utf-8", { fatal: true }).decode(head, { stream: head.length >= HEAD_BYTES });
+        return !/[^\P{Cc}\t\n\r]/u.test(text);
+    } catch {
+        return false;
+    }
+}
+
+function mayBeText(head: Uint8Array, promised: string): boolean {
+    if (TEXT_MEDIA.test(promised)) return true;
+    // XML that is no SVG was a page.
+    return MAYBE_SVG.test(promised) ? asText(head).trimStart().startsWith("<") : IMAGE_BY_ANOTHER_NAME.test(promised);
 }
 
 /** As far as it is text: UTF-16 loses its zeros, a byte order mark goes. */

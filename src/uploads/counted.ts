@@ -74,7 +74,7 @@ export async function* counted(
         throw explain(error);
     }
     if (size !== undefined && total !== size) throw wrongLength(size, `${total}`);
-    if (!checked && total > 0) await checkFirstBytes(headOf(held), mimetype);
+    if (!checked) await checkFirstBytes(headOf(held), mimetype);
     if (hash !== undefined && hash.digest("hex") !== sha256) throw new MediaError("SOURCE_CHECKSUM_MISMATCH");
     if (heldBytes > 0) yield Buffer.concat(held);
 }

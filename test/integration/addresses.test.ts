@@ -143,7 +143,7 @@ describe("where a source's address may lead", () => {
     it("headers given for a source, and the user and password in its URL, stay with its origin", async () => {
         const other = await startRemote();
         const back = remote.on("/back", (_request, response) => {
-            response.writeHead(200, { "content-length": 2 }).end("ok");
+            response.writeHead(200, { "content-length": 2 }).end(someBytes(2));
         });
         const hop = other.on("/hop", (_request, response) => response.writeHead(307, { location: back }).end());
         remote.on("/away", (_request, response) => response.writeHead(302, { location: hop }).end());
@@ -239,7 +239,7 @@ async function startSecure() {
         (request, response) => {
             secure.headers.push(request.headers);
             if (secure.location !== undefined) response.writeHead(302, { location: secure.location }).end();
-            else response.writeHead(200, { "content-length": 2 }).end("ok");
+            else response.writeHead(200, { "content-length": 2 }).end(someBytes(2));
         },
     );
     const plain = createPlainServer((_request, response) => response.writeHead(302, { location: secure.url }).end());

@@ -43,7 +43,7 @@ describe("bounds", () => {
         let most = 0;
         const hold = (name: string): string =>
             remote.on(`/${name}`, (_request, response) => {
-                held.push(() => response.writeHead(200, { "content-length": 3 }).end("abc"));
+                held.push(() => response.writeHead(200, { "content-length": 3 }).end(someBytes(3)));
                 most = Math.max(most, held.length);
             });
         const media = world.component({ concurrency: 1, smallFileConcurrency: 2 });
@@ -107,7 +107,12 @@ describe("bounds", () => {
             response.end(bytes.subarray(100_000));
         });
         const text = await media.send(
-            photoMessage(roomId, alice, { kind: "stream", stream: Readable.from(["grüß ", "dich"]) }),
+            photoMessage(
+                roomId,
+                alice,
+                { kind: "stream", stream: Readable.from(["grüß ", "dich"]) },
+                { content: { msgtype: "m.file", body: "greeting.txt" } },
+            ),
         );
         expect(await text.uploads[0]?.done).to.include({ size: Buffer.byteLength("grüß dich") });
         const chunks = [bytes.subarray(0, 70_000), bytes.subarray(70_000)];
@@ -128,11 +133,11 @@ describe("bounds", () => {
         const serve = (name: string): string =>
             remote.on(`/${name}`, (_request, response) => {
                 order.push(name);
-                response.writeHead(200, { "content-length": 3 }).end("abc");
+                response.writeHead(200, { "content-length": 3 }).end(someBytes(3));
             });
         let release: () => void = () => {};
         const blocker = remote.on("/blocker", (_request, response) => {
-            release = () => response.writeHead(200, { "content-length": 3 }).end("abc");
+            release = () => response.writeHead(200, { "content-length": 3 }).end(someBytes(3));
         });
         const media = world.component({ concurrency: 1, smallFileConcurrency: 0 });
         await media.start();

@@ -57,6 +57,21 @@ describe("a file's content", () => {
         return { kind: "http", url };
     }
 
+    it("that is a sentence, or nothing, never becomes a picture", async () => {
+        for (const text of ["This link has expired.", ""]) {
+            for (const headers of [{ "content-length": text.length }, {}]) {
+                const url = remote.on("/expired", (_request, response) => {
+                    response.writeHead(200, { "content-type": "text/plain", ...headers }).end(text);
+                });
+                const { code, status } = await sent({ kind: "http", url });
+                expect({ code, status }, text).to.deep.equal({ code: "SOURCE_TYPE_MISMATCH", status: 504 });
+                const content = { msgtype: "m.file", body: "note.txt" };
+                const { uploads } = await media.send(photoMessage(roomId, alice, { kind: "http", url }, { content }));
+                expect(await uploads[0]?.done).to.include({ state: "done", size: text.length });
+            }
+        }
+    });
+
     it("that is a page never becomes what its message's kind says, also where that names no type", async () => {
         const page = remote.on("/page", (_request, response) => response.end("<!DOCTYPE html><p>Sorry"));
         const photo = remote.on("/photo", (_request, response) => response.end(JPEG));

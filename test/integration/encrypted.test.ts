@@ -110,7 +110,9 @@ describe("in an encrypted room", () => {
                 const media = await started({ encryption });
                 for (const size of [0, 1, 15, 16, 17, 65_535, 65_536, 65_537, 262_143, 262_144, 262_145, 1_500_001]) {
                     const bytes = someBytes(size);
-                    const sent = await media.send(photoMessage(roomId, alice, http(remote.file(bytes))));
+                    // A picture of no bytes would be refused.
+                    const content = { msgtype: "m.file", body: "cat.jpg" };
+                    const sent = await media.send(photoMessage(roomId, alice, http(remote.file(bytes)), { content }));
                     const info = await sent.uploads[0]?.done;
                     expect(info?.size).to.equal(size);
                     expect((await fileOf(sent.eventId)).equals(bytes), String(size)).to.equal(true);
@@ -258,13 +260,13 @@ describe("in an encrypted room", () => {
                 // A thumbnail that may be retried needs an edit that shows the picture's key.
                 expect(await journal()).to.contain(secret);
                 const again = await started({ encryption, logger });
-                remote.on("/late", (_request, response) => void response.writeHead(200).end("thumb"));
+                const thumbnail = someBytes(50);
+                remote.on("/late", (_request, response) => void response.writeHead(200).end(thumbnail));
                 await again.retry(sent.uploads[1]?.jobId ?? "");
-                expect(
-                    (
-                        await until(() => fileOf(sent.eventId, ["info", "thumbnail_file"]).catch(() => undefined))
-                    ).toString(),
-                ).to.equal("thumb");
+                const shown = await until(() =>
+                    fileOf(sent.eventId, ["info", "thumbnail_file"]).catch(() => undefined),
+                );
+                expect(shown.equals(thumbnail)).to.equal(true);
                 await again.close();
                 const left = await started({ encryption, logger });
                 await until(async () => world.homeserver.events(roomId).length > 0);
@@ -302,7 +304,8 @@ describe("in an encrypted room", () => {
                     const bytes = reads++ === 0 ? before : after;
                     response.writeHead(200, announced ? { "content-length": bytes.length } : {}).end(bytes);
                 });
-                const sent = await media.send(photoMessage(roomId, alice, http(url)));
+                const content = { msgtype: "m.file", body: "changing" };
+                const sent = await media.send(photoMessage(roomId, alice, http(url), { content }));
                 const done = await sent.uploads[0]?.done;
                 const what = `${before.length} → ${after.length}, ${announced ? "announced" : "chunked"}`;
                 const bytes = await until(() => fileOf(sent.eventId).catch(() => undefined), { what });
@@ -370,9 +373,10 @@ describe("in an encrypted room", () => {
         const media = await started();
         const other = await world.room(alice);
         let finish: () => void = () => {};
+        const bytes = someBytes(4);
         const url = remote.on("/slow", (_request, response) => {
-            response.writeHead(200, { "content-length": 4 }).write("12");
-            finish = () => void response.end("34");
+            response.writeHead(200, { "content-length": bytes.length }).write(bytes.subarray(0, 2));
+            finish = () => void response.end(bytes.subarray(2));
         });
         const sends = [
             media.send(photoMessage(roomId, alice, http(url))),

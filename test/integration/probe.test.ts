@@ -250,7 +250,7 @@ describe("probeHeaders", () => {
         });
         let release: () => void = () => {};
         const blocker = remote.on("/blocker", (_request, response) => {
-            release = () => response.writeHead(200, { "content-length": 2 }).end("ok");
+            release = () => response.writeHead(200, { "content-length": 2 }).end(someBytes(2));
         });
         const media = await started({ concurrency: 1, smallFileConcurrency: 0 });
         const { uploads } = await media.send({
@@ -273,7 +273,9 @@ describe("probeHeaders", () => {
         const last = await media.send(probed({ kind: "http", url }));
         await media.close();
         await until(() => sockets.size === 0);
-        remote.on("/blocker", (_request, response) => response.writeHead(200, { "content-length": 2 }).end("ok"));
+        remote.on("/blocker", (_request, response) =>
+            response.writeHead(200, { "content-length": 2 }).end(someBytes(2)),
+        );
         const next = await started();
         await until(async () => {
             for await (const { id, state } of next.jobs()) if (id === last.uploads[0]?.jobId) return state === "done";

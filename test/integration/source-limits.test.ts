@@ -227,7 +227,7 @@ describe("a source's limits", () => {
             most = Math.max(most, ++running);
             setTimeout(() => {
                 running--;
-                response.end("file");
+                response.end(someBytes(4));
             }, 30);
         });
         const media = world.component({ sourceLimits: { [remote.url]: { concurrency: 1 } } });
@@ -242,17 +242,17 @@ describe("a source's limits", () => {
         const serve = (name: string): string =>
             other.on(`/${name}`, (_request, response) => {
                 order.push(name);
-                response.writeHead(200, { "content-length": 3 }).end("abc");
+                response.writeHead(200, { "content-length": 3 }).end(someBytes(3));
             });
         let open = false;
         const blocked = remote.on("/blocked", (_request, response) => {
             if (!open) return void response.writeHead(429, { "retry-after": "2" }).end();
             order.push("blocked");
-            response.writeHead(200, { "content-length": 3 }).end("abc");
+            response.writeHead(200, { "content-length": 3 }).end(someBytes(3));
         });
         const live = remote.on("/live", (_request, response) => {
             order.push("live of the blocked");
-            response.writeHead(200, { "content-length": 3 }).end("abc");
+            response.writeHead(200, { "content-length": 3 }).end(someBytes(3));
         });
         const media = world.component({ concurrency: 1 });
         await media.start();
@@ -261,7 +261,7 @@ describe("a source's limits", () => {
         const held = await photos(media, blocked, 30, true);
         let release: () => void = () => {};
         const busy = other.on("/busy", (_request, response) => {
-            release = () => response.writeHead(200, { "content-length": 3 }).end("abc");
+            release = () => response.writeHead(200, { "content-length": 3 }).end(someBytes(3));
         });
         await photos(media, busy, 1);
         await until(() => other.requests.length === 1);

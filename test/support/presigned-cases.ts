@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import type { RemoteMessage } from "../../src/index.ts";
 import { gets, openPresignedScene, type PresignedScene } from "./presigned-scene.ts";
 import { someBytes } from "./remote.ts";
 import type { S3, Storage } from "./storage.ts";
@@ -9,10 +10,10 @@ export function presignedCases(startS3: () => Promise<S3>): void {
     afterEach(() => scene.close());
 
     /** Sends one photo; whatever the storage does, it must arrive. */
-    async function arrives(bytes: Buffer) {
+    async function arrives(bytes: Buffer, extra?: Partial<RemoteMessage>) {
         const media = scene.world.component();
         await media.start();
-        const photo = await scene.photo(media, bytes);
+        const photo = await scene.photo(media, bytes, extra);
         expect(photo.job.state).to.equal("done");
         await scene.expectContent(photo, bytes);
         return photo;
@@ -26,7 +27,8 @@ export function presignedCases(startS3: () => Promise<S3>): void {
         it(`a file of ${size} bytes goes to the storage and comes out of the homeserver`, async () => {
             scene = await openPresignedScene(startS3);
             const bytes = someBytes(size);
-            const { url } = await arrives(bytes);
+            // A picture of no bytes would be refused.
+            const { url } = await arrives(bytes, { content: { msgtype: "m.file", body: "file" } });
             expect(scene.storage.gate.puts.map(({ status }) => status)).to.deep.equal([200]);
             expect(scene.outcomes()).to.deep.equal(["complete 200"]);
             expect(gets(scene, url)).to.equal(1);

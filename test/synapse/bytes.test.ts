@@ -68,7 +68,9 @@ async function arrives(
     const ghost = world.ghost(name);
     const roomId = await world.room(ghost);
     const media = await world.component();
-    const sent = await media.send(photoMessage(roomId, ghost, source));
+    // A picture of no bytes would be refused.
+    const content = { msgtype: "m.file", body: "file" };
+    const sent = await media.send(photoMessage(roomId, ghost, source, { content }));
     expect(await sent.uploads[0]?.done).to.include({ state: "done", size: bytes.length });
     const [event] = await originals(world, roomId);
     const [mxc = ""] = mxcs(event?.content);

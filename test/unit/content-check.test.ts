@@ -36,13 +36,20 @@ const bytesOf: Readonly<Record<string, Buffer>> = {
     "svg with all that may stand before": Buffer.from(
         '<?xml version="1.0"?><!-- <html> --><!DOCTYPE svg PUBLIC "x" "y" [<!ENTITY a "<b>">]><svg:svg/>',
     ),
+    "a sentence": Buffer.from("This link has expired.\r\n"),
+    "a sentence in another script": Buffer.from("\uFEFF\tСсылка устарела 🙁"),
+    "a sentence that begins as a bitmap would": Buffer.from("BM is gone"),
+    "a long text whose last letter is cut": Buffer.from(`a${"ж".repeat(HEAD_BYTES)}`).subarray(0, HEAD_BYTES),
+    "text that ends in half a letter": Buffer.from("ж").subarray(0, 1),
+    "a byte that no text has": Buffer.from("This link has expired.\0"),
     "nothing known": hex("00010203 04050607 08090A0B"),
     nothing: Buffer.alloc(0),
 };
 const PAGES = Object.keys(bytesOf).filter((name) => /html|XML|JSON/.test(name));
 const FILMS = ["mp4", "webm", "ogg", "quicktime"];
 const SOUNDS = ["m4a", "wav", "flac", "amr"];
-const UNKNOWN = ["nothing known", "nothing"];
+const TEXTS = Object.keys(bytesOf).filter((name) => /^a (?:sentence|long text)/.test(name));
+const UNKNOWN = ["nothing known", "text that ends in half a letter", "a byte that no text has"];
 const IMAGES = ["jpeg", "png", "gif", "webp", "heic", "avif", ...UNKNOWN];
 
 const ACCEPTED: Readonly<Record<string, readonly string[]>> = {
@@ -77,10 +84,27 @@ describe("what a file's first bytes may be", () => {
     }
 
     it("where SVG was promised: SVG, and no page", async () => {
-        for (const name of PAGES)
+        for (const name of [...PAGES, ...TEXTS, "nothing"])
             expect(await accepts(bytesOf[name] ?? Buffer.alloc(0), "image/svg+xml"), name).to.equal(false);
         for (const name of ["svg", "svg with all that may stand before", "gzip", ...UNKNOWN])
             expect(await accepts(bytesOf[name] ?? Buffer.alloc(0), "image/svg+xml"), name).to.equal(true);
+    });
+
+    it("where text was promised: text, and no page", async () => {
+        for (const type of [
+            "image/x-xpixmap",
+            "image/x-portable-bitmap",
+            "image/vnd.dxf",
+            "image/x-eps",
+            "Audio/X-MPEGURL; charset=utf-8",
+            "video/vnd.mpegurl",
+            "audio/x-scpls",
+        ]) {
+            for (const name of TEXTS)
+                expect(await accepts(bytesOf[name] ?? Buffer.alloc(0), type), `${name} as ${type}`).to.equal(true);
+            for (const name of ["html", "a JSON error", "nothing"])
+                expect(await accepts(bytesOf[name] ?? Buffer.alloc(0), type), `${name} as ${type}`).to.equal(false);
+        }
     });
 
     it("anything where no media was promised", async () => {
