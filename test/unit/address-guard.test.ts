@@ -5,7 +5,13 @@ import { addressPolicy } from "../../src/uploads/sources/address-guard.ts";
 const REFUSED: Readonly<Record<string, readonly string[]>> = {
     "this host": ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "::", "::1"],
     "private networks": ["10.0.0.1", "172.16.0.1", "172.31.255.254", "192.168.0.1", "fc00::1", "fd12:3456::1"],
-    "the cloud's metadata": ["169.254.169.254", "fd00:ec2::254", "fe80::a9fe:a9fe"],
+    "the cloud's metadata": [
+        "169.254.169.254",
+        "fd00:ec2::254",
+        "fe80::a9fe:a9fe",
+        "168.63.129.16",
+        "::ffff:168.63.129.16",
+    ],
     "link-local, with a zone too": ["169.254.0.1", "fe80::1", "fe80::1%eth0", "febf::1"],
     "site-local, long abolished": ["fec0::1"],
     "a provider's own (100.64/10)": ["100.64.0.1", "100.127.255.254"],
@@ -23,7 +29,16 @@ const REFUSED: Readonly<Record<string, readonly string[]>> = {
     "no address": ["", "nonsense", "localhost", "1.2.3.4.5", "999.1.1.1", "1.1.1.1/8"],
 };
 
-const GLOBAL = ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "192.169.0.1", "169.253.255.255", "::ffff:8.8.8.8"];
+const GLOBAL = [
+    "168.63.129.15",
+    "1.1.1.1",
+    "8.8.8.8",
+    "172.32.0.1",
+    "100.128.0.1",
+    "192.169.0.1",
+    "169.253.255.255",
+    "::ffff:8.8.8.8",
+];
 const GLOBAL_V6 = ["2606:4700::1111", "2a00:1450:4001:81b::200e", "2001:4860:4860::8888"];
 
 describe("which addresses a source may have", () => {
@@ -39,6 +54,7 @@ describe("which addresses a source may have", () => {
     });
 
     it("those listed, and nothing beside them", () => {
+        expect(addressPolicy(["168.63.129.16"])("168.63.129.16")).to.equal(true);
         const listed = addressPolicy(["10.1.0.0/16", "fd00::/8", "127.0.0.1", "::ffff:192.168.7.7"]);
         for (const address of ["10.1.2.3", "::ffff:10.1.2.3", "fd12::1", "127.0.0.1", "192.168.7.7", "8.8.8.8"])
             expect(listed(address), address).to.equal(true);

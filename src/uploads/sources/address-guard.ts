@@ -36,7 +36,11 @@ export function addressPolicy(allowPrivate: boolean | readonly string[]): Addres
  */
 const GLOBAL_IPV6 = ipaddr.IPv6.parseCIDR("2000::/3");
 
+/** Azure's WireServer: by its range an address of the open Internet, but every machine there is told its own secrets by it. */
+const WIRE_SERVER = ipaddr.IPv4.parse("168.63.129.16").toString();
+
 function isGlobal(address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
+    if (address.toString() === WIRE_SERVER) return false;
     return address.range() === "unicast" && (address.kind() === "ipv4" || address.match(GLOBAL_IPV6));
 }
 
