@@ -29,6 +29,20 @@ describe("the breaker before a storage", () => {
         expect(storages.begin(url), "begun anew").to.not.equal(undefined);
     });
 
+    it("waits by a clock that nobody sets", () => {
+        const { now: real } = Date;
+        let ahead = 0;
+        Date.now = () => real() + ahead;
+        try {
+            storages = new StorageBreaker();
+            fail(5);
+            ahead = 24 * 3_600_000;
+            expect(storages.begin(url)).to.equal(undefined);
+        } finally {
+            Date.now = real;
+        }
+    });
+
     it("pauses longer each time, ten minutes at most", () => {
         fail(5);
         for (const minutes of [0.5, 1, 2, 4, 8, 10, 10]) {

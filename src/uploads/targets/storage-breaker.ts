@@ -1,4 +1,5 @@
 import type { ErrorCode } from "../../errors.ts";
+import { steadyNow } from "../steady-clock.ts";
 
 /**
  * Which storage is worth a try. Each file has its tries at the storage before the homeserver takes it; when the storage
@@ -33,7 +34,7 @@ export class StorageBreaker {
     readonly #now: () => number;
     readonly #troubled = new Map<string, Trouble>();
 
-    constructor(now: () => number = Date.now) {
+    constructor(now: () => number = steadyNow) {
         this.#now = now;
     }
 
