@@ -46,7 +46,7 @@ export interface Transferred {
 export const COPY_SUFFIX = ".copy";
 
 /** What any header can carry. A remote message's or source's word for its type may be anything, and must not fail every try. */
-const HEADER_TEXT = /^[\x20-\x7e]+$/;
+const HEADER_TEXT = /^[\x20-\x7e]{1,256}$/;
 
 export interface TransferWatch {
     /** Hears the bytes read from the source so far. */

@@ -135,6 +135,22 @@ describe("a file's content", () => {
         expect(await uploads[0]?.done).to.include({ state: "done" });
     });
 
+    it("whose source names a type without an end arrives all the same, as what was promised or as bytes", async () => {
+        const url = remote.on("/long-type", (_request, response) => {
+            const type = `image/jpeg; of=${"x".repeat(5000)}`;
+            response.writeHead(200, { "content-type": type, "content-length": JPEG.length }).end(JPEG);
+        });
+        for (const [info, type] of [
+            [{ mimetype: "image/jpeg" }, "image/jpeg"],
+            [{}, "application/octet-stream"],
+        ] as const) {
+            const content = { msgtype: "m.image", body: "x", info };
+            const { uploads } = await media.send(photoMessage(roomId, alice, { kind: "http", url }, { content }));
+            await uploads[0]?.done;
+            expect(world.homeserver.media(uploads[0]?.contentUri ?? "")?.contentType).to.equal(type);
+        }
+    });
+
     it("that is another kind of file than promised never becomes one, however its bytes come", async () => {
         const page = Buffer.from(`\n\n<!DOCTYPE html><p>${"Sorry ".repeat(1000)}`);
         for (const [path, bytes] of [
