@@ -150,6 +150,32 @@ describe("a file that cannot come", () => {
         ).to.have.length(1);
     });
 
+    it("a user's quota that is used up is said in the room, and the homeserver is not asked again", async () => {
+        const media = world.component();
+        await media.start();
+        for (const [status, errcode] of [
+            [400, "M_RESOURCE_LIMIT_EXCEEDED"],
+            [403, "M_USER_LIMIT_EXCEEDED"],
+        ] as const) {
+            let puts = 0;
+            const stop = world.homeserver.intercept(({ method, path }) => {
+                if (method !== "PUT" || !path.includes("/upload/")) return undefined;
+                puts++;
+                return { status, body: { errcode, error: "The secret word" } };
+            });
+            const url = remote.file(someBytes(3000));
+            const { eventId, uploads } = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+            const code = await uploads[0]?.done.catch((error: MediaError) => error.code);
+            expect(code, errcode).to.equal("QUOTA_EXCEEDED");
+            const { body } = await notice(eventId);
+            expect(body)
+                .to.match(/^cat\.jpg could not be bridged: .*quota/)
+                .and.not.contain("secret");
+            expect(puts).to.equal(1);
+            stop();
+        }
+    });
+
     it("a source that broke midway is resumed where it broke, while the upload stays open", async () => {
         const bytes = someBytes(400_000);
         const ranges: (string | undefined)[] = [];

@@ -113,6 +113,17 @@ describe("a source's limits of time and size", () => {
         expect(await ended(endless, {})).to.include({ code: "FILE_TOO_LARGE", status: 504 });
     });
 
+    it("what the homeserver allows is asked as whoever uploads", async () => {
+        world.homeserver.intercept(({ path, user }) =>
+            path.endsWith("/media/config")
+                ? { status: 200, body: { "m.upload.size": user === alice ? 1000 : 2000 } }
+                : undefined,
+        );
+        const url = remote.file(someBytes(1500));
+        expect((await ended(url, {})).code).to.equal("FILE_TOO_LARGE");
+        expect((await ended(url, { uploadAs: "bot" })).code).to.equal("done");
+    });
+
     it("a homeserver that does not say what it allows is not asked again by each file", async () => {
         world.homeserver.intercept(({ path }) =>
             path.endsWith("/media/config") ? { status: 503, body: {} } : undefined,
