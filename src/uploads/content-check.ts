@@ -65,10 +65,14 @@ export function checkAnnouncedType(promised: string | undefined, announced: stri
     throw mismatch(promised, announced.split(";")[0] ?? "");
 }
 
-/** Throws SOURCE_TYPE_MISMATCH when a file's first bytes (up to HEAD_BYTES) are not what was promised. */
+/**
+ * Throws SOURCE_TYPE_MISMATCH when a file's first bytes (up to HEAD_BYTES) are not what was promised, and SOURCE_LENGTH_MISMATCH
+ * when there are none: a server in trouble answers so, and with the file a little later.
+ */
 export async function checkFirstBytes(head: Uint8Array, promised: string | undefined): Promise<void> {
     if (promised === undefined || !BINARY_MEDIA.test(promised)) return;
-    if (head.length === 0) throw mismatch(promised, "nothing");
+    if (head.length === 0)
+        throw new MediaError("SOURCE_LENGTH_MISMATCH", { detail: `${promised} was promised, not one byte came` });
     if (looksLikeErrorPage(head, promised)) throw mismatch(promised, "a page or an error text");
     // An extractor that stumbles over odd bytes has recognised nothing.
     const found = await fileTypeFromBuffer(head).catch(() => undefined);
