@@ -76,7 +76,10 @@ export class Delivery {
             const policy = eventId === undefined || message.edits !== undefined ? onFailure : AS_SENT;
             // Its files may have been given other addresses while it waited for one.
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
-            const now = await outgoing(store, current, policy);
+            const now = await outgoing(store, current, policy).catch((error: unknown): Outgoing => {
+                if (eventId === undefined || asMediaError(error).retryable) throw error;
+                return lostOriginal(current);
+            });
             if (eventId !== undefined) return await this.#parts.endings.sent(message, eventId, foundAgain(now));
             const { eventType } = now;
             const saying = eventType === message.eventType ? message : { ...message, eventType };
@@ -211,6 +214,14 @@ const AS_SENT: FailurePolicy = { mode: "keep", texts: {} };
 /** Of a job that waits for its event. */
 function lacksKey({ state, dueAt, encryption }: Job): boolean {
     return !isFinal(state) && dueAt === undefined && encryption?.file === undefined;
+}
+
+/**
+ * Of an edit that is in the room, although what it edits has been taken back since: it is journaled all the same, because
+ * the redaction behind it has to find its event.
+ */
+function lostOriginal({ eventType }: MessageRecord): Outgoing {
+    return { eventType, content: {}, shown: "" };
 }
 
 /** What a former process sent may show an address that was replaced since; then it is looked at anew. */

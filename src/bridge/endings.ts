@@ -20,7 +20,7 @@ import {
     OUTBOX,
     outboxKey,
     reviseMark,
-    uneditedWrite,
+    uneditedWrites,
 } from "./records.ts";
 import type { Reservation, Reservations } from "./reservations.ts";
 import { endJobs } from "./successor.ts";
@@ -164,8 +164,7 @@ export class Endings {
                 finishedWrite(finishedAt, "message", message.id),
                 // Its files' keys are to be forgotten.
                 ...(message.encrypted === true ? [reviseMark(message.id)] : []),
-                // What was worked out meanwhile may say what the edit would have said.
-                ...(isEdit(message) ? [uneditedWrite(message), reviseMark(message.edits)] : []),
+                ...uneditedWrites(message),
                 ...writes,
                 ...unused.map((reservation) => reservations.keptWrite(reservation)),
             ]);

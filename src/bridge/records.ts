@@ -131,9 +131,12 @@ export function editedWrite(edit: EditRecord): Write {
     return { collection: EDITED, key: editedKey(edit), record: { content: edit.content } };
 }
 
-/** Takes back what an edit says that is not sent: what was said before is the newest again. */
-export function uneditedWrite(edit: EditRecord): Write {
-    return { collection: EDITED, key: editedKey(edit) };
+/**
+ * Takes back what an edit says that is not sent, or is redacted: what was said before is the newest again, and what was
+ * worked out meanwhile may say what the edit said. Nothing for what is no edit.
+ */
+export function uneditedWrites(message: MessageRecord): Write[] {
+    return isEdit(message) ? [{ collection: EDITED, key: editedKey(message) }, reviseMark(message.edits)] : [];
 }
 
 /** The writes that forget what was said before an edit that is sent, or all of it. */
@@ -147,6 +150,12 @@ export async function forgetEdited(store: Store, id: string, before?: EditRecord
 
 export async function isEdited(store: Store, id: string): Promise<boolean> {
     for await (const _ of store.keys({ collection: EDITED, prefix: id + MARK, limit: 1 })) return true;
+    return false;
+}
+
+/** Whether anything stands in a room's line. */
+export async function hasLine(store: Store, roomId: string): Promise<boolean> {
+    for await (const _ of store.keys({ collection: OUTBOX, prefix: `${roomId} `, limit: 1 })) return true;
     return false;
 }
 

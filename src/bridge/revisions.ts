@@ -9,6 +9,7 @@ import { isTakenBack, revisionId } from "./edits.ts";
 import { editOf, type EditOf } from "./outgoing.ts";
 import {
     hashOf,
+    isEdit,
     loadJobs,
     loadMessage,
     type MessageRecord,
@@ -18,6 +19,7 @@ import {
     markedMessage,
     REVISE,
     transactionIdOf,
+    uneditedWrites,
 } from "./records.ts";
 
 /**
@@ -135,7 +137,11 @@ export class Revisions {
         if (message.redact === true || (main !== undefined && onFailure.mode === "redact")) {
             const redaction = { eventType: "m.room.redaction", redacts: message.eventId ?? "", content: {} };
             const forgotten = await forgetKeys(store, message, jobs, true);
-            return this.#queue(message, redaction, { redacted: true }, [...marks, ...forgotten]);
+            const also = [...marks, ...forgotten, ...uneditedWrites(message)];
+            await this.#queue(message, redaction, { redacted: true }, also);
+            // The message it edited is marked now.
+            if (isEdit(message)) this.poke();
+            return;
         }
         // No file of its own: nothing that happens changes what its event shows.
         if (message.jobs.length === 0) return store.commit(over);

@@ -3,10 +3,13 @@ import type { Store, Write } from "../store/store.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
 import { fromOrderedKey, JOBS, loadJob } from "../uploads/job-records.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
+import { isTakenBack } from "./edits.ts";
 import {
     FINISHED,
     finishedWrite,
     forgetEdited,
+    hasLine,
+    isEdited,
     loadJobs,
     loadMessage,
     MESSAGES,
@@ -80,8 +83,17 @@ export class Sweeper {
         return message !== undefined && this.#isUnfinished(message);
     }
 
-    /** One that is still in line will show its files, whenever they came. */
-    async #isUnfinished({ state, jobs }: MessageRecord): Promise<boolean> {
-        return state === "queued" || (await loadJobs(this.#parts.store, jobs)).some((job) => !isFinal(job.state));
+    /** One that is still in line will show its files, whenever they came; what edits or redacts it there has to know it. */
+    async #isUnfinished(message: MessageRecord): Promise<boolean> {
+        const { store } = this.#parts;
+        if (message.state === "queued" || (await this.#mayBeChanged(message))) return true;
+        return (await loadJobs(store, message.jobs)).some((job) => !isFinal(job.state));
+    }
+
+    /** Whether it was edited or taken back, and something stands in its room's line that may be that. */
+    async #mayBeChanged(message: MessageRecord): Promise<boolean> {
+        const { store } = this.#parts;
+        if (!isTakenBack(message) && message.redacted !== true && !(await isEdited(store, message.id))) return false;
+        return hasLine(store, message.roomId);
     }
 }

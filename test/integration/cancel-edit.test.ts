@@ -254,6 +254,23 @@ describe("a message that is taken back or edited", () => {
         expect(JSON.stringify(messages(world.homeserver, roomId))).to.not.contain("secret");
     });
 
+    it("likewise an edit that is found again after a restart, its message redacted meanwhile", async () => {
+        await open();
+        const sent = await media.send(textMessage(roomId, alice, "one", { id: "one" }));
+        const edit = { id: "edit", content: { msgtype: "m.text", body: "a secret" } };
+        const { stop, sending } = await beginInDoubt(() => media.edit("one", edit));
+        await media.cancelMessage("one", { redact: true });
+        await media.close();
+        expect(await sending).to.equal("CLOSED");
+        stop();
+        media = world.component();
+        await media.start();
+        await until(() => redactions().some(({ redacts }) => redacts === sent.eventId));
+        expect(JSON.stringify(messages(world.homeserver, roomId))).to.not.contain("secret");
+        const found = await media.edit("one", edit).catch(({ code }: MediaError) => code);
+        expect(found, "called again").to.equal("CANCELLED");
+    });
+
     it("cancelMessage() of a message with several files ends all of them", async () => {
         await open();
         const sent = await media.send({
@@ -308,6 +325,36 @@ describe("a message that is taken back or edited", () => {
             expect(notice).to.include({ msgtype: "m.notice" });
             expect(notice["body"]).to.include("one").and.not.include("two");
         });
+
+    it("an edit that is redacted says nothing in a later notice, and a notice that says it is edited", async () => {
+        await open();
+        let fail = (): void => {};
+        const url = remote.on("/gone", (_request, response) => {
+            fail = () => response.writeHead(404).end();
+        });
+        const send = (id: string) =>
+            media.send(photoMessage(roomId, alice, { kind: "http", url }, { id, content: image("one") }));
+        const noticed = (eventId: string, text: string) =>
+            until(() => {
+                const { msgtype, body } = shown(eventId) ?? {};
+                return msgtype === "m.notice" && String(body).endsWith(text);
+            });
+        const before = await send("before");
+        await media.edit("before", { id: "edit before", content: image("a secret") });
+        await media.cancelMessage("edit before", { redact: true });
+        await until(() => redactions().length === 1);
+        await until(() => remote.requests.length === 1);
+        fail();
+        await noticed(before.eventId, "\n\none");
+
+        const after = await send("after");
+        await media.edit("after", { id: "edit after", content: image("a secret") });
+        await until(() => remote.requests.length === 2);
+        fail();
+        await noticed(after.eventId, "\n\na secret");
+        await media.cancelMessage("edit after", { redact: true });
+        await noticed(after.eventId, "\n\none");
+    });
 
     it("a notice that is worked out while an edit is on its way to the disk says what the edit says", async () => {
         await open();

@@ -1,11 +1,12 @@
 import { join } from "node:path";
 import { mock } from "node:test";
 import { expect } from "chai";
-import { finishedWrite } from "../../src/bridge/records.ts";
+import { finishedWrite, loadMessage } from "../../src/bridge/records.ts";
 import { Sweeper } from "../../src/bridge/sweeper.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import { Spool } from "../../src/uploads/sources/spool.ts";
+import { edits } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -81,6 +82,48 @@ describe("what is over is tidied away", function () {
         await media.close();
         expect(await left()).to.deep.equal({ message: 2, job: 1, finished: 3, dedupe: 1, "dedupe-used": 1 });
     });
+
+    for (const what of ["edit", "redaction"] as const)
+        it(`but no message whose ${what} stands in its room's line`, async () => {
+            let store: LevelStore | undefined;
+            const media = world.component({ store: (directory) => (store = new LevelStore(directory)) });
+            await media.start();
+            const say = (body: string) => ({ msgtype: "m.text", body });
+            await media.send(textMessage(roomId, alice, "of no interest", { id: "other" }));
+            const sent = await media.send(textMessage(roomId, alice, "one", { id: "one" }));
+            await media.edit("one", { id: "edit 1", content: say("a secret") });
+            let isDown = true;
+            const isSend = ({ path }: { path: string }): boolean => /\/(?:send|redact)\//.test(path);
+            world.homeserver.intercept((request) =>
+                isDown && isSend(request) ? { status: 503, body: {} } : undefined,
+            );
+            // Nothing of it is under way before its turn has come.
+            const ahead = media.send(textMessage(roomId, alice, "ahead"));
+            const late =
+                what === "edit"
+                    ? media.edit("one", { id: "edit 2", content: say("two") })
+                    : media.cancelMessage("one", { redact: true });
+            if (store === undefined) throw new Error("no store");
+            const journal = store;
+            await until(async () => (await count(journal, "outbox")) === 2);
+            const spool = new Spool(join(world.dataDir, "spool"), 1000);
+            const sweeper = new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: MINUTE });
+            await sweeper.sweep(Date.now() + 1);
+            expect(await loadMessage(store, "other"), "whoever has nothing in the line").to.equal(undefined);
+            isDown = false;
+            await Promise.all([ahead, late]);
+            const redacted = (): unknown[] =>
+                world.homeserver
+                    .events(roomId)
+                    .filter(({ type }) => type === "m.room.redaction")
+                    .map(({ redacts }) => redacts);
+            if (what === "edit") {
+                expect(edits(world.homeserver, roomId).get(sent.eventId)?.["body"]).to.equal("two");
+            } else {
+                await until(() => redacted().includes(sent.eventId));
+                expect(JSON.stringify(world.homeserver.events(roomId))).not.to.contain("secret");
+            }
+        });
 
     it("batch by batch, and a closing component waits for one batch only", async () => {
         const store = await journal();
