@@ -3,7 +3,7 @@ import type { Job } from "../uploads/job.ts";
 import { isThumbnail } from "../uploads/priority.ts";
 import { asObject, galleryOf, isObject, placed, valueAt, without } from "./content-path.ts";
 import { isUnprepared, placeOf, valueOf } from "./encrypted-files.ts";
-import { failureLine, failureNotice } from "./failure-notice.ts";
+import { failedItem, failureNotice, itemOf } from "./failure-notice.ts";
 import type { FailureTexts } from "./failure-texts.ts";
 import { type AskedFailure, hashOf } from "./records.ts";
 
@@ -17,7 +17,7 @@ export type FailureMode = "notice" | "redact" | "keep" | "callback";
 /**
  * What a message's event should show, given how its files stand: the MXC URIs in their places; without a thumbnail
  * that failed; a notice in place of the message when its file failed. In a gallery, where files stand in an array, a
- * failed one keeps its place with a line of text, and only when all have failed the notice comes. Pure, so that the
+ * failed one keeps its place with a line of text and its caption, and only when all have failed the notice comes. Pure, so that the
  * first sending, a failure, and a later success all come to the same content by the same rule.
  */
 export function contentFor(
@@ -29,10 +29,11 @@ export function contentFor(
     const { mode, texts } = typeof onFailure === "string" ? { mode: onFailure, texts: {} } : onFailure;
     const failed = mode === "keep" ? [] : jobs.filter(hasFailed);
     const shown = withFiles(content, jobs, failed, texts);
-    const main = failed.find((job) => isMissed(shown, job));
+    const missed = failed.filter((job) => isMissed(shown, job));
+    const [main] = missed;
     if (main === undefined) return shown;
     const answer = asked?.of === failureKey(main, content) ? asked.answer : undefined;
-    if (answer === undefined) return failureNotice(content, main, texts);
+    if (answer === undefined) return failureNotice(content, missed, texts);
     // Without a content in it, the event is left to show where its files would be.
     return (
         answer.content ??
@@ -92,9 +93,8 @@ function isMissed(shown: JsonObject, job: Job): boolean {
 
 function withoutFailed(content: JsonObject, job: Job, at: readonly string[], texts: FailureTexts): JsonObject {
     const bare = without(content, at);
-    const item = at.slice(0, -1);
-    if (isThumbnail(at) || galleryOf(content, at) === undefined || !isObject(valueAt(bare, item))) return bare;
-    return placed(bare, [...item, "body"], failureLine(job, texts));
+    const item = isThumbnail(at) ? undefined : itemOf(bare, job);
+    return item === undefined ? bare : placed(bare, at.slice(0, -1), failedItem(item, job, texts));
 }
 
 /** Whether a file stands in a gallery that has something else to show. */

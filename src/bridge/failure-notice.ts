@@ -1,36 +1,56 @@
 import { ERRORS } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
+import { galleryOf, isObject, valueAt } from "./content-path.ts";
 import { type FailureTexts, filled, type Placeholder, templateFor, unnamed } from "./failure-texts.ts";
 
 /**
- * The content that stands in the room for a file that cannot come: what it was, why it is not there, and the caption
- * its sender wrote. What the source or the homeserver answered word by word is not in it: that may hold a secret.
+ * The content that stands in the room for files that cannot come: what each was, why it is not there, and the captions
+ * their sender wrote. What the source or the homeserver answered word by word is not in it: that may hold a secret.
+ * @param missed Those files, in the order of `media`: one, or all of a gallery.
  */
-export function failureNotice(content: JsonObject, job: Job, texts: FailureTexts = {}): JsonObject {
-    const template = templateFor(codeOf(job), texts);
-    const values = valuesOf(job, texts);
-    const line = filled(template, values);
-    const caption = captionOf(content);
-    const captionHtml = caption === undefined ? undefined : content["formatted_body"];
-    const html = typeof captionHtml === "string" ? captionHtml : undefined;
-    const hasHtml = html !== undefined || job.publicUrl !== undefined;
-    const shownCaption = html ?? (caption === undefined ? undefined : escapeHtml(caption).replaceAll("\n", "<br>"));
-    const htmlLine = filled(template, asHtml(values), escapeHtml);
+export function failureNotice(content: JsonObject, missed: readonly Job[], texts: FailureTexts): JsonObject {
+    const items = missed.map((job) => itemOf(content, job));
+    const said = missed.flatMap((job, index) => [lineOf(job, texts), ...captionOf(items[index] ?? {})]);
+    const isGallery = items.some((item) => item !== undefined);
     return {
         msgtype: "m.notice",
-        body: caption === undefined ? line : `${line}\n\n${caption}`,
-        ...(hasHtml && {
-            format: "org.matrix.custom.html",
-            formatted_body: shownCaption === undefined ? htmlLine : `${htmlLine}<br><br>${shownCaption}`,
-        }),
+        ...joined([...said, ...captionOf(isGallery ? { filename: "", ...content } : content)]),
         ...(content["m.relates_to"] !== undefined && { "m.relates_to": content["m.relates_to"] }),
     };
 }
 
+/** An element of a gallery whose file cannot come: why, and its caption. */
+export function failedItem(item: JsonObject, job: Job, texts: FailureTexts): JsonObject {
+    const { format: _format, formatted_body: _html, ...others } = item;
+    return { ...others, ...joined([lineOf(job, texts), ...captionOf(item)]) };
+}
+
+/** The element of a gallery that describes the job's file. */
+export function itemOf(content: JsonObject, { at = [] }: Job): JsonObject | undefined {
+    const item = galleryOf(content, at) === undefined ? undefined : valueAt(content, at.slice(0, -1));
+    return isObject(item) ? item : undefined;
+}
+
+/** A part of a text that clients show as HTML where any of its parts has some. */
+interface Said {
+    readonly plain: string;
+    readonly html: string | undefined;
+}
+
+function joined(said: readonly Said[]): JsonObject {
+    const body = said.map(({ plain }) => plain).join("\n\n");
+    if (said.every(({ html }) => html === undefined)) return { body };
+    const html = said.map((part) => part.html ?? escapeHtml(part.plain).replaceAll("\n", "<br>"));
+    return { body, format: "org.matrix.custom.html", formatted_body: html.join("<br><br>") };
+}
+
 /** What is said of a file that cannot come: its name, its size, and why. */
-export function failureLine(job: Job, texts: FailureTexts): string {
-    return filled(templateFor(codeOf(job), texts), valuesOf(job, texts));
+function lineOf(job: Job, texts: FailureTexts): Said {
+    const template = templateFor(codeOf(job), texts);
+    const values = valuesOf(job, texts);
+    const html = job.publicUrl === undefined ? undefined : filled(template, asHtml(values), escapeHtml);
+    return { plain: filled(template, values), html };
 }
 
 export function codeOf(job: Job): keyof typeof ERRORS {
@@ -62,9 +82,9 @@ function asHtml(values: Record<Placeholder, string | undefined>): Record<Placeho
 }
 
 /** Spec v1.10, "Media captions": the body is a caption when a filename is given and differs from it. */
-function captionOf({ body, filename }: JsonObject): string | undefined {
-    if (typeof body !== "string" || typeof filename !== "string" || body === filename || body === "") return undefined;
-    return body;
+function captionOf({ body, filename, formatted_body: html }: JsonObject): Said[] {
+    if (typeof body !== "string" || typeof filename !== "string" || body === filename || body === "") return [];
+    return [{ plain: body, html: typeof html === "string" ? html : undefined }];
 }
 
 function escapeHtml(text: string): string {

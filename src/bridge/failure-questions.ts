@@ -10,8 +10,7 @@ import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { failureKey } from "./event-content.ts";
-import { codeOf, failureNotice } from "./failure-notice.ts";
-import type { FailureTexts } from "./failure-texts.ts";
+import { codeOf } from "./failure-notice.ts";
 import { isEventContent } from "./message-check.ts";
 import { type AskedFailure, loadMessage, type MessageRecord, messageWrite } from "./records.ts";
 
@@ -51,7 +50,6 @@ export interface FailureQuestionsParts {
     readonly logger: Logger;
     /** Undefined where nobody wants to be asked. */
     readonly onFailure: OnFailure | undefined;
-    readonly texts: FailureTexts;
     readonly messageLocks: KeyedLocks;
     /** Told after an answer is journaled, or when it is time to ask again. */
     readonly onAnswer: () => void;
@@ -80,11 +78,14 @@ export class FailureQuestions {
         return failure?.of === failureKey(job, content) && failure.answer !== undefined;
     }
 
-    /** Asks in the background; does nothing while the same is being asked. */
-    ask(message: MessageRecord, job: Job, content: JsonObject): void {
+    /**
+     * Asks in the background; does nothing while the same is being asked.
+     * @param notice Shown where no answer comes that can be used.
+     */
+    ask(message: MessageRecord, job: Job, content: JsonObject, notice: JsonObject): void {
         if (this.#closing.signal.aborted || this.#asking.has(message.id) || this.#asking.size >= MAX_WAITING) return;
         this.#asking.add(message.id);
-        void this.#questions.add(() => this.#askAndTell(message, job, content));
+        void this.#questions.add(() => this.#askAndTell(message, job, content, notice));
     }
 
     /** Does not wait for answers: what is being asked is asked again at the next start, and that does not count. */
@@ -94,9 +95,10 @@ export class FailureQuestions {
         await this.#questions.onIdle();
     }
 
-    async #askAndTell(message: MessageRecord, job: Job, content: JsonObject): Promise<void> {
+    async #askAndTell(...question: Parameters<FailureQuestions["ask"]>): Promise<void> {
+        const [message] = question;
         try {
-            await this.#askOnce(message, job, content);
+            await this.#askOnce(...question);
         } catch (error) {
             const text = "What becomes of a failed file could not be journaled";
             this.#parts.logger.error(text, { error: loggable(error) });
@@ -108,18 +110,16 @@ export class FailureQuestions {
         if (!this.#closing.signal.aborted) this.#parts.onAnswer();
     }
 
-    async #askOnce({ id, eventId = "", failure }: MessageRecord, job: Job, content: JsonObject): Promise<void> {
+    async #askOnce(...[message, job, content, notice]: Parameters<FailureQuestions["ask"]>): Promise<void> {
+        const { id, eventId = "", failure } = message;
         const of = failureKey(job, content);
         const calls = failure?.of === of ? failure.calls : 0;
-        if (calls >= MAX_CALLS) {
-            return this.#note(id, { of, calls, answer: { content: failureNotice(content, job, this.#parts.texts) } });
-        }
+        if (calls >= MAX_CALLS) return this.#note(id, { of, calls, answer: { content: notice } });
         await this.#note(id, { of, calls: calls + 1 });
         const info = { ...infoOf(job), messageId: id, eventId, content };
         const given = await this.#answer(info);
         if (given === undefined && this.#closing.signal.aborted) return this.#note(id, { of, calls });
-        const answer = given ?? { content: failureNotice(content, job, this.#parts.texts) };
-        await this.#note(id, { of, calls: calls + 1, answer });
+        await this.#note(id, { of, calls: calls + 1, answer: given ?? { content: notice } });
     }
 
     /** Undefined where none came that can be used. */

@@ -148,7 +148,8 @@ export class Revisions {
         const text = withUris(await newestContent(store, message), message.shared);
         if (main !== undefined && onFailure.mode === "callback") {
             // Its answer is journaled and calls for another look; the mark stays until then.
-            if (!questions.isAnswered(message, main, text)) return questions.ask(message, main, text);
+            if (!questions.isAnswered(message, main, text))
+                return questions.ask(message, main, text, contentFor(text, jobs, onFailure));
         }
         const content = contentFor(text, jobs, onFailure, message.failure);
         const shown = hashOf(content);

@@ -77,6 +77,64 @@ describe("several files in one event", () => {
         await until(() => edits(world.homeserver, roomId).get(none.eventId)?.["msgtype"] === "m.notice");
     });
 
+    it("what its sender said of each and of all stays, in plain text and HTML", async () => {
+        const media = world.component();
+        await media.start();
+        const say = (text: string) => ({
+            body: text,
+            format: "org.matrix.custom.html",
+            formatted_body: `<i>${text}</i>`,
+        });
+        const captioned = (urls: readonly string[]): RemoteMessage => {
+            const message = gallery(urls);
+            const itemtypes = itemsOf(message.content).map((item, index) => ({
+                ...item,
+                filename: `${index}.jpg`,
+                ...say(`caption ${index}`),
+            }));
+            return { ...message, content: { ...message.content, ...say("Our trip"), itemtypes } };
+        };
+        const lost = "could not be bridged: The source no longer has this file";
+        const sent = await media.send(captioned([`${remote.url}/gone`, remote.file(someBytes(10))]));
+        const items = await until(() => itemsOf(edits(world.homeserver, roomId).get(sent.eventId)));
+        expect(items[0]).to.deep.equal({
+            itemtype: "m.image",
+            filename: "0.jpg",
+            body: `0.jpg ${lost}\n\ncaption 0`,
+            format: "org.matrix.custom.html",
+            formatted_body: `0.jpg ${lost}<br><br><i>caption 0</i>`,
+            info: { mimetype: "image/jpeg" },
+        });
+        expect(items[1]).to.include({ filename: "1.jpg", ...say("caption 1") });
+        expect(edits(world.homeserver, roomId).get(sent.eventId)).to.include(say("Our trip"));
+
+        const none = await media.send(captioned([`${remote.url}/a`, `${remote.url}/b`]));
+        const notice = await until(() => {
+            const shown = edits(world.homeserver, roomId).get(none.eventId);
+            return shown?.["msgtype"] === "m.notice" ? shown : undefined;
+        });
+        expect(notice).to.deep.equal({
+            msgtype: "m.notice",
+            body: `0.jpg ${lost}\n\ncaption 0\n\n1.jpg ${lost}\n\ncaption 1\n\nOur trip`,
+            format: "org.matrix.custom.html",
+            formatted_body: `0.jpg ${lost}<br><br><i>caption 0</i><br><br>1.jpg ${lost}<br><br><i>caption 1</i><br><br><i>Our trip</i>`,
+        });
+    });
+
+    it("names every file that is lost, also where onFailure gave no answer", async () => {
+        const media = world.component({
+            onFailure: () => {
+                throw new Error("in the callback");
+            },
+        });
+        await media.start();
+        const sent = await media.send(gallery([`${remote.url}/a`, `${remote.url}/b`]));
+        await until(() => {
+            const body = String(edits(world.homeserver, roomId).get(sent.eventId)?.["body"]);
+            return ["0.jpg could", "1.jpg could", "Our trip"].every((part) => body.includes(part));
+        });
+    });
+
     it("shows the notice also when its files fail at the same moment", async () => {
         const media = world.component({ concurrency: 16 });
         await media.start();
