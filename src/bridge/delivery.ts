@@ -73,7 +73,7 @@ export class Delivery {
                 message = await this.#withKeys(message, stop);
             }
             // An edit says how its message's files stand now; what they did before it, its message's revisions know.
-            const policy = eventId === undefined || message.edits !== undefined ? onFailure : AS_SENT;
+            const policy = eventId === undefined || message.edits !== undefined ? onFailure : asSent(onFailure);
             // Its files may have been given other addresses while it waited for one.
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
             const now = await outgoing(store, current, policy).catch((error: unknown): Outgoing => {
@@ -206,10 +206,12 @@ export class Delivery {
 }
 
 /**
- * What was sent before does not say what has become of its files since: an edit will. Where it said so already (a file that
- * had failed before its event), it is said twice: from here the two look the same.
+ * What was sent before does not say what has become of its files since: an edit will. Where it said so already (a file with
+ * an address that had failed before its event), it is said twice: from here the two look the same.
  */
-const AS_SENT: FailurePolicy = { mode: "keep", texts: {} };
+function asSent({ texts }: FailurePolicy): FailurePolicy {
+    return { mode: "keep", texts };
+}
 
 /** Of a job that waits for its event. */
 function lacksKey({ state, dueAt, encryption }: Job): boolean {

@@ -21,9 +21,10 @@ export function valueOf({ contentUri, encryption }: Job): unknown {
     return encryption.file && { ...encryption.file, url: contentUri };
 }
 
-/** Whether there is nothing to show of it before it is encrypted. */
-export function isUnprepared({ encryption, state }: Job): boolean {
-    return encryption !== undefined && encryption.file === undefined && !isFinal(state);
+/** Whether there is nothing to show of it yet: it has to be encrypted first, or is tried again and has no address. */
+export function hasNoFileYet(job: Job): boolean {
+    const { encryption, revived, state } = job;
+    return !isFinal(state) && valueOf(job) === undefined && (encryption !== undefined || revived === true);
 }
 
 export interface PreparationParts {

@@ -2,7 +2,7 @@ import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
 import { isThumbnail } from "../uploads/priority.ts";
 import { asObject, galleryOf, isObject, placed, valueAt, without } from "./content-path.ts";
-import { isUnprepared, placeOf, valueOf } from "./encrypted-files.ts";
+import { hasNoFileYet, placeOf, valueOf } from "./encrypted-files.ts";
 import { failedItem, failureNotice, itemOf } from "./failure-notice.ts";
 import type { FailureTexts } from "./failure-texts.ts";
 import { type AskedFailure, hashOf } from "./records.ts";
@@ -27,28 +27,24 @@ export function contentFor(
     asked?: AskedFailure,
 ): JsonObject {
     const { mode, texts } = typeof onFailure === "string" ? { mode: onFailure, texts: {} } : onFailure;
-    const failed = mode === "keep" ? [] : jobs.filter(hasFailed);
-    const shown = withFiles(content, jobs, failed, texts);
-    const missed = failed.filter((job) => isMissed(shown, job));
-    const [main] = missed;
-    if (main === undefined) return shown;
-    const answer = asked?.of === failureKey(main, content) ? asked.answer : undefined;
-    if (answer === undefined) return failureNotice(content, missed, texts);
+    const failed = jobs.filter(mode === "keep" ? hasNothingToShow : hasFailed);
+    const main = mainOf(content, jobs, failed);
+    const answer = main !== undefined && asked?.of === failureKey(main, content) ? asked.answer : undefined;
+    if (answer?.content !== undefined) return answer.content;
     // Without a content in it, the event is left to show where its files would be.
-    return (
-        answer.content ??
-        withFiles(
-            content,
-            jobs,
-            failed.filter(({ at }) => isThumbnail(at)),
-            texts,
-        )
-    );
+    const told = answer === undefined ? failed : failed.filter((job) => isThumbnail(job.at) || hasNothingToShow(job));
+    const shown = withFiles(content, jobs, told, texts);
+    const missed = told.filter((job) => isMissed(shown, job));
+    return missed.length === 0 ? shown : failureNotice(content, missed, texts);
 }
 
 /** The file for whose sake the event says nothing any more. */
 export function failedMain(content: JsonObject, jobs: readonly Job[]): Job | undefined {
-    const failed = jobs.filter(hasFailed);
+    return mainOf(content, jobs, jobs.filter(hasFailed));
+}
+
+function mainOf(content: JsonObject, jobs: readonly Job[], failed: readonly Job[]): Job | undefined {
+    if (failed.length === 0) return undefined;
     const shown = withFiles(content, jobs, failed, {});
     return failed.find((job) => isMissed(shown, job));
 }
@@ -66,9 +62,14 @@ export function withUris(
     return files.reduce((shown, { at, contentUri }) => placed(shown, at, contentUri), content);
 }
 
-/** Also one that is being tried again and is not encrypted yet: it stays told as failed until there is a file to show. */
+/** Also one that is being tried again and has nothing to show yet: it stays told as failed until there is a file. */
 function hasFailed(job: Job): boolean {
-    return job.state === "failed" || job.state === "cancelled" || isUnprepared(job);
+    return job.state === "failed" || job.state === "cancelled" || hasNoFileYet(job);
+}
+
+/** Failed before its event, without an address or a key: the event cannot be as it was, for it never had the file. */
+function hasNothingToShow(job: Job): boolean {
+    return hasFailed(job) && valueOf(job) === undefined;
 }
 
 /** Every file in its place, but for those in `failed`. */

@@ -45,7 +45,8 @@ export interface BridgeMediaOptions {
     readonly encryption?: "spool" | "two-pass";
     /**
      * What becomes of an event whose file cannot come: an edit that says why, a redaction, nothing, or an edit to the
-     * content that a function returns (within 10 s; undefined leaves the event as it is). @default "notice"
+     * content that a function returns (within 10 s; undefined leaves the event as it is). A file that failed before its
+     * event (in an encrypted room, without `/create`) is told in any case. @default "notice"
      */
     readonly onFailure?: "notice" | "redact" | "keep" | OnFailure;
     /**

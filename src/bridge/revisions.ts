@@ -2,7 +2,7 @@ import type { Logger } from "../logger.ts";
 import { loggable } from "../redact.ts";
 import type { Store, Write } from "../store/store.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
-import { areKeysForgotten, forgetKeys, isUnprepared } from "./encrypted-files.ts";
+import { areKeysForgotten, forgetKeys, hasNoFileYet } from "./encrypted-files.ts";
 import { contentFor, failedMain, type FailurePolicy, withUris } from "./event-content.ts";
 import type { FailureQuestions } from "./failure-questions.ts";
 import { isTakenBack, revisionId } from "./edits.ts";
@@ -131,7 +131,7 @@ export class Revisions {
         if (message.redacted === true) this.#parts.logger.info("A redacted event is left as it is", { id });
         if (isOver) return store.commit(over);
         // A redaction shows no file, so it needs no keys.
-        const isLeft = message.redact !== true && (areKeysForgotten(jobs) || jobs.some(isUnprepared));
+        const isLeft = message.redact !== true && (areKeysForgotten(jobs) || jobs.some(hasNoFileYet));
         if (isLeft) return store.commit(over);
         const main = failedMain(message.content, jobs);
         if (message.redact === true || (main !== undefined && onFailure.mode === "redact")) {

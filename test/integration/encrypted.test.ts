@@ -198,6 +198,22 @@ describe("in an encrypted room", () => {
                 nothingInTheClear();
             });
 
+            for (const onFailure of ["keep", async () => undefined] as const)
+                it(`one that is gone before its event has nothing to ${onFailure === "keep" ? "keep" : "leave as it is"}: it is told`, async () => {
+                    const media = await started({ encryption, onFailure });
+                    const sent = await media.send(photoMessage(roomId, alice, http(`${remote.url}/gone`)));
+                    await sent.uploads[0]?.done.catch(() => {});
+                    for (const body of ["after", "later"]) await media.send(textMessage(roomId, alice, body));
+                    const [shown, ...others] = readable(world.homeserver, roomId).map((event) => event.content);
+                    expect(shown).to.include({ msgtype: "m.notice" });
+                    expect(others.map(({ body }) => body)).to.deep.equal(["after", "later"]);
+                    const bytes = someBytes(999);
+                    remote.on("/gone", (_request, response) => void response.end(bytes));
+                    await media.retry(sent.uploads[0]?.jobId ?? "");
+                    await until(() => readable(world.homeserver, roomId)[0]?.content["msgtype"] === "m.image");
+                    expect((await fileOf(sent.eventId)).equals(bytes)).to.equal(true);
+                });
+
             it("stopped between preparation and event, it is not prepared twice", async () => {
                 const refuse = world.homeserver.intercept(({ path }) =>
                     path.includes("/send/") ? { status: 503 } : undefined,

@@ -145,6 +145,29 @@ describe("what becomes of an event whose file cannot come", () => {
         expect(redactions()[0]?.redacts).to.equal(sent.eventId);
     });
 
+    it("keep: the event stays as it was sent, and without a thumbnail that failed nothing is said either", async () => {
+        const media = await begun({ onFailure: "keep" });
+        const source = { kind: "http", url: `${remote.url}/gone.jpg` } as const;
+        const sent = await media.send({
+            ...failing(),
+            media: [
+                { at: ["url"], source },
+                { at: ["info", "thumbnail_url"], source },
+            ],
+        });
+        for (const { done } of sent.uploads) await done.catch(() => {});
+        // An edit that was due would stand before the second of them.
+        for (const body of ["after", "later"]) await media.send(textMessage(roomId, alice, body));
+        const [url, thumbnail_url] = sent.uploads.map(({ contentUri }) => contentUri);
+        const said = messages(world.homeserver, roomId).map((event) => event.content);
+        expect(said).to.deep.equal([
+            { ...content, url, info: { ...content.info, thumbnail_url } },
+            { msgtype: "m.text", body: "after" },
+            { msgtype: "m.text", body: "later" },
+        ]);
+        expect(redactions()).to.have.length(0);
+    });
+
     it("callback: its content is shown, without secrets in what it is told, and edited back after a retry", async () => {
         const told: FailureInfo[] = [];
         const media = await begun({

@@ -4,7 +4,7 @@ import { expect } from "chai";
 import { deferred } from "../../src/deferred.ts";
 import type { BridgeMedia, JobInfo, MediaError } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
-import { bodies, download } from "../support/download.ts";
+import { bodies, download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -209,6 +209,46 @@ describe("on a homeserver without /create", () => {
         expect(bodies(world.homeserver, roomId)).to.have.length(1);
         expect(bodies(world.homeserver, roomId)[0]).to.contain("could not be bridged");
     });
+
+    it("a file that is tried again has nothing to show until it is there, also when its message is edited", async () => {
+        const media = world.component();
+        await media.start();
+        const url = `${remote.url}/late`;
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+        const { asked } = hanging("/late");
+        await media.retry(sent.uploads[0]?.jobId ?? "");
+        const response = await asked;
+        const content = { msgtype: "m.image", body: "two", filename: "cat.jpg" };
+        await media.edit(sent.id, { id: "edit", content });
+        expect(edits(world.homeserver, roomId).get(sent.eventId)).to.include({ msgtype: "m.notice" });
+        response.end(BYTES);
+        const shown = await until(() => {
+            const edit = edits(world.homeserver, roomId).get(sent.eventId);
+            return edit?.["msgtype"] === "m.image" ? edit : undefined;
+        });
+        expect(shown["url"]).to.match(/^mxc:/);
+    });
+
+    for (const what of ["keep", "leave as it is"] as const)
+        it(`a file that failed has no address to ${what}: it is told`, async () => {
+            let isAsked = what === "keep";
+            const undecided = (): undefined => {
+                isAsked = true;
+            };
+            const onFailure = what === "keep" ? what : undecided;
+            const media = world.component({ onFailure, failureTexts: { default: "{name} fehlt" } });
+            await media.start();
+            const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url: `${remote.url}/gone` }));
+            await sent.uploads[0]?.done.catch(() => {});
+            await until(() => isAsked);
+            for (const body of ["after", "later"]) await media.send(textMessage(roomId, alice, body));
+            expect(messages(world.homeserver, roomId).map(({ content }) => content)).to.deep.equal(
+                ["cat.jpg fehlt", "after", "later"].map((body, index) => ({
+                    msgtype: index === 0 ? "m.notice" : "m.text",
+                    body,
+                })),
+            );
+        });
 });
 
 describe("the end of an upload", () => {
