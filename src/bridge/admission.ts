@@ -6,6 +6,7 @@ import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { transition } from "../uploads/transition.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { Addresses, Claim } from "./dedupe/addresses.ts";
+import { foreignId } from "./edits.ts";
 import { deferred } from "../deferred.ts";
 import { withUris } from "./event-content.ts";
 import type { RemoteMessage } from "./message.ts";
@@ -76,7 +77,7 @@ export class Admission {
         let jobs: readonly Job[] = [];
         try {
             const known = await loadMessage(this.#parts.store, message.id);
-            if (known !== undefined) return this.#repeated(known, message);
+            if (known !== undefined) return this.#repeated(known, message, edits);
             stillRoom();
             const files = await this.#parts.files.of(message);
             ({ jobs } = files);
@@ -105,15 +106,17 @@ export class Admission {
         }
     }
 
-    /** Warns when a message that came again is not what it was. */
-    compare(fingerprint: string, message: RemoteMessage): void {
+    /** Warns when a message, or an edit of `edits`, that came again is not what it was. */
+    compare(fingerprint: string, message: RemoteMessage, edits: string | undefined): void {
         if (fingerprint === fingerprintOf(message)) return;
-        const text = "send() was called again with a known id but another content: the first one stands";
+        const call = edits === undefined ? "send()" : "edit()";
+        const text = `${call} was called again with a known id but another content: the first one stands`;
         this.#parts.logger.warn(text, { id: message.id });
     }
 
-    #repeated(known: MessageRecord, message: RemoteMessage): Admitted {
-        this.compare(known.fingerprint, message);
+    #repeated(known: MessageRecord, message: RemoteMessage, edits: string | undefined): Admitted {
+        if (edits !== undefined && known.edits !== edits) throw foreignId(message.id);
+        this.compare(known.fingerprint, message, edits);
         return { message: known, isNew: false, jobs: [] };
     }
 

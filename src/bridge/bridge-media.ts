@@ -7,6 +7,7 @@ import { JOBS, jobFrom } from "../uploads/job-records.ts";
 import { assemble, type Parts } from "./assembly.ts";
 import { Avatars } from "./avatars.ts";
 import { withShared } from "./dedupe/handles.ts";
+import { foreignId } from "./edits.ts";
 import { handleOf, jobInfo } from "./job-info.ts";
 import { Life } from "./life.ts";
 import type {
@@ -135,11 +136,13 @@ export class BridgeMedia {
      * homeserver has accepted it: an `m.replace` that stands behind its message in the room's line, with the message's
      * files in their places. The same `edit.id` again returns the first result.
      *
-     * Rejects as `send()` does, and with MESSAGE_UNKNOWN or, where the message is not in the room, with the reason.
+     * Rejects as `send()` does, with INVALID_ARGUMENT where `edit.id` is a message's, and with MESSAGE_UNKNOWN or, where the
+     * message is not in the room, with the reason.
      */
     async edit(messageId: string, edit: MessageEdit): Promise<SentEdit> {
         this.#life.assertStarted();
         const { id, content, timestamp } = checkEdit(edit);
+        if (id === messageId) throw foreignId(id);
         const { roomId, eventId = "" } = await this.#sendings.edit(messageId, ({ roomId, sender, encrypted }) => ({
             id,
             roomId,

@@ -35,6 +35,14 @@ export function withEditEvent(original: MessageRecord, eventId: string): Message
 /** What is known of a message that is to be edited. */
 export type Editable = Pick<MessageRecord, "id" | "roomId" | "sender" | "encrypted">;
 
+/** An edit with an id that stands for something else, whose result would be taken for the edit's. */
+export function foreignId(id: string): MediaError {
+    return new MediaError("INVALID_ARGUMENT", {
+        field: "id",
+        detail: `${id} is a message's or another message's edit's`,
+    });
+}
+
 /**
  * The message that an edit of `id` edits: an edit stands for its original. Rejects with MESSAGE_UNKNOWN, and with the
  * reason where the message is not in the room, or not any more.

@@ -2,7 +2,7 @@ import { MediaError } from "../errors.ts";
 import { type Job, thrownAgain } from "../uploads/job.ts";
 import type { Admitted } from "./admission.ts";
 import type { Parts } from "./assembly.ts";
-import { type Editable, editableMessage } from "./edits.ts";
+import { type Editable, editableMessage, foreignId } from "./edits.ts";
 import type { RemoteMessage } from "./message.ts";
 import { fingerprintOf, type MessageRecord } from "./records.ts";
 
@@ -51,8 +51,11 @@ export class Sendings {
             // One that is just being sent has its place in the line already, so an edit now stands behind it.
             const underWay = this.#underWay.get(messageId);
             const original = underWay?.original ?? (await editableMessage(this.#parts.store, messageId));
+            const message = messageOf(original);
+            const edited = this.#underWay.get(message.id)?.original.id ?? original.id;
+            if (message.id === original.id || edited !== original.id) throw foreignId(message.id);
             // In an object: its place is what others wait for, not its end.
-            return { sending: this.#join(messageOf(original), original, original.id) };
+            return { sending: this.#join(message, original, original.id) };
         });
         const lookedUp = placed.then(ignore, ignore);
         this.#lookingUp = lookedUp;
@@ -78,7 +81,7 @@ export class Sendings {
         this.#parts.assertOpen();
         const underWay = this.#underWay.get(message.id);
         if (underWay !== undefined) {
-            this.#parts.admission.compare(fingerprintOf(underWay.message), message);
+            this.#parts.admission.compare(fingerprintOf(underWay.message), message, edits);
             return underWay.sending;
         }
         const began = performance.now();

@@ -299,6 +299,57 @@ describe("a message that is taken back or edited", () => {
         expect(await code(media.edit("one", { id: "e", content: {} }))).to.equal("CANCELLED");
     });
 
+    it("an edit has an id of its own: that of a message, or of another message's edit, is refused by name", async () => {
+        await open();
+        const edit = (of: string, id: string) =>
+            media.edit(of, { id, content: { msgtype: "m.text", body: "three" } }).then(
+                () => undefined,
+                ({ code, field }: MediaError) => [code, field],
+            );
+        const refused = ["INVALID_ARGUMENT", "id"];
+        for (const id of ["one", "two"]) {
+            const sending = media.send(textMessage(roomId, alice, id, { id }));
+            expect(await edit(id, id), "while it is being sent").to.deep.equal(refused);
+            if (id === "two") expect(await edit("one", "two"), "another one that is being sent").to.deep.equal(refused);
+            await sending;
+        }
+        await media.edit("one", { id: "edit", content: { msgtype: "m.text", body: "one!" } });
+        const wrong = [
+            ["one", "one"],
+            ["one", "two"],
+            ["two", "edit"],
+            ["edit", "edit"],
+            ["edit", "one"],
+            ["nothing", "nothing"],
+        ] as const;
+        for (const [of, id] of wrong) expect(await edit(of, id), `${id} of ${of}`).to.deep.equal(refused);
+        expect(messages(world.homeserver, roomId).map(({ content }) => content["body"])).to.deep.equal([
+            "one",
+            "two",
+            "* one!",
+        ]);
+    });
+
+    it("a warning says which call came again with another content", async () => {
+        await open();
+        await media.close();
+        const warnings: string[] = [];
+        const warn = (text: string): void => void warnings.push(text);
+        media = world.component({ logger: { debug() {}, info() {}, warn, error: warn } });
+        await media.start();
+        for (const body of ["one", "two"]) {
+            const content = { msgtype: "m.text", body };
+            const message = textMessage(roomId, alice, body, { id: "id" });
+            // Once while it is under way, once when it is known.
+            await Promise.all([media.send(message), media.send({ ...message, content: { body: "other" } })]);
+            const edit = media.edit("id", { id: "edit", content });
+            await Promise.all([edit, media.edit("id", { id: "edit", content: { body: "other" } })]);
+        }
+        const again = "was called again with a known id but another content: the first one stands";
+        const calls = ["send()", "edit()", "send()", "send()", "edit()", "edit()"];
+        expect(warnings).to.deep.equal(calls.map((call) => `${call} ${again}`));
+    });
+
     for (const place of ["first", "second"])
         it(`an edit that is taken back as the ${place} of its line says nothing in a later notice`, async () => {
             await open();
