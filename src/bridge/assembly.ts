@@ -196,6 +196,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         store,
         logger,
         onFailure: typeof onFailure === "function" ? onFailure : undefined,
+        texts: options.failureTexts,
         messageLocks,
         onAnswer: () => revisions.poke(),
     });

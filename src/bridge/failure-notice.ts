@@ -1,8 +1,8 @@
-import { ERRORS } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
 import { galleryOf, isObject, valueAt } from "./content-path.ts";
-import { type FailureTexts, filled, type Placeholder, templateFor, unnamed } from "./failure-texts.ts";
+import { type FailureTexts, filled, type Placeholder, reasonOf, templateFor, unnamed } from "./failure-texts.ts";
 
 /**
  * The content that stands in the room for files that cannot come: what each was, why it is not there, and the captions
@@ -53,7 +53,7 @@ function lineOf(job: Job, texts: FailureTexts): Said {
     return { plain: filled(template, values), html };
 }
 
-export function codeOf(job: Job): keyof typeof ERRORS {
+export function codeOf(job: Job): ErrorCode {
     return job.state === "cancelled" ? "CANCELLED" : (job.error?.code ?? "CANCELLED");
 }
 
@@ -63,7 +63,7 @@ function valuesOf(job: Job, texts: FailureTexts): Record<Placeholder, string | u
         name: filename ?? unnamed(texts),
         size: size === undefined ? undefined : byteSize(size),
         limit: error?.limit === undefined ? undefined : byteSize(error.limit),
-        reason: ERRORS[codeOf(job)].message,
+        reason: reasonOf(codeOf(job), texts),
         link: publicUrl,
     };
 }

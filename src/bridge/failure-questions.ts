@@ -1,7 +1,7 @@
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
-import { ERRORS, type ErrorCode } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { JsonObject } from "../matrix/answer.ts";
@@ -11,6 +11,7 @@ import type { Job } from "../uploads/job.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { failureKey } from "./event-content.ts";
 import { codeOf } from "./failure-notice.ts";
+import { type FailureTexts, reasonOf } from "./failure-texts.ts";
 import { isEventContent } from "./message-check.ts";
 import { type AskedFailure, loadMessage, type MessageRecord, messageWrite } from "./records.ts";
 
@@ -22,7 +23,7 @@ export interface FailureInfo {
     readonly eventId: string;
     readonly jobId: string;
     readonly code: ErrorCode;
-    /** The sentence of the code, in English. */
+    /** Why, in the words that the notice has for the room. */
     readonly reason: string;
     readonly name: string | undefined;
     /** Bytes. */
@@ -50,6 +51,7 @@ export interface FailureQuestionsParts {
     readonly logger: Logger;
     /** Undefined where nobody wants to be asked. */
     readonly onFailure: OnFailure | undefined;
+    readonly texts: FailureTexts;
     readonly messageLocks: KeyedLocks;
     /** Told after an answer is journaled, or when it is time to ask again. */
     readonly onAnswer: () => void;
@@ -116,7 +118,7 @@ export class FailureQuestions {
         const calls = failure?.of === of ? failure.calls : 0;
         if (calls >= MAX_CALLS) return this.#note(id, { of, calls, answer: { content: notice } });
         await this.#note(id, { of, calls: calls + 1 });
-        const info = { ...infoOf(job), messageId: id, eventId, content };
+        const info = { ...infoOf(job, this.#parts.texts), messageId: id, eventId, content };
         const given = await this.#answer(info);
         if (given === undefined && this.#closing.signal.aborted) return this.#note(id, { of, calls });
         await this.#note(id, { of, calls: calls + 1, answer: given ?? { content: notice } });
@@ -157,12 +159,12 @@ export class FailureQuestions {
     }
 }
 
-function infoOf(job: Job) {
+function infoOf(job: Job, texts: FailureTexts) {
     const code = codeOf(job);
     return {
         jobId: job.id,
         code,
-        reason: ERRORS[code].message,
+        reason: reasonOf(code, texts),
         name: job.filename,
         size: job.size,
         limit: job.error?.limit,

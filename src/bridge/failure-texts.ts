@@ -1,14 +1,19 @@
-import { ERRORS, type ErrorCode } from "../errors.ts";
+import { ERRORS, type ErrorCode, roomText } from "../errors.ts";
 
 /**
  * The sentence that stands in the room for a file that cannot come, as a template that can be translated: one for all,
  * or one for a code. What stands in square brackets is left out where something in it is not known.
  */
-export type FailureTexts = Readonly<Partial<Record<FailureTextKey, string>>>;
+export type FailureTexts = Readonly<Partial<Record<FailureTextKey, string>>> & {
+    /** What `{reason}` says, by code. */
+    readonly reasons?: Readonly<Partial<Record<ErrorCode, string>>> | undefined;
+};
 /** A code of the table of errors; `default` for every other; `unnamed` in place of a name that is not known. */
 export type FailureTextKey = ErrorCode | "default" | "unnamed";
 
-export const FAILURE_TEXT_KEYS = ["default", "unnamed", ...(Object.keys(ERRORS) as ErrorCode[])] as const;
+const CODES = Object.keys(ERRORS) as ErrorCode[];
+export const FAILURE_TEXT_KEYS = ["default", "unnamed", ...CODES] as const;
+export const FAILURE_REASON_KEYS = CODES;
 
 const PLACEHOLDERS = ["name", "size", "limit", "reason", "link"] as const;
 export type Placeholder = (typeof PLACEHOLDERS)[number];
@@ -27,6 +32,11 @@ const DEFAULTS = {
 export function templateFor(code: ErrorCode, given: FailureTexts): string {
     const own = code === "FILE_TOO_LARGE" ? DEFAULTS.FILE_TOO_LARGE : undefined;
     return given[code] ?? given.default ?? own ?? DEFAULTS.default;
+}
+
+/** Why, for the room. */
+export function reasonOf(code: ErrorCode, { reasons }: FailureTexts): string {
+    return reasons?.[code] ?? roomText(code);
 }
 
 export function unnamed(given: FailureTexts): string {

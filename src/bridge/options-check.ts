@@ -6,7 +6,7 @@ import { addressPolicy } from "../uploads/sources/address-guard.ts";
 import type { Connector } from "../uploads/sources/source.ts";
 import { check } from "./check.ts";
 import type { OnFailure } from "./failure-questions.ts";
-import { FAILURE_TEMPLATE, FAILURE_TEXT_KEYS } from "./failure-texts.ts";
+import { FAILURE_REASON_KEYS, FAILURE_TEMPLATE, FAILURE_TEXT_KEYS, type FailureTexts } from "./failure-texts.ts";
 import type { Describe } from "./finding.ts";
 import type { BridgeMediaOptions } from "./options.ts";
 
@@ -24,6 +24,17 @@ const time = (fallback: number, what: string) =>
         .max(7 * DAY)
         .default(fallback)
         .describe(what);
+
+const KEYS: readonly string[] = [...FAILURE_TEXT_KEYS, "reasons"];
+const template = z.string().max(1000).regex(FAILURE_TEMPLATE, FAILURE_TEMPLATE_RULE);
+const failureTexts: z.ZodType<FailureTexts> = z
+    .object({ reasons: z.partialRecord(z.enum(FAILURE_REASON_KEYS), z.string().min(1).max(300)).optional() })
+    .catchall(template)
+    .superRefine((given, context) => {
+        for (const key of Object.keys(given))
+            if (!KEYS.includes(key)) context.addIssue({ code: "custom", path: [key], message: "is not a code" });
+    })
+    .meta({ propertyNames: { enum: KEYS } });
 
 /** The options that plain data can express, with their defaults: the source of `config.schema.yaml`. */
 export const dataOptions = z.strictObject({
@@ -86,11 +97,10 @@ export const dataOptions = z.strictObject({
         .enum(["notice", "redact", "keep"])
         .default("notice")
         .describe("What becomes of an event whose file cannot come: an edit that says why, a redaction, or nothing."),
-    failureTexts: z
-        .partialRecord(z.enum(FAILURE_TEXT_KEYS), z.string().max(1000).regex(FAILURE_TEMPLATE, FAILURE_TEMPLATE_RULE))
+    failureTexts: failureTexts
         .default({})
         .describe(
-            "The sentence for a file that cannot come, by code, as default, and unnamed in place of a missing name. Placeholders: {name} {size} {limit} {reason} {link}; a part in [square brackets] is left out where something in it is not known.",
+            "The sentence for a file that cannot come, by code, as default, and unnamed in place of a missing name. Placeholders: {name} {size} {limit} {reason} {link}; a part in [square brackets] is left out where something in it is not known. What {reason} says stands in reasons, by code.",
         ),
     reserveAhead: z.int().min(0).max(5).default(2).describe("Reservations kept ahead for each user that sends media."),
     keepResultsMs: z

@@ -51,7 +51,8 @@ export interface BridgeMediaOptions {
     readonly onFailure?: "notice" | "redact" | "keep" | OnFailure;
     /**
      * The notice's sentence, by code, as `default` for all others, and `unnamed` for a file without a name. Placeholders:
-     * `{name} {size} {limit} {reason} {link}`; what stands in `[…]` is left out where something in it is not known.
+     * `{name} {size} {limit} {reason} {link}`; what stands in `[…]` is left out where something in it is not known. What
+     * `{reason}` says stands in `reasons`, by code.
      * @default in English: `{name}[ ({size})] could not be bridged: {reason}[. Original: {link}]`
      */
     readonly failureTexts?: FailureTexts;

@@ -171,6 +171,7 @@ describe("what becomes of an event whose file cannot come", () => {
     it("callback: its content is shown, without secrets in what it is told, and edited back after a retry", async () => {
         const told: FailureInfo[] = [];
         const media = await begun({
+            failureTexts: { reasons: { SOURCE_NOT_FOUND: "nicht mehr da" } },
             onFailure: (failure) => {
                 told.push(failure);
                 return { msgtype: "m.text", body: `lost ${failure.name}` };
@@ -179,7 +180,8 @@ describe("what becomes of an event whose file cannot come", () => {
         const sent = await media.send(failing("/late.jpg?token=secret"));
         expect((await until(() => shown(sent.eventId)))["body"]).to.equal("lost cat.jpg");
         expect(told).to.have.length(1);
-        expect(told[0]).to.include({ code: "SOURCE_NOT_FOUND", roomId, sender: alice, eventId: sent.eventId });
+        const reason = "nicht mehr da";
+        expect(told[0]).to.include({ code: "SOURCE_NOT_FOUND", reason, roomId, sender: alice, eventId: sent.eventId });
         expect(JSON.stringify(told)).not.to.contain("secret");
         appears("/late.jpg");
         await media.retry(sent.uploads[0]?.jobId ?? "");

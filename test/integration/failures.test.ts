@@ -47,7 +47,7 @@ describe("a file that cannot come", () => {
         const shown = await notice(eventId);
         expect(shown["msgtype"]).to.equal("m.notice");
         expect(shown["body"]).to.equal(
-            "cat.jpg could not be bridged: The source no longer has this file\n\nLook at <this>!",
+            "cat.jpg could not be bridged: the file is no longer available at its source\n\nLook at <this>!",
         );
         expect(shown["formatted_body"]).to.contain("Look at <b>this</b>!");
         expect(shown).not.to.have.property("url");

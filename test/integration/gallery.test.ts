@@ -67,7 +67,7 @@ describe("several files in one event", () => {
         });
         expect(items[0]).to.deep.equal({
             itemtype: "m.image",
-            body: "0.jpg could not be bridged: The source no longer has this file",
+            body: "0.jpg could not be bridged: the file is no longer available at its source",
             info: { mimetype: "image/jpeg" },
         });
         expect(items[1]).to.include({ body: "1.jpg", url: sent.uploads[1]?.contentUri });
@@ -94,7 +94,7 @@ describe("several files in one event", () => {
             }));
             return { ...message, content: { ...message.content, ...say("Our trip"), itemtypes } };
         };
-        const lost = "could not be bridged: The source no longer has this file";
+        const lost = "could not be bridged: the file is no longer available at its source";
         const sent = await media.send(captioned([`${remote.url}/gone`, remote.file(someBytes(10))]));
         const items = await until(() => itemsOf(edits(world.homeserver, roomId).get(sent.eventId)));
         expect(items[0]).to.deep.equal({

@@ -19,7 +19,7 @@ import { uploadOf } from "./harness/sent.ts";
 import { type SynapseWorld, useSynapse } from "./harness/world.ts";
 
 const CAPTIONED = { msgtype: "m.image", body: "Look!", filename: "cat.jpg", info: { mimetype: "image/jpeg" } };
-const SAID = `cat.jpg could not be bridged: ${ERRORS.SOURCE_NOT_FOUND.message}\n\nLook!`;
+const SAID = `cat.jpg could not be bridged: ${ERRORS.SOURCE_NOT_FOUND.room}\n\nLook!`;
 const NOTICE = { msgtype: "m.notice", body: SAID };
 
 describe("Synapse: a file that its source no longer has", () => {
@@ -103,7 +103,7 @@ describe("Synapse: a file that its source no longer has", () => {
         expect(notice?.sender).to.equal(ann);
         expect(notice?.content).to.deep.equal({
             msgtype: "m.notice",
-            body: `a cat could not be bridged: ${ERRORS.SOURCE_NOT_FOUND.message}`,
+            body: `a cat could not be bridged: ${ERRORS.SOURCE_NOT_FOUND.room}`,
             "m.relates_to": { "m.in_reply_to": { event_id: sent.eventId } },
         });
         const sticker = await eventById(world, roomId, sent.eventId);

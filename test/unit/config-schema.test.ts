@@ -25,7 +25,11 @@ const EVERY: Required<Omit<BridgeMediaOptions, InCode>> = {
     uploadAs: "bot",
     encryption: "two-pass",
     onFailure: "redact",
-    failureTexts: { default: "{name}[ ({size})]: {reason}", FILE_TOO_LARGE: "Zu groß[, Grenze {limit}]" },
+    failureTexts: {
+        default: "{name}[ ({size})]: {reason}",
+        FILE_TOO_LARGE: "Zu groß[, Grenze {limit}]",
+        reasons: { SOURCE_NOT_FOUND: "nicht mehr da" },
+    },
     reserveAhead: 0,
     keepResultsMs: 3_600_000,
     dedupeCheckMs: 0,
@@ -48,6 +52,7 @@ const REFUSED: readonly Record<string, unknown>[] = [
     { dataDir: "d", maxFileByte: 1 },
     { dataDir: "d", failureTexts: { default: "{who} did it" } },
     { dataDir: "d", failureTexts: { default: "[{name}" } },
+    { dataDir: "d", failureTexts: { reasons: { CANCELLED: "" } } },
 ];
 
 describe("config.schema.yaml", () => {

@@ -1,6 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { expect } from "chai";
-import { asMediaError, ERRORS, type ErrorCode, MediaError } from "../../src/errors.ts";
+import { asMediaError, ERRORS, type ErrorCode, MediaError, roomText } from "../../src/errors.ts";
+import { isPatience } from "../../src/uploads/retry.ts";
 
 describe("the table of errors", () => {
     it("is listed in docs/failures.md, code by code, with the right word on retrying", async () => {
@@ -15,6 +16,50 @@ describe("the table of errors", () => {
         for (const [code, cells] of rows) {
             expect(cells.at(-1)?.trim().startsWith("yes"), code).to.equal(ERRORS[code as ErrorCode].retryable);
         }
+    });
+
+    it("has words for the room for each code that can end a job, which the page lists, without advice to operators", async () => {
+        const page = await readFile(new URL("../../docs/failures.md", import.meta.url), "utf8");
+        const rooms = new Map(
+            [...page.matchAll(/^\| `([A-Z_]+)` \|[^|]*\|([^|]*)\|/gm)].map(([, code = "", room = ""]) => [code, room]),
+        );
+        const without: string[] = [];
+        for (const [code, entry] of Object.entries(ERRORS)) {
+            const shown = rooms.get(code) ?? "";
+            if (!("room" in entry)) {
+                without.push(code);
+                expect(shown, code).not.to.contain("the notice");
+                continue;
+            }
+            expect(shown, code).to.contain(`the notice (*${entry.room}*)`);
+            // A sentence that goes on from "could not be bridged:", without names of options, codes and parts.
+            expect(entry.room, code).to.match(/^[a-z][a-z' ]+$/);
+            expect(entry.room, code).not.to.match(
+                /check|config|option|list |registration|token|credential|membership|power level|upgrade|again|journal|spool|connector/,
+            );
+        }
+        // Patience is never out; the others reject calls, or say something of events and storages.
+        expect(without.filter((code) => !isPatience(code as ErrorCode))).to.deep.equal([
+            "INVALID_ARGUMENT",
+            "INVALID_OPTION",
+            "JOB_UNKNOWN",
+            "MESSAGE_UNKNOWN",
+            "JOB_NOT_RETRYABLE",
+            "NOT_STARTED",
+            "CLOSED",
+            "BACKLOG_FULL",
+            "STORE_LOCKED",
+            "STORE_NEWER_SCHEMA",
+            "STORE_UNUSABLE",
+            "EVENT_TOO_LARGE",
+            "EVENT_REFUSED",
+            "PRESIGNED_REFUSED",
+            "PRESIGNED_UNAVAILABLE",
+            "ENCRYPTION_FAILED",
+            "ENCRYPTION_UNAVAILABLE",
+            "ENCRYPTION_KEYS_GONE",
+        ]);
+        for (const code of without) expect(roomText(code as ErrorCode)).to.equal(ERRORS.INTERNAL.room);
     });
 
     it("has the words there that the log says", async () => {

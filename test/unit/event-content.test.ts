@@ -40,7 +40,7 @@ describe("what an event shows", () => {
             error: { code: "SOURCE_FORBIDDEN", message: "HTTP 403 token=secret" },
         });
         const shown = contentFor(content, [failed], "notice");
-        expect(shown["body"]).to.match(/^cat\.jpg \(2\.0 KiB\) could not be bridged: The source refuses access/);
+        expect(shown["body"]).to.match(/^cat\.jpg \(2\.0 KiB\) could not be bridged: the source gives no access/);
         expect(JSON.stringify(shown)).not.to.contain("secret");
         expect(contentFor(content, [failed], "keep")).to.deep.equal({ ...content, url: "mxc://b/1" });
     });
@@ -54,11 +54,11 @@ describe("what an event shows", () => {
         });
         const shown = contentFor({ msgtype: "m.video", body: "1 < 2", filename: "<b>.mp4" }, [failed], "notice");
         expect(shown["body"]).to.equal(
-            "<b>.mp4 could not be bridged: The file is larger than the limit of 50.0 MiB. Original: https://example.org/?a=1&b='2'\n\n1 < 2",
+            "<b>.mp4 could not be bridged: the file is larger than the limit of 50.0 MiB. Original: https://example.org/?a=1&b='2'\n\n1 < 2",
         );
         const href = "https://example.org/?a=1&#38;b=&#39;2&#39;";
         expect(shown["formatted_body"]).to.equal(
-            `&#60;b&#62;.mp4 could not be bridged: The file is larger than the limit of 50.0 MiB. Original: <a href="${href}">${href}</a><br><br>1 &#60; 2`,
+            `&#60;b&#62;.mp4 could not be bridged: the file is larger than the limit of 50.0 MiB. Original: <a href="${href}">${href}</a><br><br>1 &#60; 2`,
         );
     });
 
@@ -67,14 +67,16 @@ describe("what an event shows", () => {
             default: "{name}[ ({size})]: <{reason}>",
             SOURCE_NOT_FOUND: "{name} ist weg",
             unnamed: "Datei",
+            reasons: { SOURCE_TIMEOUT: "dauert <zu lange>" },
         };
         const shown = (fields: Partial<Job>) =>
             contentFor(content, [job({ state: "failed", ...fields })], { mode: "notice", texts })["body"];
         expect(shown({ error: { code: "SOURCE_NOT_FOUND", message: "" } })).to.equal("Datei ist weg");
         expect(shown({ filename: "{size}", error: { code: "QUOTA_EXCEEDED", message: "" } })).to.match(
-            /^\{size\}: <The/,
+            /^\{size\}: <the homeserver has no space left/,
         );
-        expect(shown({ size: 2048, state: "cancelled" })).to.equal("Datei (2.0 KiB): <The upload was cancelled>");
+        expect(shown({ error: { code: "SOURCE_TIMEOUT", message: "" } })).to.equal("Datei: <dauert <zu lange>>");
+        expect(shown({ size: 2048, state: "cancelled" })).to.equal("Datei (2.0 KiB): <the upload was cancelled>");
     });
 
     it("keeps a reply's relation out of the new content of its edit", () => {

@@ -88,6 +88,9 @@ describe("the door", () => {
             ["logger", { dataDir: "x", logger: {} }],
             ["onFailure", { dataDir: "x", onFailure: "shout" }],
             ["failureTexts.NO_SUCH_CODE", { dataDir: "x", failureTexts: { NO_SUCH_CODE: "x" } }],
+            ["failureTexts.reasons.NO_SUCH_CODE", { dataDir: "x", failureTexts: { reasons: { NO_SUCH_CODE: "x" } } }],
+            ["failureTexts.reasons.CANCELLED", { dataDir: "x", failureTexts: { reasons: { CANCELLED: 1 } } }],
+            ["failureTexts.reasons", { dataDir: "x", failureTexts: { reasons: "x" } }],
             ["failureTexts.default", { dataDir: "x", failureTexts: { default: "{who} did it" } }],
             ["failureTexts.default", { dataDir: "x", failureTexts: { default: "[[{name}]]" } }],
         ];
