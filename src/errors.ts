@@ -9,7 +9,7 @@ import { redactText } from "./redact.ts";
 export const ERRORS = {
     // What a caller got wrong. Nothing was written.
     INVALID_ARGUMENT: {
-        message: "An argument is not what send() or upload() takes: correct the named field",
+        message: "An argument is not what the call takes: correct the named field",
         retryable: false,
     },
     INVALID_OPTION: {

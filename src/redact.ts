@@ -19,6 +19,8 @@ export function redactUrl(url: string | URL): string {
         return "[not a URL]";
     }
     const query = parsed.search === "" ? "" : "?…";
+    // What is a bare origin stays one: the option that is named by it takes no slash.
+    if (/^https?:\/\/[^/?#@]+$/i.test(String(url))) return parsed.origin;
     const path = parsed.pathname.replace(BOT_TOKEN, "bot…").replace(/[\w-]{40,}/g, withoutRandom);
     return `${parsed.protocol}//${parsed.host}${path}${query}`;
 }

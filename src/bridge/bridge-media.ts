@@ -26,6 +26,8 @@ import {
     checkAvatar,
     checkCancelOptions,
     checkEdit,
+    checkJobFilter,
+    checkListener,
     checkMessage,
     checkRoomAvatar,
     checkSource,
@@ -116,9 +118,14 @@ export class BridgeMedia {
      * Journals a remote message, sends its event and returns when the homeserver has accepted it; the files follow.
      * Calls keep their order in a room also when they are not awaited. The same `id` again returns the first result.
      *
-     * Rejects with a MediaError: INVALID_ARGUMENT (nothing was journaled), BACKLOG_FULL, SPOOL_FULL,
-     * STORE_WRITE_FAILED (not journaled, send again), FORBIDDEN, EVENT_TOO_LARGE, EVENT_REFUSED (the homeserver's last
-     * word), CLOSED (journaled: it goes on at the next start).
+     * Rejects with a MediaError.
+     * - Not journaled, correct it: NOT_STARTED, INVALID_ARGUMENT, INVALID_OPTION (`uploadAs: "bot"` without a bot), and of bytes that
+     *   were handed over SOURCE_CHECKSUM_MISMATCH.
+     * - Not journaled, send again: BACKLOG_FULL, SPOOL_FULL, SPOOL_FAILED, STORE_WRITE_FAILED, STORE_READ_FAILED, BRIDGE_NOT_READY, and where a
+     *   stream that was handed over broke SOURCE_UNAVAILABLE or SOURCE_TIMEOUT.
+     * - Not in the room, and never will be: FORBIDDEN, EVENT_TOO_LARGE, EVENT_REFUSED, NOT_SUPPORTED (the homeserver's last word),
+     *   ENCRYPTION_UNAVAILABLE, CANCELLED (it was taken back).
+     * - CLOSED: what was journaled goes on at the next start; the same `id` again hears of it.
      */
     send(message: RemoteMessage): Promise<SentMessage> {
         let checked: RemoteMessage;
@@ -188,9 +195,10 @@ export class BridgeMedia {
     /** Streams the jobs, in no particular order, however many there are. */
     async *jobs(filter: { readonly state?: JobState } = {}): AsyncGenerator<JobInfo> {
         this.#life.assertStarted();
+        const { state } = checkJobFilter(filter);
         for await (const [, record] of this.#parts.store.range({ collection: JOBS })) {
             const job = jobFrom(record);
-            if (filter.state === undefined || filter.state === job.state) yield jobInfo(job, 0);
+            if (state === undefined || state === job.state) yield jobInfo(job, 0);
         }
     }
 
@@ -227,11 +235,13 @@ export class BridgeMedia {
 
     /** Calls `listener` whenever a job has changed, and now and then while its bytes flow. */
     on(event: "job", listener: (job: JobInfo) => void): this {
+        checkListener(event, listener);
         this.#reactions.on(event, listener);
         return this;
     }
 
     off(event: "job", listener: (job: JobInfo) => void): this {
+        checkListener(event, listener);
         this.#reactions.off(event, listener);
         return this;
     }

@@ -12,9 +12,9 @@ export function valueAt(value: unknown, path: readonly string[]): unknown {
     return path.reduce(child, value);
 }
 
-/** A copy of `content` with `value` at the place; objects are made where they are missing. */
+/** A copy of `content` with `value` at the place; objects are made where they are missing, and no arrays. */
 export function placed(content: JsonObject, path: readonly string[], value: unknown): JsonObject {
-    return asObject(put(content, path, value));
+    return isPlace(content, path) ? asObject(put(content, path, value)) : content;
 }
 
 /** A copy of `content` without what stands at the place; an element of an array leaves `null` behind. */
@@ -40,11 +40,12 @@ export function galleryOf(
     return undefined;
 }
 
-/** Whether every array that the place leads through has the element it names. */
+/** Whether every array that the place leads through is there, and has the element it names. */
 export function isPlace(content: unknown, path: readonly string[]): boolean {
     return path.every((key, depth) => {
         const holder = valueAt(content, path.slice(0, depth));
-        return !Array.isArray(holder) || has(holder, key);
+        // An index names an element of what is there: an object in place of an array is nothing that a client knows.
+        return Array.isArray(holder) ? has(holder, key) : isObject(holder) || !INDEX.test(key);
     });
 }
 

@@ -1,7 +1,7 @@
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
 import { isThumbnail } from "../uploads/priority.ts";
-import { asObject, galleryOf, isObject, placed, valueAt, without } from "./content-path.ts";
+import { asObject, galleryOf, isObject, isPlace, placed, valueAt, without } from "./content-path.ts";
 import { hasNoFileYet, placeOf, valueOf } from "./encrypted-files.ts";
 import { failedItem, failureNotice, itemOf } from "./failure-notice.ts";
 import type { FailureTexts } from "./failure-texts.ts";
@@ -22,10 +22,11 @@ export type FailureMode = "notice" | "redact" | "keep" | "callback";
  */
 export function contentFor(
     content: JsonObject,
-    jobs: readonly Job[],
+    files: readonly Job[],
     onFailure: FailurePolicy | FailureMode,
     asked?: AskedFailure,
 ): JsonObject {
+    const jobs = withPlace(content, files);
     const { mode, texts } = typeof onFailure === "string" ? { mode: onFailure, texts: {} } : onFailure;
     const failed = jobs.filter(mode === "keep" ? hasNothingToShow : hasFailed);
     const main = mainOf(content, jobs, failed);
@@ -39,7 +40,8 @@ export function contentFor(
 }
 
 /** The file for whose sake the event says nothing any more. */
-export function failedMain(content: JsonObject, jobs: readonly Job[]): Job | undefined {
+export function failedMain(content: JsonObject, files: readonly Job[]): Job | undefined {
+    const jobs = withPlace(content, files);
     return mainOf(content, jobs, jobs.filter(hasFailed));
 }
 
@@ -47,6 +49,11 @@ function mainOf(content: JsonObject, jobs: readonly Job[], failed: readonly Job[
     if (failed.length === 0) return undefined;
     const shown = withFiles(content, jobs, failed, {});
     return failed.find((job) => isMissed(shown, job));
+}
+
+/** An edit may have left out what a file stood in: whether that file comes is no matter any more. */
+function withPlace(content: JsonObject, files: readonly Job[]): Job[] {
+    return files.filter((job) => isPlace(content, placeOf(job)));
 }
 
 /** Names one failure of one file in a message that says `content`: the same file may fail again, and the text be edited. */

@@ -3,9 +3,10 @@ import { z } from "zod";
 import { check } from "./check.ts";
 import { isPlace } from "./content-path.ts";
 import { json, jsonObject } from "./json-check.ts";
+import type { JobState } from "../uploads/job.ts";
 import type { CancelOptions, MediaItem, MediaSource, MessageEdit, RemoteMessage } from "./message.ts";
 
-/** The door of send() and upload(): what is malformed is refused here, by the field's name, before anything is written. */
+/** The door of the calls: what is malformed is refused here, by the field's name, before anything is written. */
 
 /** The homeserver's own limit for a whole event is 65,536 bytes; the rest is left to its other fields. */
 const MAX_CONTENT_BYTES = 60_000;
@@ -110,7 +111,7 @@ const message = z
     .superRefine(({ content, media = [] }, context) => {
         for (const [index, { at }] of media.entries()) {
             if (isPlace(content, at)) continue;
-            const text = "must name elements that the arrays in content have";
+            const text = "must name elements of arrays that content has";
             context.addIssue({ code: "custom", message: text, path: ["media", index, "at"] });
         }
     });
@@ -128,6 +129,21 @@ const uploadOptions = z.strictObject({
     backfill: z.boolean().optional(),
     ...sharing,
 });
+
+const STATES: Record<JobState, true> = {
+    unreserved: true,
+    reserved: true,
+    ready: true,
+    transferring: true,
+    completing: true,
+    done: true,
+    failed: true,
+    cancelled: true,
+    replaced: true,
+};
+const jobFilter = z.strictObject({ state: z.enum(Object.keys(STATES) as JobState[]).optional() });
+const jobEvent = z.literal("job", 'must be "job"');
+const listenerOf = z.custom((value) => typeof value === "function", "must be a function");
 
 const avatarOptions = uploadOptions.omit({ userId: true, backfill: true });
 const roomAvatarOptions = avatarOptions.extend({ sender: userId.optional() });
@@ -161,6 +177,17 @@ export function isPublicUrl(value: unknown): value is string {
 /** Whether this can be an event's content; the door of what `onFailure` answers. */
 export function isEventContent(value: unknown): value is Record<string, unknown> {
     return content.safeParse(value).success;
+}
+
+/** Throws INVALID_ARGUMENT naming what is wrong with what `jobs()` is asked for. */
+export function checkJobFilter(input: unknown): { readonly state?: JobState | undefined } {
+    return check(jobFilter, input, "INVALID_ARGUMENT", "filter");
+}
+
+/** Throws INVALID_ARGUMENT naming what is wrong with what is to be listened to, or with who listens. */
+export function checkListener(event: unknown, listener: unknown): void {
+    check(jobEvent, event, "INVALID_ARGUMENT", "event");
+    check(listenerOf, listener, "INVALID_ARGUMENT", "listener");
 }
 
 export function checkSource(input: unknown): MediaSource {

@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { MediaError } from "../errors.ts";
 import type { JobState } from "../uploads/job.ts";
 
 /** matrix-appservice-bridge's `PrometheusMetrics`, as far as it is used; it prefixes every name with `bridge_`. */
@@ -60,7 +61,13 @@ export class Metrics {
         this.#levels = levels;
     }
 
+    /** Throws INVALID_ARGUMENT for what is neither. */
     register(registry: RegistryLike | BridgeMetricsLike): void {
+        const { addCounter, registerMetric }: Partial<RegistryLike & BridgeMetricsLike> = registry ?? {};
+        if (typeof addCounter !== "function" && typeof registerMetric !== "function") {
+            const detail = "must be a prom-client registry, or have addCounter, addGauge and addTimer";
+            throw new MediaError("INVALID_ARGUMENT", { field: "registry", detail });
+        }
         this.#instruments.push("addCounter" in registry ? this.#inBridge(registry) : this.#inRegistry(registry));
     }
 

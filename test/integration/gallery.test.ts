@@ -147,12 +147,39 @@ describe("several files in one event", () => {
         }
     }).timeout(30_000);
 
+    it("edited, shows the files that its new content has a place for, and no word of the others", async () => {
+        const media = world.component();
+        await media.start();
+        let fail = (): void => {};
+        const late = remote.on("/late", (_request, response) => {
+            fail = () => response.writeHead(404).end();
+        });
+        const message = gallery([remote.file(someBytes(10)), late]);
+        const sent = await media.send(message);
+        await sent.uploads[0]?.done;
+        const edited = async (content: RemoteMessage["content"]) => {
+            await media.edit(sent.id, { id: `edit ${Math.random()}`, content });
+            return edits(world.homeserver, roomId).get(sent.eventId);
+        };
+        const [item] = itemsOf(message.content);
+        const url = sent.uploads[0]?.contentUri;
+        const fewer = { ...message.content, itemtypes: [item] };
+        expect(await edited(fewer)).to.deep.equal({ ...fewer, itemtypes: [{ ...item, url }] });
+        const text = { msgtype: "m.text", body: "became text" };
+        expect(await edited(text)).to.deep.equal(text);
+        fail();
+        await sent.uploads[1]?.done.catch(() => {});
+        // An edit that was due would stand before the second of them.
+        for (const body of ["after", "later"]) await media.send({ ...message, id: body, content: { body }, media: [] });
+        expect(edits(world.homeserver, roomId).get(sent.eventId)).to.deep.equal(text);
+    });
+
     it("refuses a place that no array of the content has", async () => {
         const media = world.component();
         await media.start();
         const message = gallery([remote.file(someBytes(10))]);
-        for (const key of ["1", "-1", "00", "length", "0.0"]) {
-            const at = ["itemtypes", key, "url"];
+        for (const key of ["1", "-1", "00", "length", "0.0", "there is none"]) {
+            const at = key === "there is none" ? ["others", "0", "url"] : ["itemtypes", key, "url"];
             const wrong = { ...message, media: (message.media ?? []).map((item) => ({ ...item, at })) };
             const error = await media.send(wrong).catch(({ code, field }: MediaError) => ({ code, field }));
             expect(error, key).to.deep.equal({ code: "INVALID_ARGUMENT", field: "media[0].at" });

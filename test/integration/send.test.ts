@@ -200,4 +200,24 @@ describe("send()", () => {
         expect(warnings).to.have.length(1);
         expect(bodies(world.homeserver, roomId)).to.deep.equal(["once"]);
     });
+
+    it("the other calls name what is wrong too", async () => {
+        const media = world.component();
+        await media.start();
+        const wrong: [field: string, call: () => unknown][] = [
+            ["state", () => media.jobs({ state: "broken" as "done" }).next()],
+            ["stat", () => media.jobs({ stat: "done" } as object).next()],
+            ["event", () => media.on("jobs" as "job", () => {})],
+            ["event", () => media.off("jobs" as "job", () => {})],
+            ["listener", () => media.on("job", {} as () => void)],
+            ["registry", () => media.registerMetrics({} as Registry)],
+            ["registry", () => media.registerMetrics(undefined as unknown as Registry)],
+        ];
+        for (const [field, call] of wrong) {
+            const error: unknown = await (async () => call())().catch((thrown: unknown) => thrown);
+            expect(error, field).to.include({ code: "INVALID_ARGUMENT", field });
+            expect((error as Error).message).to.match(/^\S+: An argument is not what the call takes/);
+        }
+        for await (const _ of media.jobs({ state: undefined } as object)) expect.fail("there is none");
+    });
 });

@@ -16,8 +16,9 @@ const GHOST = "@slack_alice:example.org";
 
 /** Uses what a bridge may: it only has to compile. */
 const TYPES = `
-import { BridgeMedia, ERRORS, MediaError, type BridgeMediaOptions, type Connector, type ErrorCode, type JobInfo,
-    type JobState, type Logger, type RemoteMessage, type SentMessage } from "matrix-bridge-media";
+import { BridgeMedia, ERRORS, MediaError, type BridgeMediaOptions, type ByteStream, type Connector, type ErrorCode,
+    type FailureTexts, type JobInfo, type JobState, type Logger, type RemoteMessage, type SentMessage,
+    type Store as AnyStore } from "matrix-bridge-media";
 import { certify, connectorContract, sourceContract, storeContract, type CertificationReport, type ConnectorModule,
     type ContractCase, type Store, type StoreModule } from "matrix-bridge-media/testing";
 
@@ -25,6 +26,9 @@ export const code: ErrorCode = new MediaError("CLOSED").code;
 export const retryable: boolean = ERRORS.CLOSED.retryable;
 export const connector: Connector = { open: async (_ref, { offset, signal }) => { throw [offset, signal]; } };
 export const options: BridgeMediaOptions = { dataDir: "d", connectors: { connector }, timeLimits: { idleMs: 1000 } };
+export const stores: (store: AnyStore) => Store = (store) => store;
+export const streams: (stream: ByteStream) => () => unknown = (stream) => () => stream.destroy();
+export const texts: FailureTexts = { default: "{name}: {reason}", reasons: { CANCELLED: ERRORS.CANCELLED.room } };
 export const logger: Logger = console;
 export async function use(media: BridgeMedia, message: RemoteMessage, store: Store): Promise<ContractCase[]> {
     const sent: SentMessage = await media.on("job", (job: JobInfo) => job.state satisfies JobState).send(message);

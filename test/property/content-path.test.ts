@@ -68,6 +68,19 @@ describe("places in an event's content", () => {
         );
     });
 
+    it("make no object where an array would have to be", () => {
+        fc.assert(
+            fc.property(content, path, (given, at) => {
+                const holders = at.map((_, depth) => valueAt(given, at.slice(0, depth)));
+                const isMissing = (holder: unknown): boolean => typeof holder !== "object" || holder === null;
+                const gone = at.some((name, depth) => /^\d$/.test(name) && isMissing(holders[depth]));
+                if (gone) expect(placed(given, at, 1)).to.deep.equal(given);
+            }),
+        );
+        expect(placed({}, ["items", "0", "url"], 1)).to.deep.equal({});
+        expect(placed({ items: {} }, ["items", "0", "url"], 1)).to.deep.equal({ items: { 0: { url: 1 } } });
+    });
+
     it("know the innermost array that they lead through", () => {
         const items = [{ url: "a", parts: [{ url: "b" }] }];
         expect(galleryOf({ items }, ["items", "0", "url"])).to.deep.equal({ items, below: ["url"] });

@@ -1,7 +1,9 @@
 import { expect } from "chai";
 import { checkMessage } from "../../src/bridge/message-check.ts";
 import { checkOptions } from "../../src/bridge/options-check.ts";
+import { fingerprintOf } from "../../src/bridge/records.ts";
 import type { MediaError } from "../../src/errors.ts";
+import type { RemoteMessage } from "../../src/index.ts";
 
 const good = {
     id: "a/1",
@@ -68,6 +70,21 @@ describe("the door", () => {
             expect(refusal(() => checkMessage(message))).to.include({ code: "INVALID_ARGUMENT", field });
         });
     }
+
+    it("takes what is undefined in an object as left out, as JSON does, and not in an array", () => {
+        const info = { w: undefined, h: 2, deep: [{ x: undefined, y: 1 }] };
+        const ref = { id: 1, none: undefined };
+        const media = [{ at: ["url"], source: { kind: "connector", connector: "c", ref } }];
+        const message = { ...good, content: { body: "x", "m.mentions": undefined, info }, media };
+        const plain = JSON.parse(JSON.stringify(message)) as RemoteMessage;
+        const checked = checkMessage(message);
+        expect(checked).to.deep.equal(plain);
+        expect(Object.keys(checked.content)).to.deep.equal(["body", "info"]);
+        expect(fingerprintOf(checked)).to.equal(fingerprintOf(checkMessage(plain)));
+        expect(info, "what the caller has").to.have.property("w");
+        const list = { ...good, content: { list: [1, undefined] } };
+        expect(refusal(() => checkMessage(list))).to.include({ field: "content.list[1]" });
+    });
 
     it("refuses a circle, naming where it begins to be too deep", () => {
         const info: Record<string, unknown> = {};

@@ -11,6 +11,10 @@ describe("redaction", () => {
         expect(redactUrl("https://user:pw@cdn.example.org:8443/a/b.jpg?X-Amz-Signature=abc#frag")).to.equal(
             "https://cdn.example.org:8443/a/b.jpg?…",
         );
+        // An origin stays one: an option is named by it.
+        expect(redactText("such as https://files.example.org")).to.equal("such as https://files.example.org");
+        expect(redactUrl("https://a.org/?x")).to.equal("https://a.org/?…");
+        expect(redactUrl("https://user:pw@a.org?x=secret")).to.equal("https://a.org/?…");
         expect(redactUrl("nonsense")).to.equal("[not a URL]");
     });
 
