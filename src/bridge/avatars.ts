@@ -92,32 +92,41 @@ export class Avatars {
         return this.#locks.hold([roomId], () => this.#bring(picture, source, options));
     }
 
-    async #bring(
+    /** Not async, like what it calls: a frame that waits for the file would keep its bytes in memory. */
+    #bring(
         of: Pick<PendingAvatar, "kind" | "id" | "sender">,
         source: MediaSource,
         options: AvatarOptions,
     ): Promise<string> {
-        const { store, upload, closing } = this.#parts;
         const dedupeKey = options.dedupeKey ?? keyOf(source);
         const given = { ...options, userId: of.sender, ...(dedupeKey !== undefined && { dedupeKey }) };
+        const { announce, settle } = this.#announced(of);
+        return settle(this.#parts.upload(source, given, announce));
+    }
+
+    #announced(of: Pick<PendingAvatar, "kind" | "id" | "sender">) {
+        const { store, closing } = this.#parts;
         let pending: PendingAvatar | undefined;
         const announce = async (jobId: string, contentUri?: string): Promise<void> => {
             if (contentUri !== undefined && this.#known.get(of.id) === contentUri) return;
             pending = { ...of, jobId, contentUri };
             await store.commit([{ collection: AVATARS, key: of.id, record: { ...pending } }]);
         };
-        try {
-            const { contentUri, done } = await upload(source, given, announce);
-            if (pending === undefined || this.#known.get(of.id) === contentUri) {
-                if (pending !== undefined) await this.#forget(pending);
-                return contentUri;
+        const settle = async (uploading: Promise<PendingUpload>): Promise<string> => {
+            try {
+                const { contentUri, done } = await uploading;
+                if (pending === undefined || this.#known.get(of.id) === contentUri) {
+                    if (pending !== undefined) await this.#forget(pending);
+                    return contentUri;
+                }
+                return await this.#settle(pending, await done);
+            } catch (error) {
+                // The caller hears of it, and may want another picture by now. On closing the next start goes on.
+                if (pending !== undefined && !closing.aborted) await this.#forget(pending);
+                throw error;
             }
-            return await this.#settle(pending, await done);
-        } catch (error) {
-            // The caller hears of it, and may want another picture by now. On closing the next start goes on.
-            if (pending !== undefined && !closing.aborted) await this.#forget(pending);
-            throw error;
-        }
+        };
+        return { announce, settle };
     }
 
     /** Never rejects. */

@@ -23,7 +23,7 @@ export interface SendingsParts
 interface Sending {
     readonly sending: Promise<MessageRecord>;
     readonly admitting: Promise<Admitted>;
-    readonly message: RemoteMessage;
+    readonly fingerprint: string;
     /** What an edit of it edits. */
     readonly original: Editable;
 }
@@ -81,13 +81,20 @@ export class Sendings {
         this.#parts.assertOpen();
         const underWay = this.#underWay.get(message.id);
         if (underWay !== undefined) {
-            this.#parts.admission.compare(fingerprintOf(underWay.message), message, edits);
+            this.#parts.admission.compare(underWay.fingerprint, message, edits);
             return underWay.sending;
         }
         const began = performance.now();
+        const { id } = message;
         const admitting = this.#admit(message, edits);
-        const sending = this.#send(admitting, began).finally(() => this.#underWay.delete(message.id));
-        this.#underWay.set(message.id, { sending, admitting, message, original });
+        const sending = this.#send(admitting, began).finally(() => this.#underWay.delete(id));
+        // Of the message itself nothing is kept: what it hands over is spooled, and may wait here for days.
+        this.#underWay.set(id, {
+            sending,
+            admitting,
+            fingerprint: fingerprintOf(message),
+            original: editable(original),
+        });
         return sending;
     }
 
@@ -128,6 +135,10 @@ export class Sendings {
 }
 
 function ignore(): void {}
+
+function editable({ id, roomId, sender, encrypted }: Editable): Editable {
+    return { id, roomId, sender, encrypted };
+}
 
 function hasFiles({ jobs, shared }: MessageRecord): boolean {
     return jobs.length > 0 || shared !== undefined;

@@ -44,7 +44,7 @@ export class Uploads {
         announce: (jobId: string, contentUri?: string) => Promise<void> = async () => {},
         family?: string,
     ): Promise<PendingUpload> {
-        const { files, backlog, ends, lookup } = this.#parts;
+        const { files, backlog, lookup } = this.#parts;
         const uploader = this.#parts.uploaderOf(userId);
         const dedupe = dedupeKey === undefined ? undefined : sharedKeyOf(uploader, dedupeKey, transformVersion);
         const file = dedupe === undefined ? undefined : await lookup.uploaded(dedupe);
@@ -54,6 +54,13 @@ export class Uploads {
             return atHand;
         }
         backlog.enter(0, 1);
+        const asGiven = { mimetype: undefined, filename: undefined, size: undefined, ...known };
+        // Not awaited in here: a frame that waits for an address would keep the file's bytes in memory.
+        return this.#journaled(files.newJob(source, { ...asGiven, uploader, backfill, dedupe, family }), announce);
+    }
+
+    async #journaled(making: Promise<Job>, announce: (jobId: string) => Promise<void>): Promise<PendingUpload> {
+        const { files, backlog, ends } = this.#parts;
         let spooled: Job[] = [];
         let isJournaled = false;
         const onJob = (changed: Job): void => {
@@ -61,8 +68,7 @@ export class Uploads {
             this.#parts.onJob(changed);
         };
         try {
-            const asGiven = { mimetype: undefined, filename: undefined, size: undefined, ...known };
-            const job = await files.newJob(source, { ...asGiven, uploader, backfill, dedupe, family });
+            const job = await making;
             spooled = [job];
             await announce(job.id);
             return handleOf(ends, job.id, await uploadAlone(job, { ...this.#parts, onJob }));

@@ -1,8 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { expect } from "chai";
-import type { BridgeMedia, MediaError } from "../../src/index.ts";
+import type { BridgeMedia, MediaError, MediaSource } from "../../src/index.ts";
 import { download } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -128,6 +130,39 @@ describe("bounds", () => {
         await until(async () => (await readdir(join(world.dataDir, "spool"))).length === 0);
     });
 
+    const waits = [
+        { what: "send() that waits for its event", at: "/send/", call: "send", isJournaled: true },
+        { what: "upload() that waits for an address", at: "/media/v1/create", call: "upload", isJournaled: false },
+        { what: "avatar() that waits for an address", at: "/media/v1/create", call: "avatar", isJournaled: false },
+        { what: "avatar() that waits for its file", at: "/media/v3/upload", call: "avatar", isJournaled: true },
+    ] as const;
+    for (const { what, at, call, isJournaled } of waits) {
+        it(`${what} keeps nothing in memory of the bytes that it has spooled`, async () => {
+            const stop = world.homeserver.intercept(({ path }) =>
+                path.includes(at)
+                    ? { status: 429, body: { errcode: "M_LIMIT_EXCEEDED", error: "wait", retry_after_ms: 600_000 } }
+                    : undefined,
+            );
+            const media = world.component({ reserveAhead: 0 });
+            await media.start();
+            const before = usedByBuffers();
+            const calls = {
+                send: (source: MediaSource) => media.send(photoMessage(roomId, alice, source)),
+                upload: (source: MediaSource) => media.upload(source, { userId: alice }),
+                avatar: (source: MediaSource, index: number) => media.avatar(world.ghost(`a${index}`), source),
+            };
+            const waiting = Array.from({ length: 16 }, (_, index) =>
+                calls[call]({ kind: "buffer", data: someBytes(2 ** 20) }, index).catch(({ code }: MediaError) => code),
+            );
+            await until(async () => (await readdir(join(world.dataDir, "spool"))).length === 16);
+            await until(async () => !isJournaled || (await jobCount(media)) === 16);
+            await until(() => usedByBuffers() - before < 4 * 2 ** 20);
+            await media.close();
+            expect(new Set(await Promise.all(waiting))).to.deep.equal(new Set(["CLOSED"]));
+            stop();
+        });
+    }
+
     it("live files go before backfill, small before large", async () => {
         const order: string[] = [];
         const serve = (name: string): string =>
@@ -155,6 +190,13 @@ describe("bounds", () => {
         expect(order).to.deep.equal(["small", "large", "history"]);
     });
 });
+
+/** What no longer is, is not counted. */
+function usedByBuffers(): number {
+    setFlagsFromString("--expose-gc");
+    (runInNewContext("gc") as () => void)();
+    return process.memoryUsage().arrayBuffers;
+}
 
 async function jobCount(media: BridgeMedia): Promise<number> {
     let count = 0;
