@@ -1,21 +1,24 @@
 import { MediaError } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
+import type { Logger } from "../logger.ts";
 import type { Store } from "../store/store.ts";
 import { runsOut } from "../uploads/expiry.ts";
 import type { Job } from "../uploads/job.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { releaseWrites } from "../uploads/release.ts";
+import { steadyNow } from "../uploads/steady-clock.ts";
 import { applies } from "../uploads/transition.ts";
 import type { Closing } from "./closing.ts";
 import type { Addresses } from "./dedupe/addresses.ts";
 import type { HomeserverRequests } from "./homeserver-requests.ts";
 import { loadJobs, type MessageRecord, outboxWrite } from "./records.ts";
 import type { Registered } from "./registered.ts";
-import type { Reservation, Reservations } from "./reservations.ts";
+import type { Blocked, Reservation, Reservations } from "./reservations.ts";
 
 /**
  * How the files of a message whose turn in its room has come get the MXC URIs they still lack: one of their own, that of
- * a file they share, or, on a server without `/create`, the one that the upload itself gives.
+ * a file they share, or the one that the upload itself gives: on a server without `/create`, or where the user gets none from
+ * it. A room waits for no other file's bytes than its own message's.
  */
 export interface AddressingParts {
     readonly store: Store;
@@ -25,9 +28,12 @@ export interface AddressingParts {
     readonly queue: UploadQueue;
     readonly requests: HomeserverRequests;
     readonly closing: Closing;
+    readonly logger: Logger;
     /** Told about each job that was changed, after it is journaled. */
     readonly onJob: (job: Job) => void;
 }
+
+const REFUSED = "The homeserver refused an address for a file: it is uploaded before its message";
 
 export class Addressing {
     readonly #parts: AddressingParts;
@@ -47,26 +53,27 @@ export class Addressing {
                 if (await this.#share(job)) break;
                 // The others with the same file wait for this one's address, but not for the uploads of what it waits for.
                 const obtained = await this.#alone(job, stop, () => this.#obtainAddress(job, stop));
+                if (obtained === "assigned") break;
+                if (obtained === "shared") continue;
                 if (obtained === "unsupported") {
-                    const [now] = await loadJobs(this.#parts.store, [id]);
-                    if (now !== undefined) await this.#upload(now, stop);
+                    await this.#upload(id, stop);
                     break;
                 }
-                if (obtained === "assigned") break;
-                if (obtained !== "shared") {
-                    // The places this very message holds would never be freed if its uploads waited for its event.
-                    await this.#releaseEarly(message);
-                    await this.#parts.reservations.waitForPlace(uploader, obtained.blockedForMs, stop);
-                }
+                // The places this very message holds would never be freed if its uploads waited for its event.
+                await this.#releaseEarly(message);
+                const waitMs = patienceWith(job, obtained);
+                // One try, and another look for an address: a source that lets wait for hours is not waited for here.
+                if (waitMs === 0) await this.#upload(id, stop, isPostponed);
+                else await this.#parts.reservations.waitForPlace(uploader, waitMs, stop);
             }
         }
     }
 
     /** Gives a job an address of its own, unless its file has got one meanwhile. */
     async #obtainAddress(job: Job, stop: AbortSignal) {
-        const { id, uploader } = job;
+        const { id } = job;
         if (await this.#parts.addresses.hasShared(job)) return "shared" as const;
-        const obtained = await this.#obtain(uploader, stop);
+        const obtained = await this.#obtain(job, stop);
         if (obtained === "unsupported" || !("reservation" in obtained)) return obtained;
         await this.#assign(id, obtained.reservation);
         return "assigned" as const;
@@ -98,15 +105,18 @@ export class Addressing {
         });
     }
 
-    async #upload(job: Job, stop: AbortSignal): Promise<void> {
-        const { queue, requests, registered, closing } = this.#parts;
+    /** Uploads a file in one step, which gives its address; also no further than it is `enough`. */
+    async #upload(id: string, stop: AbortSignal, enough?: (job: Job) => boolean): Promise<void> {
+        const { store, queue, requests, registered, closing } = this.#parts;
+        const [job] = await loadJobs(store, [id]);
+        if (job === undefined) return;
         const { uploader } = job;
         const register = async () => {
             stop.throwIfAborted();
             await requests.one(() => registered.ensure(uploader));
         };
         await requests.untilAnswered({ sender: uploader }, register, stop);
-        await this.#alone(job, stop, () => queue.runNow(job, closing.signal, { stop }));
+        await this.#alone(job, stop, () => queue.runNow(job, closing.signal, { stop, ...(enough && { enough }) }));
         stop.throwIfAborted();
     }
 
@@ -133,19 +143,36 @@ export class Addressing {
         queue.poke();
     }
 
-    async #obtain(uploader: string, stop: AbortSignal) {
-        const obtain = () => this.#parts.reservations.obtain(uploader, this.#parts.closing.signal);
+    async #obtain({ id: jobId, uploader }: Job, stop: AbortSignal) {
+        const { reservations, requests, closing, logger } = this.#parts;
+        const obtain = () => reservations.obtain(uploader, closing.signal);
         const attempt = async () => {
             stop.throwIfAborted();
             try {
-                return await this.#parts.requests.one(obtain);
+                return await requests.one(obtain);
             } catch (error) {
-                if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return "unsupported" as const;
-                throw error;
+                if (!(error instanceof MediaError) || error.retryable || error.code === "CANCELLED") throw error;
+                const { code, message } = error;
+                // The upload itself may be allowed; or it is refused as well, and its message says so with its caption.
+                if (code !== "NOT_SUPPORTED") logger.warn(REFUSED, { jobId, userId: uploader, code, error: message });
+                return "unsupported" as const;
             }
         };
-        return this.#parts.requests.untilAnswered({ sender: uploader }, attempt, stop);
+        return requests.untilAnswered({ sender: uploader }, attempt, stop);
     }
+}
+
+/**
+ * How long a file is to wait for a place at its user's limit; 0 where it is to be uploaded without an address, at once. One
+ * whose first address has run out has to get another.
+ */
+function patienceWith({ contentUri, notBefore = 0 }: Job, { blockedForMs, isLasting }: Blocked): number {
+    if (!isLasting || contentUri !== undefined) return blockedForMs;
+    return Math.min(blockedForMs, Math.max(0, notBefore - steadyNow()));
+}
+
+function isPostponed({ notBefore = 0 }: Job): boolean {
+    return notBefore > steadyNow();
 }
 
 /** Before its event is sent a file may have any address: one that has run out is replaced without an edit. */

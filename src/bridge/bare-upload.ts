@@ -24,7 +24,8 @@ export interface BareUploadParts {
 
 /**
  * An upload without a message: reserves, journals the job as ready, and returns its MXC URI. A server without
- * `/create` gives the MXC with the upload, so there it takes as long as the upload does.
+ * `/create` gives the MXC with the upload, so there it takes as long as the upload does; so it does where the user has been
+ * at its limit of addresses for a while.
  */
 export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<string> {
     const { queue, reservations, addresses, closing, onJob } = parts;
@@ -43,7 +44,7 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return undefined;
             throw error;
         });
-        if (obtained === undefined) {
+        if (obtained === undefined || ("isLasting" in obtained && obtained.isLasting)) {
             await parts.registered.ensure(job.uploader);
             return inOneStep(job, parts);
         }

@@ -28,10 +28,14 @@ export interface Reservation {
     readonly presigned?: PresignedUpload | undefined;
 }
 
-export type Obtained =
-    | { readonly reservation: Reservation }
-    /** The user holds as many unused ones as it may: one of its uploads has to finish, or this time to pass. */
-    | { readonly blockedForMs: number };
+export type Obtained = { readonly reservation: Reservation } | Blocked;
+
+/** The user holds as many unused ones as it may: one of its uploads has to finish, or this time to pass. */
+export interface Blocked {
+    readonly blockedForMs: number;
+    /** It has been so for `PATIENCE_MS`: what holds them may be files that failed, and they do so for a day. */
+    readonly isLasting: boolean;
+}
 
 export const RESERVATIONS = "reservation";
 
@@ -43,6 +47,9 @@ const ASSUMED_LIFETIME_MS = 30 * 60_000;
 const WORTH_TAKING = 0.25;
 const LONGEST_BLOCK_MS = 60_000;
 const SHORTEST_BLOCK_MS = 200;
+/** How long a user gets no address before its files are uploaded without: whoever waits for them waits for their bytes then. */
+const PATIENCE_MS = 5000;
+const LASTING = "A user gets no address any more: its files are uploaded before their messages";
 /** How long a 404 that does not say why is believed: it may still be a proxy's. */
 const UNEXPLAINED_MS = 5 * 60_000;
 
@@ -57,6 +64,8 @@ export class Reservations {
     readonly #refilling = new Set<string>();
     readonly #blockedUntil = new Map<string, number>();
     readonly #blockedSince = new Map<string, number>();
+    /** Users that get none, since when, and whether the log says so. However many of their uploads have finished. */
+    readonly #without = new Map<string, { readonly since: number; readonly isTold: boolean }>();
     readonly #waiters = new Map<string, Set<() => void>>();
     readonly #closing = new Closing();
     #count = 0;
@@ -139,8 +148,8 @@ export class Reservations {
         try {
             return { reservation: await this.#create(userId, signal) };
         } catch (error) {
-            if (!(error instanceof MediaError) || error.code !== "HOMESERVER_RATE_LIMITED") throw error;
-            return { blockedForMs: this.#block(userId, error) };
+            if (!(error instanceof MediaError) || !mayBeLimit(error)) throw error;
+            return this.#block(userId, error);
         }
     }
 
@@ -205,7 +214,7 @@ export class Reservations {
                 this.#add(reservation);
             } catch (thrown) {
                 const error = asMediaError(thrown);
-                if (error.code === "HOMESERVER_RATE_LIMITED") this.#block(userId, error);
+                if (mayBeLimit(error)) this.#block(userId, error);
                 this.#logger.debug("No reservation could be kept ahead", { userId, code: error.code });
                 return;
             } finally {
@@ -225,6 +234,7 @@ export class Reservations {
                 return create();
             });
             this.#answers.check(created.contentUri, randomUUID());
+            this.#without.delete(userId);
             return { ...withBelievableEnd(created), userId, createdAt: Date.now() };
         } catch (error) {
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") {
@@ -237,11 +247,18 @@ export class Reservations {
         }
     }
 
-    #block(userId: string, { retryAfterMs = 1000 }: MediaError): number {
-        const ms = Math.min(retryAfterMs, LONGEST_BLOCK_MS);
-        this.#blockedUntil.set(userId, steadyNow() + ms);
-        if (!this.#blockedSince.has(userId)) this.#blockedSince.set(userId, steadyNow());
-        return ms;
+    #block(userId: string, error: MediaError): Blocked {
+        const now = steadyNow();
+        const { code, message, retryAfterMs } = error;
+        const without = this.#without.get(userId) ?? { since: now, isTold: false };
+        const forMs = now - without.since;
+        const isLasting = forMs >= PATIENCE_MS;
+        if (isLasting && !without.isTold) this.#logger.warn(LASTING, { userId, code, error: message });
+        this.#without.set(userId, { ...without, isTold: isLasting });
+        const ms = Math.min(retryAfterMs ?? Math.max(1000, forMs), LONGEST_BLOCK_MS);
+        this.#blockedUntil.set(userId, now + ms);
+        if (!this.#blockedSince.has(userId)) this.#blockedSince.set(userId, now);
+        return { blockedForMs: isLasting ? ms : Math.min(ms, PATIENCE_MS - forMs), isLasting };
     }
 
     #wake(userId: string): void {
@@ -269,6 +286,11 @@ export function takenWrite(reservation: Reservation): Write {
  */
 function withBelievableEnd({ expiresAt, ...created }: CreatedMedia): CreatedMedia {
     return expiresAt === undefined || expiresAt <= Date.now() ? created : { ...created, expiresAt };
+}
+
+/** A limit of unused addresses: 429, or matrix-media-repo's 500. A failing proxy's 5xx has no Matrix code. */
+function mayBeLimit({ code, status, errcode }: MediaError): boolean {
+    return code === "HOMESERVER_RATE_LIMITED" || (status === 500 && errcode !== undefined);
 }
 
 function keyOf({ userId, contentUri }: Reservation): string {

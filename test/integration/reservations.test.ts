@@ -1,7 +1,8 @@
 import { expect } from "chai";
+import type { MediaError } from "../../src/index.ts";
 import { bodies, download, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
-import { sha256, someBytes } from "../support/remote.ts";
+import { sha256, someBytes, startRemote } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 
@@ -63,6 +64,86 @@ describe("reservations", () => {
             const { body } = await download(world.homeserver, upload.contentUri ?? "");
             expect(sha256(body)).to.equal(sha256(files[index] ?? Buffer.alloc(0)));
         }
+    });
+
+    it("a server that says 500 at its limit, as matrix-media-repo does, keeps no message waiting for its own files", async () => {
+        await open();
+        world.homeserver.intercept((request) =>
+            isCreate(request) && world.homeserver.pendingMedia(alice) >= 5
+                ? { status: 500, body: { errcode: "M_UNKNOWN", error: "unexpected error" } }
+                : undefined,
+        );
+        const media = world.component();
+        await media.start();
+        const began = Date.now();
+        const sent = await media.send({
+            id: "gallery",
+            roomId,
+            sender: alice,
+            content: { msgtype: "m.gallery", body: "six" },
+            media: Array.from({ length: 6 }, (_, index) => ({
+                at: ["items", String(index)],
+                source: { kind: "http", url: remote.file(someBytes(3000)) },
+            })),
+        });
+        for (const { done } of sent.uploads) await done;
+        expect(Date.now() - began, "it waits for none of its files to be sent before").to.be.lessThan(4000);
+    });
+
+    it("files that failed hold their addresses for a day: their uploader's next ones go without, in order", async () => {
+        await open({ rateLimited: true, maxPendingMedia: 2 });
+        const logged: string[] = [];
+        const ignore = (): void => {};
+        const warn = (text: string): void => void logged.push(text);
+        const logger = { debug: ignore, info: ignore, warn, error: ignore };
+        const media = world.component({ uploadAs: "bot", reserveAhead: 0, logger });
+        await media.start();
+        const photo = (url: string, room = roomId) => photoMessage(room, alice, { kind: "http", url });
+        for (let count = 0; count < 2; count++) {
+            const [gone] = (await media.send(photo(`${remote.url}/gone`))).uploads;
+            expect(await gone?.done.catch(({ code }: MediaError) => code)).to.equal("SOURCE_NOT_FOUND");
+        }
+        const bytes = someBytes(1000);
+        const sends = [
+            media.send(photo(remote.file(bytes))),
+            media.send(textMessage(roomId, alice, "behind it")),
+            media.send(photo(remote.file(bytes))),
+            media.send(photo(remote.file(bytes), await world.room(alice))),
+        ];
+        const bare = media.upload({ kind: "http", url: remote.file(bytes) }, { userId: alice });
+        const sent = await Promise.all(sends);
+        expect(bodies(world.homeserver, roomId).slice(2)).to.deep.equal(["cat.jpg", "behind it", "cat.jpg"]);
+        const uris = sent.flatMap(({ uploads }) => uploads.map(({ contentUri = "" }) => contentUri));
+        expect(uris).to.have.length(3);
+        for (const uri of [...uris, (await bare).contentUri])
+            expect((await download(world.homeserver, uri, 0)).body.equals(bytes)).to.equal(true);
+        const text = "A user gets no address any more: its files are uploaded before their messages";
+        expect(logged.filter((one) => one === text)).to.have.length(1);
+    });
+
+    it("one that goes without, and whose source lets it wait, is sent as soon as there is an address", async () => {
+        await open({ rateLimited: true, maxPendingMedia: 1 });
+        const media = world.component({ reserveAhead: 0 });
+        await media.start();
+        const bytes = someBytes(1000);
+        let end = (): void => {};
+        const held = remote.on("/held", (_request, response) => {
+            end = () => response.writeHead(200, { "content-length": bytes.length }).end(bytes);
+        });
+        const photo = (url: string) => photoMessage(roomId, alice, { kind: "http", url });
+        await media.send(photo(held));
+        const elsewhere = await startRemote();
+        const busy = elsewhere.on("/busy", (_request, response) => {
+            response.writeHead(429, { "retry-after": "3600" }).end();
+        });
+        const sending = media.send(photo(busy));
+        await until(async () => {
+            for await (const { error } of media.jobs()) if (error?.code === "SOURCE_RATE_LIMITED") return true;
+            return false;
+        });
+        end();
+        expect((await sending).uploads[0]?.contentUri).to.match(/^mxc:/);
+        await elsewhere.close();
     });
 
     it("a server without /create gets the files first, in order, and is asked once", async () => {

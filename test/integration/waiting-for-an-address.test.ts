@@ -3,7 +3,7 @@ import { expect } from "chai";
 import type { MediaError } from "../../src/index.ts";
 import { jobFrom, JOBS, jobWrites } from "../../src/uploads/job-records.ts";
 import { LevelStore } from "../../src/store/level.ts";
-import { download, messages } from "../support/download.ts";
+import { bodies, download, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { sha256, someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -63,6 +63,35 @@ describe("a message that waits for an address", () => {
         expect((await next.uploads[0]?.done)?.state).to.equal("done");
         expect(asked, "addresses").to.equal(1);
     });
+
+    for (const [status, errcode] of [
+        [403, "M_FORBIDDEN"],
+        [403, "M_USER_LIMIT_EXCEEDED"],
+        [413, "M_TOO_LARGE"],
+        [400, "M_UNKNOWN"],
+    ] as const) {
+        it(`and is refused one for good (${status} ${errcode}) comes with its file, or says with its caption why not`, async () => {
+            let isUploadRefused = false;
+            world.homeserver.intercept(({ path }) =>
+                path.includes("/media/v1/create") || (isUploadRefused && path.endsWith("/media/v3/upload"))
+                    ? { status, body: { errcode, error: "no" } }
+                    : undefined,
+            );
+            const media = world.component();
+            await media.start();
+            const bytes = someBytes(2000);
+            const content = { msgtype: "m.image", filename: "cat.jpg", body: "my caption" };
+            const photo = () => photoMessage(roomId, alice, { kind: "http", url: remote.file(bytes) }, { content });
+            const [upload] = (await media.send(photo())).uploads;
+            expect((await download(world.homeserver, upload?.contentUri ?? "", 0)).body.equals(bytes)).to.equal(true);
+            isUploadRefused = true;
+            await media.send(photo());
+            const shown = bodies(world.homeserver, roomId);
+            expect(shown).to.have.length(2);
+            expect(shown[0]).to.equal("my caption");
+            expect(shown[1]).to.contain("cat.jpg could not be bridged").and.to.contain("my caption");
+        });
+    }
 
     it("in place of one that ran out, and is released with that meanwhile: no two messages have one address", async () => {
         const media = world.component({ reserveAhead: 0 });
