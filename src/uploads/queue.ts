@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { deferred } from "../deferred.ts";
 import { MediaError } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
@@ -201,12 +202,16 @@ export class UploadQueue {
         };
         this.#awaited.set(job.id, waiting);
         stop?.addEventListener("abort", abandon, { once: true });
+        let before: Job | undefined;
         try {
             while (true) {
                 // As journaled, and only after listening: it may have been cancelled before, or between two tries.
                 const current = (await loadJob(this.#parts.store, job.id)) ?? job;
                 if (isFinal(current.state) || enough(current)) return current;
-                await this.#turn(current, waiting.signal).catch((error: unknown) => {
+                // A turn that changed nothing may be followed by another such, for ever, with no other work in between.
+                const pauseMs = isDeepStrictEqual(current, before) ? STORE_RETRY_MS : 0;
+                before = current;
+                await this.#turn(current, pauseMs, waiting.signal).catch((error: unknown) => {
                     closing.throwIfAborted();
                     if (!waiting.signal.aborted) throw error;
                 });
@@ -219,8 +224,8 @@ export class UploadQueue {
     }
 
     /** One try, as soon as the job's wait is over and it is its turn among those that are waited for. */
-    async #turn(job: Job, signal: AbortSignal): Promise<void> {
-        const delay = Math.min((job.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS);
+    async #turn(job: Job, pauseMs: number, signal: AbortSignal): Promise<void> {
+        const delay = Math.max(pauseMs, Math.min((job.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS));
         if (delay > 0) await sleep(delay, undefined, { signal });
         if (!this.#open) throw new MediaError("CLOSED");
         const turn = this.#callers.wait(job, signal);

@@ -196,4 +196,26 @@ describe("jobs that a message waits for", () => {
         expect(await left).to.equal("CLOSED");
         expect(ids()).to.deep.equal(["first"]);
     });
+
+    it("one whose turns change nothing leaves the others their time in between", async () => {
+        let turns = 0;
+        const idle = job("idle");
+        const finish = (): Promise<void> => add({ ...idle, state: "done", finishedAt: 1 });
+        await open(
+            {},
+            {
+                beforeBegin: async () => {
+                    // Else it never ends where nothing else comes to its turn.
+                    if (++turns === 1000) await finish();
+                    return undefined;
+                },
+            },
+        );
+        const done = now(idle);
+        await until(() => turns > 0);
+        await quiet();
+        await finish();
+        expect((await done).state).to.equal("done");
+        expect(turns).to.be.lessThan(4);
+    });
 });

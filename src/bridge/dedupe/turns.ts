@@ -1,7 +1,7 @@
 import type { ErrorCode, MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
 import { type Address, isFinal, type Job } from "../../uploads/job.ts";
-import { transition } from "../../uploads/transition.ts";
+import { applies, transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { newestJob } from "../successor.ts";
@@ -205,6 +205,8 @@ export class Turns {
         // It took the leader's place in its message: its own address is the file's now.
         if (leader?.id === job.id) return this.#lead(job, key, undefined);
         if (leader === undefined || !isAlive(leader)) return this.#lead(job, key, file);
+        // Its message waits for the address that only its own upload gives.
+        if (!applies(job, "follow")) return job;
         await this.#change(job, { type: "follow", at: Date.now() });
         return undefined;
     }
