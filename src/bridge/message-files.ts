@@ -47,6 +47,7 @@ type KnownOfJob = Pick<
     | "publicUrl"
     | "sha256"
     | "dedupe"
+    | "isGivenOut"
 >;
 
 /** A message's files: those that need a job, and those that are there already. */

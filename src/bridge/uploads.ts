@@ -35,13 +35,14 @@ export class Uploads {
     }
 
     /**
-     * @param announce Awaited before the upload is journaled, or with the address where the file is there already.
+     * @param announce Awaited before the upload is journaled, or with the address where the file is there already. Whoever
+     *   gives it takes the address from `done`.
      * @param family What the file has to be, where the options name no type.
      */
     async begin(
         source: MediaSource,
         { userId, backfill = false, dedupeKey, transformVersion, ...known }: UploadOptions,
-        announce: (jobId: string, contentUri?: string) => Promise<void> = async () => {},
+        announce?: (jobId: string, contentUri?: string) => Promise<void>,
         family?: string,
     ): Promise<PendingUpload> {
         const { files, backlog, lookup } = this.#parts;
@@ -50,16 +51,20 @@ export class Uploads {
         const file = dedupe === undefined ? undefined : await lookup.uploaded(dedupe);
         if (file !== undefined) {
             const atHand = uploadAtHand(file, source, known);
-            await announce(atHand.jobId, atHand.contentUri);
+            await announce?.(atHand.jobId, atHand.contentUri);
             return atHand;
         }
         backlog.enter(0, 1);
         const asGiven = { mimetype: undefined, filename: undefined, size: undefined, ...known };
+        const isGivenOut = announce === undefined ? true : undefined;
         // Not awaited in here: a frame that waits for an address would keep the file's bytes in memory.
-        return this.#journaled(files.newJob(source, { ...asGiven, uploader, backfill, dedupe, family }), announce);
+        return this.#journaled(
+            files.newJob(source, { ...asGiven, uploader, backfill, dedupe, family, isGivenOut }),
+            announce,
+        );
     }
 
-    async #journaled(making: Promise<Job>, announce: (jobId: string) => Promise<void>): Promise<PendingUpload> {
+    async #journaled(making: Promise<Job>, announce?: (jobId: string) => Promise<void>): Promise<PendingUpload> {
         const { files, backlog, ends } = this.#parts;
         let spooled: Job[] = [];
         let isJournaled = false;
@@ -70,7 +75,7 @@ export class Uploads {
         try {
             const job = await making;
             spooled = [job];
-            await announce(job.id);
+            await announce?.(job.id);
             return handleOf(ends, job.id, await uploadAlone(job, { ...this.#parts, onJob }));
         } catch (error) {
             // Once it is journaled its end counts it out, and the next start may need its bytes.

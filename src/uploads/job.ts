@@ -114,6 +114,8 @@ export interface Job {
     readonly addressesLost?: number | undefined;
     /** Where everybody may fetch the file instead; shown when it cannot come. */
     readonly publicUrl?: string | undefined;
+    /** Its address is with the caller of `upload()`, who hears of no other. */
+    readonly isGivenOut?: boolean | undefined;
     /** The room may show something else than this job's end: it had failed before, or had another MXC. */
     readonly revived?: boolean | undefined;
     /** The file that it has in common with other jobs, by the key of its record; undefined for one of its own. */

@@ -1,7 +1,9 @@
+import type { ServerResponse } from "node:http";
 import { expect } from "chai";
+import type { BridgeMedia, MediaError } from "../../src/index.ts";
 import { photoMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
-import { closeScene, openScene } from "../support/scene.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 import { download, edits, messages } from "../support/download.ts";
 import { reviseMark } from "../../src/bridge/records.ts";
@@ -60,5 +62,96 @@ describe("a file in common whose address had to be replaced", () => {
         expect(messages(world.homeserver, roomId)).to.have.length(6);
         expect(remote.requests.filter(({ url }) => url === "/sticker")).to.have.length(2);
         await closeScene({ world, remote });
+    });
+
+    describe("because the homeserver has lost it while one transfers the file", () => {
+        const bytes = someBytes(1000);
+        const dedupeKey = "sticker";
+        let { world, remote, alice, roomId } = {} as Scene;
+        let media: BridgeMedia;
+        let source: { kind: "http"; url: string };
+        let give = (): void => {};
+        let ready: Map<string, number>;
+        beforeEach(async () => {
+            ({ world, remote, alice, roomId } = await openScene());
+            media = world.component({ reserveAhead: 0 });
+            await media.start();
+            ready = new Map();
+            media.on("job", ({ id, state }) => {
+                if (state === "ready") ready.set(id, (ready.get(id) ?? 0) + 1);
+            });
+            let isHeld = true;
+            const held: ServerResponse[] = [];
+            const answer = (response: ServerResponse): void => {
+                response.writeHead(200, { "content-type": "image/png", "content-length": bytes.length }).end(bytes);
+            };
+            const url = remote.on("/sticker", (_request, response) => {
+                if (isHeld) held.push(response);
+                else answer(response);
+            });
+            source = { kind: "http", url };
+            give = () => {
+                isHeld = false;
+                for (const response of held) answer(response);
+            };
+        });
+        afterEach(() => closeScene({ world, remote }));
+
+        const send = async (room: string) => media.send(photoMessage(room, alice, source, {}, { dedupeKey }));
+        const upload = () => media.upload(source, { userId: alice, dedupeKey });
+        const isAsked = () => until(() => remote.requests.length === 1);
+        /** Ready with its event, or when it was called for, and again without a turn of its own. */
+        const follow = (...uploads: ({ readonly jobId: string } | undefined)[]) =>
+            until(() => uploads.every((one) => ready.get(one?.jobId ?? "") === 2), { what: "those that follow" });
+        const lose = (contentUri: string): void => {
+            const lost = contentUri.replace("mxc://", "/_matrix/media/v3/upload/");
+            world.homeserver.intercept(({ path }) =>
+                path === lost ? { status: 404, body: { errcode: "M_NOT_FOUND", error: "gone" } } : undefined,
+            );
+        };
+        const codeOf = ({ code }: MediaError): string => code;
+
+        it("by an upload without a message, a message's file goes on at another", async () => {
+            const leading = await upload();
+            await isAsked();
+            const alike = await upload();
+            const { eventId, uploads } = await send(roomId);
+            expect(uploads[0]?.contentUri).to.equal(leading.contentUri);
+            await follow(alike, uploads[0]);
+            lose(leading.contentUri);
+            give();
+            expect(await leading.done.catch(codeOf)).to.equal("RESERVATION_GONE");
+            const { contentUri = "" } = (await uploads[0]?.done) ?? {};
+            await until(() => edits(world.homeserver, roomId).get(eventId)?.["url"] === contentUri);
+            expect((await download(world.homeserver, contentUri, 0)).body.equals(bytes)).to.equal(true);
+            expect(await alike.done.catch(codeOf)).to.equal("RESERVATION_GONE");
+        });
+
+        it("by a message, an upload that shared it says that its address is gone, and a picture is set with the new one", async () => {
+            const sent = await send(roomId);
+            await isAsked();
+            const shared = await upload();
+            const picture = media.avatar(alice, source, { dedupeKey });
+            await until(() => [...ready.values()].filter((times) => times === 2).length === 2);
+            expect(shared.contentUri).to.equal(sent.uploads[0]?.contentUri);
+            lose(shared.contentUri);
+            give();
+            const { contentUri } = (await sent.uploads[0]?.done) ?? {};
+            expect(contentUri).not.to.equal(shared.contentUri);
+            expect(await shared.done.catch(codeOf)).to.equal("RESERVATION_GONE");
+            expect(await picture).to.equal(contentUri);
+        });
+
+        it("by an upload that nobody's message shares, all that share it say that it is gone", async () => {
+            const all = [await upload()];
+            await isAsked();
+            all.push(await upload(), await upload());
+            await follow(...all.slice(1));
+            lose(all[0]?.contentUri ?? "");
+            give();
+            const codes = await Promise.all(all.map(({ done }) => done.catch(codeOf)));
+            expect(codes).to.deep.equal(Array.from({ length: 3 }, () => "RESERVATION_GONE"));
+            expect(remote.requests).to.have.length(1);
+        });
     });
 });

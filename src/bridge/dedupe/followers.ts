@@ -36,15 +36,15 @@ export class Followers {
         } while (after !== undefined);
     }
 
-    /** Ends every follower by the same event. */
-    async endAll(key: string, event: JobEvent): Promise<void> {
+    /** Ends every follower by the event that is its. */
+    async endAll(key: string, eventFor: (job: Job) => JobEvent): Promise<void> {
         for (let rows = await this.#rows(key); rows.length > 0; rows = await this.#rows(key)) {
-            await Promise.all(rows.map((row) => this.#end(row, event)));
+            await Promise.all(rows.map((row) => this.#end(row, eventFor)));
         }
     }
 
     async failAll(key: string, error: StoredError): Promise<void> {
-        await this.endAll(key, { type: "fail", error: thrownAgain(error), at: Date.now() });
+        await this.endAll(key, () => ({ type: "fail", error: thrownAgain(error), at: Date.now() }));
     }
 
     /** Gives the followers that have not tried their own source to `use`, who is due first first, until that takes one. */
@@ -69,12 +69,12 @@ export class Followers {
         return undefined;
     }
 
-    async #end(row: string, event: JobEvent): Promise<void> {
+    async #end(row: string, eventFor: (job: Job) => JobEvent): Promise<void> {
         const { store, jobLocks, alongside, onJob } = this.#parts;
         const { id } = fromGroupedKey(row);
         await jobLocks.hold([id], async () => {
             const before = await loadJob(this.#parts.store, id);
-            const after = before?.follows === true ? transition(before, event) : undefined;
+            const after = before?.follows === true ? transition(before, eventFor(before)) : undefined;
             if (before === undefined || after === undefined) {
                 // Its record was lost to damage, or another commit has just ended it.
                 return store.commit([{ collection: FOLLOWING, key: row }]);

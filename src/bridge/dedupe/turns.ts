@@ -1,7 +1,7 @@
-import type { ErrorCode, MediaError } from "../../errors.ts";
+import { type ErrorCode, MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
 import { type Address, isFinal, type Job } from "../../uploads/job.ts";
-import { applies, transition } from "../../uploads/transition.ts";
+import { applies, type JobEvent, transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { newestJob } from "../successor.ts";
@@ -14,7 +14,8 @@ import { loadShared, pendingFile, type SharedFile, uploadedFile } from "./shared
  * Who transfers a file that several jobs have in common: the first one that has a place leads, the others follow, without
  * a turn of their own. When the file is there, all are done. When the leader's source gives nothing, a follower goes on with
  * its own (bounded), and the former leader follows it: nobody has failed before all have. When the leader was cancelled,
- * another takes its place. Nobody leads who has no place: another one's source may be open, or its turn come sooner.
+ * another takes its place; so it does, with another address, when the homeserver has lost that of one without a message.
+ * Nobody leads who has no place: another one's source may be open, or its turn come sooner.
  *
  * A job that begins in the commit of its event leads from then on, and one whose file has a leader when its event is
  * accepted follows at once: a sticker that is sent by hundreds while it is on its way would otherwise take hundreds of turns.
@@ -167,8 +168,7 @@ export class Turns {
             const { files, followers } = this.#parts;
             const file = await files.load(key);
             if (file?.state === "uploaded") {
-                const { contentUri, size } = file;
-                return followers.endAll(key, { type: "reuse", contentUri, size, at: Date.now() });
+                return followers.endAll(key, (job) => endWith(job, file));
             }
             const leader = file && (await this.#leaderOf(file));
             if (file !== undefined && leader !== undefined && isAlive(leader)) {
@@ -176,9 +176,12 @@ export class Turns {
                 return;
             }
             const failure = leader?.state === "failed" ? leader.error : undefined;
-            const mayGoOn =
-                failure === undefined || (isOfTheSource(failure.code) && (file?.takeovers ?? 0) < MAX_TAKEOVERS);
-            if (mayGoOn && (await this.#promote(key, file, failure === undefined ? 0 : 1, []))) return;
+            const isOfSource = failure !== undefined && isOfTheSource(failure.code);
+            // Where the homeserver has lost the address, a message's file gets another one.
+            const isLost = failure?.code === "RESERVATION_GONE" && !isOfMessage(leader);
+            const mayLead = isLost ? isOfMessage : undefined;
+            const mayGoOn = failure === undefined || isLost || (isOfSource && (file?.takeovers ?? 0) < MAX_TAKEOVERS);
+            if (mayGoOn && (await this.#promote(key, file, isOfSource ? 1 : 0, [], mayLead))) return;
             const error = failure ?? (await followers.anyError(key));
             const failAll = async () => error !== undefined && followers.failAll(key, error);
             if (file === undefined || !mayGoOn) await failAll();
@@ -193,7 +196,7 @@ export class Turns {
             }
             await files.change(key, left);
             // Whoever began to follow the former leader meanwhile has not tried; from here on nobody does.
-            if (!(await this.#promote(key, left, 0, []))) await failAll();
+            if (!(await this.#promote(key, left, 0, [], mayLead))) await failAll();
         });
     }
 
@@ -211,12 +214,12 @@ export class Turns {
         return undefined;
     }
 
-    /** Ends a job whose file is there already. */
-    async #reuse(job: Job, { contentUri, size }: SharedFile): Promise<undefined> {
-        await this.#change(job, { type: "reuse", contentUri, size, at: Date.now() });
+    /** Ends a job whose file is there already, at another address perhaps. */
+    async #reuse(job: Job, file: SharedFile): Promise<undefined> {
+        await this.#change(job, endWith(job, file));
     }
 
-    async #lead(job: Job, key: string, file: SharedFile | undefined): Promise<Job> {
+    async #lead(job: Job, key: string, file: SharedFile | undefined): Promise<Job | undefined> {
         const { files } = this.#parts;
         const { contentUri } = job;
         // A server without /create gives the address with the upload.
@@ -226,23 +229,33 @@ export class Turns {
             await files.change(key, { ...own, leader: job.id });
             return job;
         }
+        if (isLeftBehind(job, file)) {
+            await this.#change(job, addressGone());
+            return undefined;
+        }
         const after = transition(job, { type: "lead", address: addressOf(file), dueAt: job.dueAt ?? Date.now() });
         if (after === undefined) return job;
         await files.change(key, { ...file, leader: job.id }, (writes) => this.#commit(job, after, writes));
         return after;
     }
 
-    /** Lets a follower lead that has not tried yet; false where there is none. */
+    /** Lets a follower lead that may and has not tried yet; false where there is none. */
     async #promote(
         key: string,
         file: SharedFile | undefined,
         takeovers: 0 | 1,
         alongside: readonly Write[],
+        mayLead: (job: Job) => boolean = () => true,
     ): Promise<boolean> {
         const { files, followers, onTurn } = this.#parts;
         const isPromoted = await followers.withUntried(key, async (job) => {
             const { contentUri = "", dueAt = Date.now() } = job;
             const next = file ?? pendingFile(key, job.uploader, { contentUri });
+            if (isLeftBehind(job, next)) {
+                await this.#change(job, addressGone());
+                return false;
+            }
+            if (!mayLead(job)) return false;
             const after = transition(job, { type: "lead", address: addressOf(next), dueAt });
             if (after === undefined) return false;
             const record = { ...next, leader: job.id, takeovers: next.takeovers + takeovers };
@@ -272,6 +285,25 @@ export class Turns {
 
 function isAlive(job: Job): boolean {
     return !isFinal(job.state) && job.follows !== true;
+}
+
+function isOfMessage(job: Job | undefined): boolean {
+    return job?.messageId !== undefined;
+}
+
+/** Whether a file's address is another than the one that is with the job's caller. */
+function isLeftBehind({ isGivenOut, contentUri }: Job, file: Pick<SharedFile, "contentUri">): boolean {
+    return isGivenOut === true && contentUri !== undefined && contentUri !== file.contentUri;
+}
+
+/** How a job ends whose file is there. */
+function endWith(job: Job, file: SharedFile): JobEvent {
+    const { contentUri, size } = file;
+    return isLeftBehind(job, file) ? addressGone() : { type: "reuse", contentUri, size, at: Date.now() };
+}
+
+function addressGone(): JobEvent {
+    return { type: "fail", error: new MediaError("RESERVATION_GONE"), at: Date.now() };
 }
 
 function isOfTheSource(code: ErrorCode): boolean {
