@@ -145,9 +145,12 @@ export class Addressing {
 
     async #obtain({ id: jobId, uploader }: Job, stop: AbortSignal) {
         const { reservations, requests, closing, logger } = this.#parts;
-        const obtain = () => reservations.obtain(uploader, closing.signal);
-        const attempt = async () => {
+        const obtain = () => {
             stop.throwIfAborted();
+            // Not aborted at once on close: an answer that nobody hears is an address lost.
+            return reservations.obtain(uploader, closing.cutOff);
+        };
+        const attempt = async () => {
             try {
                 return await requests.one(obtain);
             } catch (error) {

@@ -59,7 +59,7 @@ export class Avatars {
     readonly #known = new Map<string, string>();
     /** The calls for one user or room take effect in their order. */
     readonly #locks = new KeyedLocks();
-    readonly #resumed = new Set<Promise<void>>();
+    readonly #underWay = new Set<Promise<unknown>>();
 
     constructor(parts: AvatarsParts) {
         this.#parts = parts;
@@ -69,27 +69,34 @@ export class Avatars {
     async start(): Promise<void> {
         for await (const [, record] of this.#parts.store.range({ collection: AVATARS })) {
             const pending = record as unknown as PendingAvatar;
-            const resumed = this.#locks.hold([pending.id], () => this.#resume(pending));
-            this.#resumed.add(resumed);
-            void resumed.finally(() => this.#resumed.delete(resumed));
+            void this.#hold(pending.id, () => this.#resume(pending));
         }
     }
 
     /** Resolves when nothing goes on any more; to be called when `closing` has aborted. */
     async quiet(): Promise<void> {
-        await Promise.allSettled(this.#resumed);
+        await Promise.allSettled(this.#underWay);
     }
 
     /** Resolves with the MXC URI when it is the user's picture. */
     ofUser(userId: string, source: MediaSource, options: AvatarOptions): Promise<string> {
         const picture = { kind: "user", id: userId, sender: userId } as const;
-        return this.#locks.hold([userId], () => this.#bring(picture, source, options));
+        return this.#hold(userId, () => this.#bring(picture, source, options));
     }
 
     /** Resolves with the MXC URI when it is the room's picture. */
     ofRoom(roomId: string, sender: string, source: MediaSource, options: AvatarOptions): Promise<string> {
         const picture = { kind: "room", id: roomId, sender } as const;
-        return this.#locks.hold([roomId], () => this.#bring(picture, source, options));
+        return this.#hold(roomId, () => this.#bring(picture, source, options));
+    }
+
+    /** Runs `task` after what was called for the same user or room before; known to `quiet()` from here on. */
+    #hold<T>(id: string, task: () => Promise<T>): Promise<T> {
+        const working = this.#locks.hold([id], task);
+        const over = (): void => void this.#underWay.delete(working);
+        this.#underWay.add(working);
+        working.then(over, over);
+        return working;
     }
 
     /** Not async, like what it calls: a frame that waits for the file would keep its bytes in memory. */

@@ -28,6 +28,16 @@ export interface BareUploadParts {
  * at its limit of addresses for a while.
  */
 export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<string> {
+    const contentUri = await withAddress(job, parts).catch(async (error: unknown) => {
+        // Whoever waits for the file and not for an address (see `isGivenOut`) counts on the next start when it hears CLOSED.
+        if (parts.closing.aborted && job.isGivenOut !== true) await journal(job, parts);
+        throw error;
+    });
+    return contentUri ?? inOneStep(job, parts);
+}
+
+/** The address with which it is journaled; undefined where only the upload gives one. */
+async function withAddress(job: Job, parts: BareUploadParts): Promise<string | undefined> {
     const { queue, reservations, addresses, closing, onJob } = parts;
     const onwards = (reserved: Job): Job => released(reserved) ?? reserved;
     const begun = (ready: Job): string => {
@@ -46,7 +56,7 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
         });
         if (obtained === undefined || ("isLasting" in obtained && obtained.isLasting)) {
             await parts.registered.ensure(job.uploader);
-            return inOneStep(job, parts);
+            return undefined;
         }
         if ("blockedForMs" in obtained) {
             await reservations.waitForPlace(job.uploader, obtained.blockedForMs, closing);
@@ -58,16 +68,10 @@ export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<str
 }
 
 async function inOneStep(job: Job, parts: BareUploadParts): Promise<string> {
-    const { store, queue, addresses, ends, closing, onJob } = parts;
-    // In the queue's lists, not waited for like a message's: after a crash nobody else would come back to it.
-    const ready = released(job) ?? job;
-    const journal = async (): Promise<void> => {
-        await store.commit(jobWrites(undefined, ready));
-        onJob(ready);
-    };
+    const { queue, addresses, ends, closing } = parts;
     let journaled: Promise<void> | undefined;
     const turn = addresses.alone(job, async () => {
-        await (journaled ??= journal());
+        await (journaled ??= journal(job, parts));
         queue.poke();
         return ends.of(job.id);
     });
@@ -77,9 +81,16 @@ async function inOneStep(job: Job, parts: BareUploadParts): Promise<string> {
         return contentUri;
     } catch (error) {
         // Also one that still waits for another with the same file: whoever hears CLOSED counts on the next start.
-        if (closing.aborted) await (journaled ??= journal());
+        if (closing.aborted) await (journaled ??= journal(job, parts));
         throw error;
     } finally {
         closed.release();
     }
+}
+
+/** In the queue's lists, not waited for like a message's: after a crash nobody else would come back to it. */
+async function journal(job: Job, { store, onJob }: BareUploadParts): Promise<void> {
+    const ready = released(job) ?? job;
+    await store.commit(jobWrites(undefined, ready));
+    onJob(ready);
 }

@@ -152,6 +152,36 @@ describe("pictures", () => {
         expect(failed).to.deep.equal(["SOURCE_UNAVAILABLE"]);
     });
 
+    for (const [what, answer] of [
+        ["asks for an address", { delayMs: 300 }],
+        [
+            "waits for one",
+            { status: 429, body: { errcode: "M_LIMIT_EXCEEDED", error: "wait", retry_after_ms: 600_000 } },
+        ],
+    ] as const) {
+        it(`is set by the next start when close() comes while it ${what}`, async () => {
+            let asked = 0;
+            const stop = world.homeserver.intercept(({ path }) =>
+                path.includes("/media/v1/create") ? (asked++, answer) : undefined,
+            );
+            const media = world.component({ reserveAhead: 0 });
+            await media.start();
+            const setting = media.avatar(alice, { kind: "buffer", data: PNG }).catch(({ code }: MediaError) => code);
+            await until(() => asked > 0);
+            await media.close();
+            expect(await setting).to.equal("CLOSED");
+            stop();
+            const next = world.component();
+            await next.start();
+            const shown = () =>
+                world.request(alice, "GET", `/profile/${encodeURIComponent(alice)}/avatar_url`).then(
+                    (profile) => profile["avatar_url"] as string | undefined,
+                    () => undefined,
+                );
+            expect((await download(world.homeserver, await until(shown))).body.equals(PNG)).to.equal(true);
+        });
+    }
+
     it("of an earlier run is set for as long as it takes, though the homeserver fails", async () => {
         const media = world.component();
         await media.start();

@@ -64,6 +64,29 @@ describe("a message that waits for an address", () => {
         expect(asked, "addresses").to.equal(1);
     });
 
+    it("and is being given one when close() comes has that at the next start", async () => {
+        let asked = 0;
+        world.homeserver.intercept(({ path }) =>
+            path.includes("/media/v1/create") ? (asked++, { delayMs: 200 }) : undefined,
+        );
+        const media = world.component({ reserveAhead: 0 });
+        await media.start();
+        const source = { kind: "http", url: remote.file(someBytes(2000)) } as const;
+        const sending = media.send(photoMessage(roomId, alice, source)).catch(({ code }: MediaError) => code);
+        await until(() => asked === 1);
+        await media.close();
+        expect(await sending).to.equal("CLOSED");
+        expect(messages(world.homeserver, roomId)).to.have.length(0);
+        const next = world.component({ reserveAhead: 0 });
+        await next.start();
+        await until(async () => {
+            for await (const { state } of next.jobs()) return state === "done";
+            return false;
+        });
+        expect(asked).to.equal(1);
+        expect(world.homeserver.pendingMedia(alice)).to.equal(0);
+    });
+
     for (const [status, errcode] of [
         [403, "M_FORBIDDEN"],
         [403, "M_USER_LIMIT_EXCEEDED"],
