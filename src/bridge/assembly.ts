@@ -38,7 +38,7 @@ import { MAX_PROBED, Probe } from "./probe.ts";
 import { finishedWrite, type MessageRecord, reviseMark } from "./records.ts";
 import { Replacement } from "./replacement.ts";
 import { Registered } from "./registered.ts";
-import { Reservations } from "./reservations.ts";
+import { leftBy, Reservations } from "./reservations.ts";
 import { Revisions } from "./revisions.ts";
 import { RoomEncryption } from "./room-encryption.ts";
 import { endJobs } from "./successor.ts";
@@ -148,10 +148,18 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         complete: (job, signal) => engine.complete(job, signal),
         renew: (job, lost, signal) => replacement.renew(job, lost, signal),
         prepare: (job, signal, watch) => engine.prepare(job, signal, watch),
-        alongside: (before, after) => [...alongside(before, after), ...turns.finishWrites(before, after)],
+        alongside: (before, after) => {
+            const left = leftBy(before, after);
+            const kept = left === undefined ? [] : [reservations.keptWrite(left)];
+            return [...alongside(before, after), ...turns.finishWrites(before, after), ...kept];
+        },
         beforeBegin: (job) => turns.beforeBegin(job),
         handOver: (job, error) => turns.handOver(job, error),
-        onChange: hooks.onJob,
+        onChange: (job, bytes, before) => {
+            const left = before && leftBy(before, job);
+            if (left !== undefined) reservations.giveBack(left);
+            hooks.onJob(job, bytes);
+        },
     });
     const closing = new Closing();
     const registered = new Registered(users);

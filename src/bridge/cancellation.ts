@@ -1,5 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
+import type { Job } from "../uploads/job.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { locksOf } from "./edits.ts";
@@ -44,7 +45,19 @@ export class Cancellation {
         const job = await newestJob(this.#parts.store, id);
         if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
         if (redact && job.messageId !== undefined) return this.message(job.messageId, true);
+        await this.#endUnseen(job);
         await endJob(this.#parts.store, this.#parts.queue, job.id);
+    }
+
+    /** Ends a job whose message no lane has begun to deliver: its address is for another file. */
+    async #endUnseen({ id, messageId }: Job): Promise<void> {
+        if (messageId === undefined) return;
+        const { store, queue, messageLocks } = this.#parts;
+        await messageLocks.hold([messageId], async () => {
+            const message = await loadMessage(store, messageId);
+            if (message?.state !== "queued" || (await this.#isForTheLane(message))) return;
+            await queue.cancel(id, true);
+        });
     }
 
     /** Ends a message's jobs. One that has no event yet is never sent. Resolves when that is certain. */

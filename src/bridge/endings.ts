@@ -22,7 +22,7 @@ import {
     reviseMark,
     uneditedWrites,
 } from "./records.ts";
-import type { Reservation, Reservations } from "./reservations.ts";
+import { type Reservation, reservationOf, type Reservations } from "./reservations.ts";
 import { endJobs } from "./successor.ts";
 
 export interface EndingsParts {
@@ -153,7 +153,8 @@ export class Endings {
                 }
                 const after = transition(job, { type: "cancel", at: finishedAt });
                 if (after === undefined) return [];
-                const reservation = reservationOf(job);
+                // Of a job that never began nobody has seen it.
+                const reservation = job.state === "reserved" ? reservationOf(job) : undefined;
                 if (reservation !== undefined) unused.push(reservation);
                 cancelled.push(after);
                 return [...jobWrites(job, after), finishedWrite(finishedAt, "job", job.id)];
@@ -178,11 +179,4 @@ export class Endings {
 
 function thumbnailsFirst(jobs: readonly Job[]): Job[] {
     return jobs.toSorted((one, other) => Number(isThumbnail(other.at)) - Number(isThumbnail(one.at)));
-}
-
-/** The address of a job that never began: nobody has seen it, so another message may have it. A shared one is its file's. */
-function reservationOf(job: Job): Reservation | undefined {
-    const { state, contentUri, expiresAt, presigned, uploader, createdAt } = job;
-    if (state !== "reserved" || contentUri === undefined || job.dedupe !== undefined) return undefined;
-    return { contentUri, userId: uploader, createdAt, expiresAt, presigned };
 }

@@ -8,7 +8,7 @@ import type { ActingUsers } from "../matrix/client.ts";
 import { type CreatedMedia, createMedia } from "../matrix/media-endpoints.ts";
 import { Unrepeated } from "../matrix/unrepeated.ts";
 import type { Store, StoredRecord, Write } from "../store/store.ts";
-import type { PresignedUpload } from "../uploads/job.ts";
+import { isFinal, type Job, type PresignedUpload } from "../uploads/job.ts";
 import { steadyNow } from "../uploads/steady-clock.ts";
 import { Closing } from "./closing.ts";
 
@@ -278,6 +278,18 @@ export class Reservations {
 /** The write that takes a reservation out of those kept ahead. */
 export function takenWrite(reservation: Reservation): Write {
     return { collection: RESERVATIONS, key: keyOf(reservation) };
+}
+
+/** A job's address, which another file may have when nobody has seen it; undefined for a shared one, which is its file's. */
+export function reservationOf(job: Job): Reservation | undefined {
+    const { contentUri, expiresAt, presigned, uploader, createdAt } = job;
+    if (contentUri === undefined || job.dedupe !== undefined) return undefined;
+    return { contentUri, userId: uploader, createdAt, expiresAt, presigned };
+}
+
+/** The address that a job has left, as its end says, because nobody has seen it. */
+export function leftBy(before: Job, after: Job): Reservation | undefined {
+    return isFinal(after.state) && after.contentUri === undefined ? reservationOf(before) : undefined;
 }
 
 /**

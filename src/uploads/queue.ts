@@ -234,9 +234,12 @@ export class UploadQueue {
         await turn;
     }
 
-    /** Ends a job for good. Rejects with JOB_UNKNOWN. Does nothing to a job that has ended. */
-    async cancel(id: string): Promise<void> {
-        while (!(await this.#cancelled(id))) {
+    /**
+     * Ends a job for good. Rejects with JOB_UNKNOWN. Does nothing to a job that has ended.
+     * @param isUnseen Whether no event has shown its address.
+     */
+    async cancel(id: string, isUnseen = false): Promise<void> {
+        while (!(await this.#cancelled(id, isUnseen))) {
             // Also one that was given its place meanwhile. The run journals its own end, so nothing races with it; but a
             // try that was just being journaled as failed, to be tried again, no longer hears of it.
             const run = this.#running.get(id);
@@ -246,13 +249,13 @@ export class UploadQueue {
     }
 
     /** Whether the job has ended, by now at the latest; false while it is under way. */
-    async #cancelled(id: string): Promise<boolean> {
+    async #cancelled(id: string, isUnseen: boolean): Promise<boolean> {
         if (this.#running.has(id) && !this.#claimed.has(id)) return false;
         return this.#parts.locks.hold([id], async () => {
             if (this.#running.has(id)) return false;
             const job = await loadJob(this.#parts.store, id);
             if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
-            await this.#tries.advance(job, { type: "cancel", at: Date.now() });
+            await this.#tries.advance(job, { type: "cancel", at: Date.now(), isUnseen });
             this.#awaited.get(id)?.abort(new MediaError("CANCELLED"));
             return true;
         });

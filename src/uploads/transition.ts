@@ -67,7 +67,8 @@ export type JobEvent =
     | { readonly type: "follow"; readonly error?: MediaError; readonly at: number }
     | { readonly type: "lead"; readonly address: Address; readonly dueAt: number }
     | { readonly type: "replace"; readonly by: string; readonly at: number }
-    | { readonly type: "cancel"; readonly at: number };
+    /** `isUnseen`: no event has shown its address, which is left to another file then. */
+    | { readonly type: "cancel"; readonly at: number; readonly isUnseen?: boolean };
 
 const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     // From *transferring*: an upload in one step that a crash cut off. From *reserved*: its event is not out yet, and
@@ -179,6 +180,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "fail":
             return {
                 ...job,
+                ...(isUnseen(job) && NO_ADDRESS),
                 state: "failed",
                 error: storedError(event.error),
                 finishedAt: event.at,
@@ -226,8 +228,20 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 notBefore: undefined,
             };
         case "cancel":
-            return { ...withoutTheSecretsOf(job), state: "cancelled", finishedAt: event.at, notBefore: undefined };
+            return {
+                ...withoutTheSecretsOf(job),
+                ...(event.isUnseen === true && job.dedupe === undefined && NO_ADDRESS),
+                state: "cancelled",
+                finishedAt: event.at,
+                notBefore: undefined,
+            };
     }
+}
+
+/** Whether it is under way only to be encrypted, so that no event can have shown its address. */
+export function isUnseen({ state, dueAt, encryption, dedupe }: Job): boolean {
+    const isInPreparation = encryption !== undefined && encryption.file === undefined && dueAt === undefined;
+    return isInPreparation && state === "transferring" && dedupe === undefined;
 }
 
 const NO_ADDRESS = { contentUri: undefined, expiresAt: undefined, presigned: undefined };

@@ -37,8 +37,8 @@ export interface TryParts {
     readonly beforeBegin: (job: Job) => Promise<Job | undefined>;
     /** Whether another job goes on in place of one that would fail. */
     readonly handOver: (job: Job, error: MediaError) => Promise<boolean>;
-    /** Told after each journaled change, and now and then while bytes flow. */
-    readonly onChange: (job: Job, transferredBytes: number) => void;
+    /** Told after each journaled change, of what the job was `before`, and now and then while bytes flow. */
+    readonly onChange: (job: Job, transferredBytes: number, before?: Job) => void;
 }
 
 /** How often progress is told, at most. */
@@ -179,7 +179,8 @@ export class Tries {
         const after = transition(before, event);
         if (after === undefined) return undefined;
         await this.#parts.store.commit([...jobWrites(before, after), ...this.#parts.alongside(before, after)]);
-        this.#parts.onChange(after, after.state === "done" || after.state === "completing" ? (after.size ?? 0) : 0);
+        const hasCome = after.state === "done" || after.state === "completing";
+        this.#parts.onChange(after, hasCome ? (after.size ?? 0) : 0, before);
         return after;
     }
 

@@ -1,7 +1,7 @@
 import { type MediaError, reasonOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Job } from "./job.ts";
-import type { JobEvent } from "./transition.ts";
+import { isUnseen, type JobEvent } from "./transition.ts";
 import { afterFailure, isHomeserverTrouble, isOwnFault, retryDelay } from "./retry.ts";
 import { type SourceGate, sourceKeyOf } from "./source-gate.ts";
 import { steadyNow } from "./steady-clock.ts";
@@ -40,7 +40,7 @@ export class Verdicts {
     /** What becomes of a job after a try that came to nothing. Logs it. */
     after(job: Job, error: MediaError): JobEvent {
         if (error.code === "CLOSED") return { type: "park" };
-        if (error.code === "CANCELLED") return { type: "cancel", at: Date.now() };
+        if (error.code === "CANCELLED") return { type: "cancel", at: Date.now(), isUnseen: isUnseen(job) };
         const tries = {
             attempts: job.attempts,
             waits: job.waits,

@@ -1,8 +1,9 @@
 import type { ServerResponse } from "node:http";
 import { expect } from "chai";
+import { Registry } from "prom-client";
 import { EDITED } from "../../src/bridge/records.ts";
 import { deferred } from "../../src/deferred.ts";
-import type { BridgeMedia, MediaError, RemoteMessage, SentMessage } from "../../src/index.ts";
+import type { BridgeMedia, JobInfo, MediaError, RemoteMessage, SentMessage } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Write } from "../../src/store/store.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
@@ -94,6 +95,35 @@ describe("a message that is taken back or edited", () => {
         expect(remote.requests).to.have.length(0);
         expect(await code(media.send({ ...silent(), id: "unwanted" })), "again").to.equal("CANCELLED");
         for await (const job of media.jobs()) expect(job.state).to.equal("cancelled");
+    });
+
+    it("a file that is cancelled while its message stands in line leaves its address to the next, one that may be shown does not", async () => {
+        await open();
+        await media.close();
+        media = world.component({ reserveAhead: 2 });
+        await media.start();
+        const photo = () => media.send(photoMessage(roomId, alice, { kind: "http", url: remote.file(someBytes(100)) }));
+        await first(await photo())?.done;
+        const registry = new Registry();
+        media.registerMetrics(registry);
+        await until(async () => (await registry.metrics()).includes("bridge_media_reservations 2\n"));
+        let isDown = true;
+        world.homeserver.intercept((request) => (isDown && isSend(request) ? { status: 503, body: {} } : undefined));
+        const sending = [photo(), photo()];
+        await until(() =>
+            world.homeserver.requests.some(({ status, path }) => path.includes("/send/") && status === 503),
+        );
+        const reserved = await until(async () => {
+            const found: JobInfo[] = [];
+            for await (const job of media.jobs({ state: "reserved" })) found.push(job);
+            return found.length === 2 ? found : undefined;
+        });
+        for (const { id } of reserved) await media.cancel(id);
+        const uris = reserved.map(({ contentUri }) => contentUri);
+        isDown = false;
+        const [shown, unseen] = (await Promise.all(sending)).map(({ uploads }) => uploads[0]?.contentUri);
+        expect(uris).to.have.members([shown, (await first(await photo())?.done)?.contentUri]);
+        expect(unseen).to.equal(undefined);
     });
 
     it("one that its lane is trying to send is taken back between two tries", async () => {

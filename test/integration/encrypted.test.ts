@@ -1,6 +1,7 @@
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
+import { Registry } from "prom-client";
 import type { JobInfo, MediaError } from "../../src/index.ts";
 import { BridgeMedia, type BridgeMediaOptions, type CryptoLike } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
@@ -349,6 +350,29 @@ describe("in an encrypted room", () => {
         await sent.uploads[0]?.done;
         expect(reads).to.equal(3);
         expect((await fileOf(sent.eventId)).equals(bytes)).to.equal(true);
+    });
+
+    it("a file that cannot be prepared leaves its address to the next, and gets another when it comes after all", async () => {
+        const media = await started({ reserveAhead: 1 });
+        const photo = (url: string) => media.send(photoMessage(roomId, alice, http(url)));
+        await (await photo(remote.file(someBytes(100)))).uploads[0]?.done;
+        const registry = new Registry();
+        media.registerMetrics(registry);
+        await until(async () => (await registry.metrics()).includes("bridge_media_reservations 1\n"));
+        const isCreate = ({ path }: { path: string }): boolean => path.includes("/media/v1/create");
+        const created = world.homeserver.requests.filter(isCreate).length;
+        const gone = await photo(`${remote.url}/gone`);
+        const [next, later] = [someBytes(200), someBytes(300)];
+        const sent = await photo(remote.file(next));
+        const sending = world.homeserver.requests.findLastIndex(({ path }) => path.includes("/send/"));
+        expect(world.homeserver.requests.slice(0, sending).filter(isCreate)).to.have.length(created);
+        remote.on("/gone", (_request, response) => void response.writeHead(200).end(later));
+        await media.retry(gone.uploads[0]?.jobId ?? "");
+        const shown = () => readable(world.homeserver, roomId).find(({ id }) => id === gone.eventId)?.content;
+        await until(() => shown()?.["msgtype"] === "m.image");
+        expect((await fileOf(gone.eventId)).equals(later)).to.equal(true);
+        expect((await fileOf(sent.eventId)).equals(next)).to.equal(true);
+        nothingInTheClear();
     });
 
     it("with no room in the spool, only the hash is kept, and the source read again for the upload", async () => {
