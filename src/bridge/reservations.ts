@@ -64,8 +64,8 @@ export class Reservations {
     readonly #refilling = new Set<string>();
     readonly #blockedUntil = new Map<string, number>();
     readonly #blockedSince = new Map<string, number>();
-    /** Users that get none, since when, and whether the log says so. However many of their uploads have finished. */
-    readonly #without = new Map<string, { readonly since: number; readonly isTold: boolean }>();
+    /** Users that get none, however many of their uploads have finished: since when, and whether the log says so. */
+    readonly #without = new Map<string, { readonly since: number; readonly last: number; readonly isTold: boolean }>();
     readonly #waiters = new Map<string, Set<() => void>>();
     readonly #closing = new Closing();
     #count = 0;
@@ -250,11 +250,14 @@ export class Reservations {
     #block(userId: string, error: MediaError): Blocked {
         const now = steadyNow();
         const { code, message, retryAfterMs } = error;
-        const without = this.#without.get(userId) ?? { since: now, isTold: false };
-        const forMs = now - without.since;
+        const before = this.#without.get(userId);
+        // What was so long ago says nothing of what holds its addresses now.
+        const since = before !== undefined && now - before.last < 2 * LONGEST_BLOCK_MS ? before.since : now;
+        const forMs = now - since;
         const isLasting = forMs >= PATIENCE_MS;
-        if (isLasting && !without.isTold) this.#logger.warn(LASTING, { userId, code, error: message });
-        this.#without.set(userId, { ...without, isTold: isLasting });
+        const isTold = before?.isTold ?? false;
+        if (isLasting && !isTold) this.#logger.warn(LASTING, { userId, code, error: message });
+        this.#without.set(userId, { since, last: now, isTold: isTold || isLasting });
         const ms = Math.min(retryAfterMs ?? Math.max(1000, forMs), LONGEST_BLOCK_MS);
         this.#blockedUntil.set(userId, now + ms);
         if (!this.#blockedSince.has(userId)) this.#blockedSince.set(userId, now);

@@ -1,0 +1,89 @@
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { expect } from "chai";
+import { type Blocked, Reservations } from "../../src/bridge/reservations.ts";
+import { silentLogger } from "../../src/logger.ts";
+import { ActingUsers } from "../../src/matrix/client.ts";
+import { MemoryStore } from "../support/memory-store.ts";
+import { Clock } from "../support/model.ts";
+import { plainBridge } from "../support/world.ts";
+
+const USER = "@ghost_a:example.org";
+
+describe("a user that gets no address", () => {
+    let clock: Clock;
+    let server: Server;
+    let pool: Reservations;
+    let answer: { status: number; body: object };
+    let warnings: string[];
+    beforeEach(async () => {
+        clock = new Clock();
+        warnings = [];
+        server = createServer((request, response) => {
+            request.resume();
+            response.writeHead(answer.status, { "content-type": "application/json" }).end(JSON.stringify(answer.body));
+        });
+        await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+        const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+        const store = new MemoryStore();
+        await store.open();
+        const logger = { ...silentLogger, warn: (text: string) => void warnings.push(text) };
+        pool = new Reservations({
+            store,
+            users: new ActingUsers(plainBridge(url, "@bot:example.org")),
+            logger,
+            ahead: 0,
+        });
+    });
+    afterEach(async () => {
+        clock.restore();
+        await pool.close();
+        server.closeAllConnections();
+        await new Promise((resolve) => server.close(resolve));
+    });
+
+    const limited = { status: 429, body: { errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 80_000_000 } };
+    const failing = { status: 500, body: { errcode: "M_UNKNOWN" } };
+    const blocked = async (): Promise<Blocked> => {
+        const obtained = await pool.obtain(USER, new AbortController().signal);
+        if ("reservation" in obtained) throw new Error("it got one");
+        return obtained;
+    };
+    const isLasting = async (): Promise<boolean> => (await blocked()).isLasting;
+
+    for (const refusal of [limited, failing]) {
+        it(`for five seconds goes without (${refusal.status}), and waits no longer to find out`, async () => {
+            answer = refusal;
+            const first = await blocked();
+            expect(first.isLasting).to.equal(false);
+            expect(first.blockedForMs).to.be.within(1, 5000);
+            // Its uploads finish, which does not help.
+            pool.placeFreed(USER);
+            clock.advance(4000);
+            expect((await blocked()).blockedForMs).to.be.within(1, 1000);
+            clock.advance(1000);
+            expect([await isLasting(), await isLasting()]).to.deep.equal([true, true]);
+            expect(warnings).to.have.length(1);
+        });
+    }
+
+    it("waits again after it has got one, or was not refused for long", async () => {
+        answer = limited;
+        expect(await isLasting()).to.equal(false);
+        clock.advance(6000);
+        answer = { status: 200, body: { content_uri: "mxc://example.org/1" } };
+        expect(await pool.obtain(USER, new AbortController().signal)).to.have.property("reservation");
+        answer = limited;
+        expect(await isLasting()).to.equal(false);
+        clock.advance(600_000);
+        expect(await isLasting()).to.equal(false);
+        clock.advance(6000);
+        expect(await isLasting()).to.equal(true);
+    });
+
+    it("because the server fails behind its proxy is told so, and waits for it", async () => {
+        answer = { status: 500, body: {} };
+        const error = await pool.obtain(USER, new AbortController().signal).catch((thrown: unknown) => thrown);
+        expect(error).to.include({ code: "HOMESERVER_FAILING" });
+    });
+});
