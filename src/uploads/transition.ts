@@ -130,6 +130,8 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 state: "ready",
                 dueAt: event.dueAt,
                 heldFor: undefined,
+                // A try before its event says nothing of this turn; what its source asked for, the source's own list keeps.
+                notBefore: undefined,
                 ...(job.state === "unreserved" && { revived: true }),
             };
         case "begin":

@@ -197,6 +197,18 @@ describe("jobs that a message waits for", () => {
         expect(ids()).to.deep.equal(["first"]);
     });
 
+    it("one that failed, and whose message then got an address, begins with its event", async () => {
+        await open({});
+        await quiet();
+        const failed = job("failed", { state: "reserved", contentUri: "mxc://a/c", attempts: 1, notBefore: 1 });
+        await add(failed);
+        const released = queue.release(failed, false);
+        await store.commit(released.writes);
+        released.confirm();
+        await until(() => ids().includes("failed"));
+        await drain(1);
+    });
+
     it("one whose turns change nothing leaves the others their time in between", async () => {
         let turns = 0;
         const idle = job("idle");
