@@ -1,4 +1,4 @@
-import { MediaError } from "../errors.ts";
+import { MediaError, reasonOf } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { Store } from "../store/store.ts";
@@ -150,18 +150,14 @@ export class Addressing {
             // Not aborted at once on close: an answer that nobody hears is an address lost.
             return reservations.obtain(uploader, closing.cutOff);
         };
-        const attempt = async () => {
-            try {
-                return await requests.one(obtain);
-            } catch (error) {
-                if (!(error instanceof MediaError) || error.retryable || error.code === "CANCELLED") throw error;
-                const { code, message } = error;
-                // The upload itself may be allowed; or it is refused as well, and its message says so with its caption.
-                if (code !== "NOT_SUPPORTED") logger.warn(REFUSED, { jobId, userId: uploader, code, error: message });
-                return "unsupported" as const;
-            }
-        };
-        return requests.untilAnswered({ sender: uploader }, attempt, stop);
+        try {
+            return await requests.untilAnswered({ sender: uploader }, () => requests.one(obtain), stop);
+        } catch (error) {
+            if (!(error instanceof MediaError) || error.retryable || error.code === "CANCELLED") throw error;
+            // The upload itself may be allowed; or it is refused as well, and its message says so with its caption.
+            if (error.code !== "NOT_SUPPORTED") logger.warn(REFUSED, { jobId, userId: uploader, ...reasonOf(error) });
+            return "unsupported" as const;
+        }
     }
 }
 

@@ -107,16 +107,16 @@ export class Admission {
     }
 
     /** Warns when a message, or an edit of `edits`, that came again is not what it was. */
-    compare(fingerprint: string, message: RemoteMessage, edits: string | undefined): void {
-        if (fingerprint === fingerprintOf(message)) return;
+    compare({ id, fingerprint }: MessageRecord, again: string, edits: string | undefined): void {
+        if (fingerprint === again) return;
         const call = edits === undefined ? "send()" : "edit()";
         const text = `${call} was called again with a known id but another content: the first one stands`;
-        this.#parts.logger.warn(text, { id: message.id });
+        this.#parts.logger.warn(text, { id });
     }
 
     #repeated(known: MessageRecord, message: RemoteMessage, edits: string | undefined): Admitted {
         if (edits !== undefined && known.edits !== edits) throw foreignId(message.id);
-        this.compare(known.fingerprint, message, edits);
+        this.compare(known, fingerprintOf(message), edits);
         return { message: known, isNew: false, jobs: [] };
     }
 

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
-import { asMediaError, MediaError } from "../errors.ts";
+import { asMediaError, MediaError, reasonOf } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
@@ -249,14 +249,14 @@ export class Reservations {
 
     #block(userId: string, error: MediaError): Blocked {
         const now = steadyNow();
-        const { code, message, retryAfterMs } = error;
+        const { retryAfterMs } = error;
         const before = this.#without.get(userId);
         // What was so long ago says nothing of what holds its addresses now.
         const since = before !== undefined && now - before.last < 2 * LONGEST_BLOCK_MS ? before.since : now;
         const forMs = now - since;
         const isLasting = forMs >= PATIENCE_MS;
         const isTold = before?.isTold ?? false;
-        if (isLasting && !isTold) this.#logger.warn(LASTING, { userId, code, error: message });
+        if (isLasting && !isTold) this.#logger.warn(LASTING, { userId, ...reasonOf(error) });
         this.#without.set(userId, { since, last: now, isTold: isTold || isLasting });
         const ms = Math.min(retryAfterMs ?? Math.max(1000, forMs), LONGEST_BLOCK_MS);
         this.#blockedUntil.set(userId, now + ms);

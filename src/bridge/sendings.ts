@@ -23,7 +23,6 @@ export interface SendingsParts
 interface Sending {
     readonly sending: Promise<MessageRecord>;
     readonly admitting: Promise<Admitted>;
-    readonly fingerprint: string;
     /** What an edit of it edits. */
     readonly original: Editable;
 }
@@ -81,7 +80,9 @@ export class Sendings {
         this.#parts.assertOpen();
         const underWay = this.#underWay.get(message.id);
         if (underWay !== undefined) {
-            this.#parts.admission.compare(underWay.fingerprint, message, edits);
+            const again = fingerprintOf(message);
+            const compare = ({ message: first }: Admitted) => this.#parts.admission.compare(first, again, edits);
+            underWay.admitting.then(compare, ignore);
             return underWay.sending;
         }
         const began = performance.now();
@@ -89,12 +90,7 @@ export class Sendings {
         const admitting = this.#admit(message, edits);
         const sending = this.#send(admitting, began).finally(() => this.#underWay.delete(id));
         // Of the message itself nothing is kept: what it hands over is spooled, and may wait here for days.
-        this.#underWay.set(id, {
-            sending,
-            admitting,
-            fingerprint: fingerprintOf(message),
-            original: editable(original),
-        });
+        this.#underWay.set(id, { sending, admitting, original: editable(original) });
         return sending;
     }
 
