@@ -73,6 +73,14 @@ describe("a file's content", () => {
         }
     });
 
+    it("that is nothing although its hash is known is tried again", async () => {
+        let asked = 0;
+        const url = remote.on("/late", (_request, response) => void response.end(asked++ === 0 ? undefined : JPEG));
+        const { code, body } = await sent({ kind: "http", url }, { sha256: sha256(JPEG) });
+        expect(code).to.equal("done");
+        expect(body.equals(JPEG)).to.equal(true);
+    });
+
     it("that is a page never becomes what its message's kind says, also where that names no type", async () => {
         const page = remote.on("/page", (_request, response) => response.end("<!DOCTYPE html><p>Sorry"));
         const photo = remote.on("/photo", (_request, response) => response.end(JPEG));
