@@ -123,7 +123,7 @@ export class Admission {
     /** The message's records; addresses at hand are taken in the same step, so that it then costs one request. */
     #prepare(
         message: RemoteMessage,
-        { jobs, shared, noted, content }: Files,
+        { jobs, shared, useWrites, content }: Files,
         claims: Claim[],
         edits: string | undefined,
     ) {
@@ -149,7 +149,7 @@ export class Admission {
             revisions: 0,
             edits,
         };
-        const writes: Write[] = [messageWrite(record), outboxWrite(record), ...noted];
+        const writes: Write[] = [messageWrite(record), outboxWrite(record), ...useWrites()];
         if (isEdit(record)) writes.push(editedWrite(record));
         for (const job of jobs) {
             const claim = this.#parts.addresses.atHand(job);

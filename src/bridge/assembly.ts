@@ -288,7 +288,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             hasCrypto,
         }),
         revisions,
-        sweeper: new Sweeper({ store, spool, logger, keepResultsMs: options.keepResultsMs }),
+        sweeper: new Sweeper({ store, spool, logger, keepResultsMs: options.keepResultsMs, messageLocks, jobLocks }),
         metrics: new Metrics({
             pendingMessages: () => backlog.messages,
             pendingJobs: () => backlog.jobs,

@@ -54,8 +54,8 @@ type KnownOfJob = Pick<
 export interface Files {
     readonly jobs: readonly Job[];
     readonly shared: readonly SharedItem[];
-    /** What notes that those are used. */
-    readonly noted: readonly Write[];
+    /** What notes that those are used; to be called in the step that hands it to the store. */
+    readonly useWrites: () => Write[];
     /** The message's content, with what a probe has found. */
     readonly content: RemoteMessage["content"];
 }
@@ -77,7 +77,7 @@ export class MessageFiles {
         const { media = [], eventType = "m.room.message" } = message;
         const jobs: Job[] = [];
         const shared: SharedItem[] = [];
-        const noted: Write[] = [];
+        const used: SharedFile[] = [];
         const uploader = this.#parts.uploaderOf(message.sender);
         const found = this.#sharing(message, uploader);
         // A sticker that is sent again and again costs no more turns of the loop than a text.
@@ -97,7 +97,7 @@ export class MessageFiles {
                     if (item.source.kind === "stream") item.source.stream.destroy();
                     const { contentUri, size, leader = "" } = file;
                     shared.push({ index, at: item.at, contentUri, size, jobId: leader });
-                    noted.push(...this.#parts.lookup.useWrites(file));
+                    used.push(file);
                     continue;
                 }
                 const { at, source, probeHeaders, dedupeKey: _, transformVersion: __, ...given } = item;
@@ -121,7 +121,8 @@ export class MessageFiles {
                 unused.delete(probed);
                 probed?.keepFor(job.id);
             }
-            return { jobs, shared, noted, content };
+            const useWrites = () => used.flatMap((file) => this.#parts.lookup.useWrites(file));
+            return { jobs, shared, useWrites, content };
         } catch (error) {
             for (const probed of unused) probed?.letGo();
             await this.discard(jobs);

@@ -2,6 +2,7 @@ import type { Logger } from "../logger.ts";
 import type { Store, Write } from "../store/store.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
 import { fromOrderedKey, JOBS, loadJob } from "../uploads/job-records.ts";
+import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
 import { isTakenBack } from "./edits.ts";
 import {
@@ -20,12 +21,22 @@ import { Tidying } from "./tidying.ts";
 
 const BATCH = 100;
 
+export interface SweeperParts {
+    readonly store: Store;
+    readonly spool: Spool;
+    readonly logger: Logger;
+    readonly keepResultsMs: number;
+    /** Held from the look at a record until it is forgotten: what is tried again meanwhile would be lost. */
+    readonly messageLocks: KeyedLocks;
+    readonly jobLocks: KeyedLocks;
+}
+
 /** Forgets results after `keepResultsMs`, so that the journal does not grow for ever. */
 export class Sweeper {
-    readonly #parts: { store: Store; spool: Spool; logger: Logger; keepResultsMs: number };
+    readonly #parts: SweeperParts;
     readonly #tidying: Tidying;
 
-    constructor(parts: { store: Store; spool: Spool; logger: Logger; keepResultsMs: number }) {
+    constructor(parts: SweeperParts) {
         this.#parts = parts;
         const { logger, keepResultsMs: keepMs } = parts;
         const work = (): Promise<void> => this.sweep(Date.now() - keepMs);
@@ -48,24 +59,37 @@ export class Sweeper {
             for await (const key of store.keys({ collection: FINISHED, limit: BATCH })) {
                 if (fromOrderedKey(key).time < cutoff) keys.push(key);
             }
-            const gone = await Promise.all(keys.map((key) => this.#recordOf(key, cutoff)));
-            await store.commit([...keys.map((key) => ({ collection: FINISHED, key })), ...gone.flat()]);
+            await Promise.all(keys.map((key) => this.#forget(key, cutoff)));
             full = keys.length === BATCH && (await this.#tidying.mayGoOn());
         }
     }
 
-    async #recordOf(finishedKey: string, cutoff: number): Promise<Write[]> {
-        const { store, spool } = this.#parts;
+    async #forget(finishedKey: string, cutoff: number): Promise<void> {
+        const { store, messageLocks, jobLocks } = this.#parts;
         const entry = fromOrderedKey(finishedKey).id;
         const kind = entry.slice(0, entry.indexOf(" "));
         const id = entry.slice(kind.length + 1);
-        if (kind === "message") {
-            const message = await loadMessage(store, id);
-            if (message === undefined || message.state === "queued") return [];
-            // An address that ends can only be replaced while its message is known.
-            if (await this.#isUnfinished(message)) return [finishedWrite(Date.now(), "message", id)];
-            return [{ collection: MESSAGES, key: id }, ...(await forgetEdited(store, id))];
-        }
+        const messageId = kind === "message" ? id : (await loadJob(store, id))?.messageId;
+        await messageLocks.hold(messageId === undefined ? [] : [messageId], async () => {
+            const jobs = kind === "message" ? ((await loadMessage(store, id))?.jobs ?? []) : [id];
+            await jobLocks.hold(jobs, async () => {
+                const gone = kind === "message" ? await this.#messageWrites(id) : await this.#jobWrites(id, cutoff);
+                await store.commit([{ collection: FINISHED, key: finishedKey }, ...gone]);
+            });
+        });
+    }
+
+    async #messageWrites(id: string): Promise<Write[]> {
+        const { store } = this.#parts;
+        const message = await loadMessage(store, id);
+        if (message === undefined || message.state === "queued") return [];
+        // An address that ends can only be replaced while its message is known.
+        if (await this.#isUnfinished(message)) return [finishedWrite(Date.now(), "message", id)];
+        return [{ collection: MESSAGES, key: id }, ...(await forgetEdited(store, id))];
+    }
+
+    async #jobWrites(id: string, cutoff: number): Promise<Write[]> {
+        const { store, spool } = this.#parts;
         const job = await loadJob(store, id);
         if (job === undefined) return [];
         // Tried again since it ended: its new end has an entry of its own.

@@ -2,15 +2,13 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import { Registry } from "prom-client";
-import { Sweeper } from "../../src/bridge/sweeper.ts";
 import type { BridgeMedia, JobInfo, MediaError, SentMessage } from "../../src/index.ts";
-import { silentLogger } from "../../src/logger.ts";
 import { LevelStore } from "../../src/store/level.ts";
-import { Spool } from "../../src/uploads/sources/spool.ts";
 import { download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { sweeperOf } from "../support/sweeper.ts";
 import { until } from "../support/until.ts";
 
 const isCreate = ({ path }: { path: string }): boolean => path.includes("/media/v1/create");
@@ -367,8 +365,7 @@ describe("an address that ends before its file is there", () => {
         // What was replaced is forgotten together with what has its place.
         const store = new LevelStore(join(world.dataDir, "journal"));
         await store.open(() => {});
-        const spool = new Spool(join(world.dataDir, "spool"), 1000);
-        await new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: 60_000 }).sweep(Date.now() + 1000);
+        await sweeperOf(store, world.dataDir).sweep(Date.now() + 1000);
         for (const collection of ["job", "schedule", "waiting", "expiring", "finished", "message"]) {
             for await (const key of store.keys({ collection })) expect.fail(`${collection} ${key} was left`);
         }

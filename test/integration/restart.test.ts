@@ -4,16 +4,14 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { expect } from "chai";
 import { Registry } from "prom-client";
-import { Sweeper } from "../../src/bridge/sweeper.ts";
 import { type Connector, MediaError } from "../../src/index.ts";
-import { silentLogger } from "../../src/logger.ts";
 import { LevelStore } from "../../src/store/level.ts";
-import { Spool } from "../../src/uploads/sources/spool.ts";
 import type { Range, Write } from "../../src/store/store.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { sweeperOf } from "../support/sweeper.ts";
 import { until } from "../support/until.ts";
 import { openWorld } from "../support/world.ts";
 
@@ -28,8 +26,7 @@ describe("over time", () => {
     async function swept(): Promise<LevelStore> {
         const store = new LevelStore(join(world.dataDir, "journal"));
         await store.open(() => {});
-        const spool = new Spool(join(world.dataDir, "spool"), 1000);
-        await new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: 60_000 }).sweep(Date.now() + 1000);
+        await sweeperOf(store, world.dataDir).sweep(Date.now() + 1000);
         return store;
     }
 

@@ -1,15 +1,16 @@
 import { join } from "node:path";
 import { mock } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
 import { finishedWrite, loadMessage } from "../../src/bridge/records.ts";
-import { Sweeper } from "../../src/bridge/sweeper.ts";
-import { silentLogger } from "../../src/logger.ts";
+import { deferred } from "../../src/deferred.ts";
 import { LevelStore } from "../../src/store/level.ts";
-import { Spool } from "../../src/uploads/sources/spool.ts";
+import type { Write } from "../../src/store/store.ts";
 import { edits } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { sweeperOf } from "../support/sweeper.ts";
 import { until } from "../support/until.ts";
 
 const MINUTE = 60_000;
@@ -106,9 +107,7 @@ describe("what is over is tidied away", function () {
             if (store === undefined) throw new Error("no store");
             const journal = store;
             await until(async () => (await count(journal, "outbox")) === 2);
-            const spool = new Spool(join(world.dataDir, "spool"), 1000);
-            const sweeper = new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: MINUTE });
-            await sweeper.sweep(Date.now() + 1);
+            await sweeperOf(store, world.dataDir).sweep(Date.now() + 1);
             expect(await loadMessage(store, "other"), "whoever has nothing in the line").to.equal(undefined);
             isDown = false;
             await Promise.all([ahead, late]);
@@ -125,19 +124,66 @@ describe("what is over is tidied away", function () {
             }
         });
 
+    it("but no file that is tried again just then", async () => {
+        const first = world.component();
+        await first.start();
+        let asked = 0;
+        const url = remote.on("/gone", (_request, response) => {
+            // With its next tries it is busy.
+            if (asked++ === 0) response.writeHead(404).end();
+        });
+        const source = { kind: "http", url } as const;
+        const { uploads } = await first.send(photoMessage(roomId, alice, source));
+        const [upload] = uploads;
+        expect(await upload?.done.catch(({ code }: { code: string }) => code)).to.equal("SOURCE_NOT_FOUND");
+        await until(() => edits(world.homeserver, roomId).size === 1);
+        await first.close();
+
+        // Between the look at the job and the commit that forgets it, there is time for a call.
+        const [looked, called, forgotten] = [deferred(), deferred(), deferred()];
+        class Slow extends LevelStore {
+            override async commit(writes: readonly Write[]): Promise<void> {
+                if (!writes.some(({ collection, record }) => collection === "job" && record === undefined))
+                    return super.commit(writes);
+                looked.resolve();
+                await called.promise;
+                await super.commit(writes);
+                forgotten.resolve();
+            }
+        }
+        mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.now() + 31 * DAY });
+        const media = world.component({ store: (directory) => new Slow(directory) });
+        await media.start();
+        mock.timers.tick(1 * MINUTE);
+        mock.timers.tick(1 * MINUTE);
+        mock.timers.reset();
+        await looked.promise;
+        const retried = media.retry(upload?.jobId ?? "").then(
+            () => true,
+            ({ code }: { code: string }) => code,
+        );
+        // As far as it comes while the sweeping stands still.
+        await Promise.race([until(() => asked > 1), sleep(300)]);
+        called.resolve();
+        await forgotten.promise;
+        const answer = await retried;
+        const known: string[] = [];
+        for await (const { id } of media.jobs()) known.push(id);
+        await media.close();
+        expect(answer).to.equal(known.length === 1 ? true : "JOB_UNKNOWN");
+    });
+
     it("batch by batch, and a closing component waits for one batch only", async () => {
         const store = await journal();
         await store.commit(Array.from({ length: 9_950 }, (_, index) => finishedWrite(1000, "job", `job-${index}`)));
-        const spool = new Spool(join(world.dataDir, "spool"), 1000);
-        const sweeper = new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: DAY });
+        const sweeper = sweeperOf(store, world.dataDir, DAY);
         const swept = sweeper.sweep(2000);
         await until(async () => (await count(store, "finished")) < 9_950);
         await sweeper.close();
         await swept;
         const kept = await count(store, "finished");
         expect(kept).to.be.above(0);
-        const another = new Sweeper({ store, spool, logger: silentLogger, keepResultsMs: DAY });
-        await another.sweep(2000);
+        await sweeperOf(store, world.dataDir, DAY).sweep(2000);
         expect(await count(store, "finished")).to.equal(0);
         await store.close();
     });
