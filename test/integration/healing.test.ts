@@ -260,7 +260,7 @@ describe("an address that ends before its file is there", () => {
         const users = Array.from({ length: 10 }, (_, index) => world.ghost(`u${index}`));
         const rooms: string[] = [];
         for (let index = 0; index < 5; index++) rooms.push(await world.room(...users));
-        const files = Array.from({ length: 50 }, (_, index) => Buffer.from(`file ${index} `.repeat(50 + index)));
+        const files = Array.from({ length: 50 }, (_, index) => Buffer.from(`file ${index}\0`.repeat(50 + index)));
         let open_ = false;
         for (const [index, bytes] of files.entries()) {
             remote.on(`/file/${index}`, (_request, response) => {
