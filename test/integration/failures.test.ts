@@ -169,7 +169,7 @@ describe("a file that cannot come", () => {
             expect(code, errcode).to.equal("QUOTA_EXCEEDED");
             const { body } = await notice(eventId);
             expect(body)
-                .to.match(/^cat\.jpg could not be bridged: .*quota/)
+                .to.match(/^cat\.jpg could not be bridged: the homeserver has no space left for the sender/)
                 .and.not.contain("secret");
             expect(puts).to.equal(1);
             stop();

@@ -80,7 +80,7 @@ describe("reservations", () => {
             id: "gallery",
             roomId,
             sender: alice,
-            content: { msgtype: "m.gallery", body: "six" },
+            content: { msgtype: "m.gallery", body: "six", items: Array(6).fill("") },
             media: Array.from({ length: 6 }, (_, index) => ({
                 at: ["items", String(index)],
                 source: { kind: "http", url: remote.file(someBytes(3000)) },
