@@ -5,23 +5,59 @@ import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import tls from "node:tls";
+import { BroadcastChannel, setEnvironmentData } from "node:worker_threads";
 import type { TlsIdentity } from "./gate.ts";
 
 /**
  * Names and certificates for the gates, as this process sees them: its resolver knows `*.gate.test`, its TLS trusts the
- * tests' own authority. Both are replaced beneath everything else, so that the component takes its usual ways.
+ * tests' own authority. Both are replaced beneath everything else, so that the component takes its usual ways, in its
+ * thread too (thread-network.ts).
  */
 
 export const ZONE = ".gate.test";
+export type NameState = "ENOTFOUND" | "EAI_AGAIN" | "silent";
 
 /** Names that fail now, and how. */
-export const failingNames = new Map<string, "ENOTFOUND" | "EAI_AGAIN" | "silent">();
+export const failingNames = new Map<string, NameState>();
 const lookups = new Map<string, number>();
+
+/** What a thread asks of a name, and what it is told. */
+export interface Question {
+    readonly thread: number;
+    readonly id: number;
+    readonly hostname: string;
+}
+export type Told = Question & { readonly state: NameState | "well" };
+/** The channel between the threads. */
+export const NAMES = "the tests' names";
+/** The authority's certificate, for threads that begin later. */
+export const AUTHORITY = "the tests' authority";
 
 type LookupCallback = (error: Error | null, address?: unknown, family?: number) => void;
 
 /** Resolves `*.gate.test` to 127.0.0.1 until what it returns is called. */
 export function useResolver(): () => void {
+    const stateOf = (hostname: string): NameState | undefined => {
+        lookups.set(hostname, lookupCount(hostname) + 1);
+        return failingNames.get(hostname);
+    };
+    const forget = replaceLookup(async (hostname) => stateOf(hostname));
+    const channel = new BroadcastChannel(NAMES);
+    channel.addEventListener("message", (event: Event) => {
+        const { data } = event as unknown as { readonly data: Question };
+        // oxlint-disable-next-line unicorn/require-post-message-target-origin -- no window's
+        channel.postMessage({ ...data, state: stateOf(data.hostname) ?? "well" } satisfies Told);
+    });
+    setEnvironmentData("preload", new URL("./thread-network.ts", import.meta.url).href);
+    return () => {
+        setEnvironmentData("preload", undefined);
+        channel.close();
+        forget();
+    };
+}
+
+/** Has names of the zone looked up by `stateOf`, in this thread, until what it returns is called. */
+export function replaceLookup(stateOf: (hostname: string) => Promise<NameState | undefined>): () => void {
     const original = dns.lookup;
     const replaced = (hostname: string, options: unknown, callback?: LookupCallback): void => {
         const done = (typeof options === "function" ? options : callback) as LookupCallback;
@@ -29,22 +65,37 @@ export function useResolver(): () => void {
             (original as unknown as (...given: unknown[]) => void)(hostname, options, callback);
             return;
         }
-        lookups.set(hostname, lookupCount(hostname) + 1);
-        const failing = failingNames.get(hostname);
-        if (failing === "silent") return;
         const all = typeof options === "object" && options !== null && "all" in options && options.all === true;
-        setImmediate(() => {
-            if (failing !== undefined)
-                done(Object.assign(new Error(`getaddrinfo ${failing} ${hostname}`), { code: failing, hostname }));
-            else if (all) done(null, [{ address: "127.0.0.1", family: 4 }]);
-            else done(null, "127.0.0.1", 4);
-        });
+        const answer = async (): Promise<void> => {
+            const failing = await stateOf(hostname);
+            if (failing === "silent") return;
+            setImmediate(() => {
+                if (failing !== undefined)
+                    done(Object.assign(new Error(`getaddrinfo ${failing} ${hostname}`), { code: failing, hostname }));
+                else if (all) done(null, [{ address: "127.0.0.1", family: 4 }]);
+                else done(null, "127.0.0.1", 4);
+            });
+        };
+        void answer();
     };
     dns.lookup = replaced as typeof dns.lookup;
     syncBuiltinESMExports();
     return () => {
         dns.lookup = original;
         syncBuiltinESMExports();
+    };
+}
+
+/** Makes this thread's TLS trust an authority until what it returns is called: what NODE_EXTRA_CA_CERTS does at the start of a process. */
+export function trust(authority: string): () => void {
+    const original = tls.createSecureContext;
+    tls.createSecureContext = (options) => {
+        const context = original(options);
+        (context.context as { addCACert(pem: string): void }).addCACert(authority);
+        return context;
+    };
+    return () => {
+        tls.createSecureContext = original;
     };
 }
 
@@ -95,19 +146,15 @@ export function makeCertificates(): Certificates {
             openssl(...signed, "-days", "3650", "-extfile", `${name}.ext`, "-out", `${name}.pem`);
         }
         const trusted = readFileSync(file("ca.pem"), "utf8");
-        const original = tls.createSecureContext;
-        tls.createSecureContext = (options) => {
-            const context = original(options);
-            // What NODE_EXTRA_CA_CERTS does at the start of a process.
-            (context.context as { addCACert(pem: string): void }).addCACert(trusted);
-            return context;
-        };
+        const distrust = trust(trusted);
+        setEnvironmentData(AUTHORITY, trusted);
         return {
             good: identity("good"),
             otherName: identity("other"),
             selfSigned: identity("self"),
             close: () => {
-                tls.createSecureContext = original;
+                setEnvironmentData(AUTHORITY, undefined);
+                distrust();
             },
         };
     } finally {
