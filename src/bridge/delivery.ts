@@ -1,10 +1,12 @@
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { mayBeAProxys, mayPass } from "../matrix/answer.ts";
 import type { Access, ActingUsers } from "../matrix/client.ts";
 import { findSentEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.ts";
 import { Unrepeated } from "../matrix/unrepeated.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
+import type { SourceGate } from "../uploads/source-gate.ts";
 import { Addressing } from "./addressing.ts";
 import type { Closing } from "./closing.ts";
 import { lostJobWrites } from "./damage/lost-jobs.ts";
@@ -34,6 +36,7 @@ export interface DeliveryParts
     readonly users: ActingUsers;
     readonly registered: Registered;
     readonly addresses: Addresses;
+    readonly gate: SourceGate;
     readonly logger: Logger;
     readonly onFailure: FailurePolicy;
     readonly encryption: RoomEncryption;
@@ -142,7 +145,7 @@ export class Delivery {
             while (true) {
                 const access = users.get(message.sender).access();
                 if (doubtful) {
-                    const eventId = await this.#parts.requests.one(() => this.#find(access, message));
+                    const eventId = await this.#lookFor(message, stop);
                     if (eventId !== undefined) return eventId;
                     doubtful = false;
                 }
@@ -159,7 +162,7 @@ export class Delivery {
                 } catch (thrown) {
                     const error = asMediaError(thrown);
                     doubtful = error.ambiguous || error.code === "HOMESERVER_FAILING";
-                    if (error.code !== "FORBIDDEN" || way >= WAYS_INTO_A_ROOM) throw error;
+                    if (error.code !== "FORBIDDEN" || mayBeAProxys(error) || way >= WAYS_INTO_A_ROOM) throw error;
                     const barred = await enterRoom(users, message, way, logger, this.#parts.closing.signal);
                     if (barred !== undefined) throw barred;
                     way++;
@@ -189,9 +192,16 @@ export class Delivery {
         return redactEvent(access, event, cutOff);
     }
 
-    #lookFor(message: MessageRecord): Promise<string | undefined> {
+    /** The event that an earlier try may have brought into the room. */
+    async #lookFor(message: MessageRecord, stop?: AbortSignal): Promise<string | undefined> {
         const look = () => this.#find(this.#parts.users.get(message.sender).access(), message);
-        return this.#parts.requests.untilAnswered(message, () => this.#parts.requests.one(look));
+        try {
+            return await this.#parts.requests.untilAnswered(message, () => this.#parts.requests.one(look), stop);
+        } catch (thrown) {
+            // Refused again and again by a page: the transaction id is what is left against a second event.
+            if (mayBeAProxys(asMediaError(thrown))) return undefined;
+            throw thrown;
+        }
     }
 
     async #find(access: Access, message: MessageRecord): Promise<string | undefined> {
@@ -199,7 +209,7 @@ export class Delivery {
             return await findSentEvent(access, message, this.#parts.closing.signal);
         } catch (error) {
             // A sender that may not read the room has not sent to it either.
-            if (error instanceof MediaError && !error.retryable) return undefined;
+            if (error instanceof MediaError && !mayPass(error)) return undefined;
             throw error;
         }
     }

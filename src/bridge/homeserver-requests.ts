@@ -16,7 +16,6 @@ export type RequestFor = Pick<MessageRecord, "sender"> & Partial<Pick<MessageRec
 
 /** Tries that a refusal without a Matrix code has: half a minute to a minute, or four where it asks to wait. Its room waits meanwhile. */
 const REFUSED_TRIES = 8;
-const LONGEST_REFUSED_WAIT_MS = 32_000;
 
 /**
  * Milliseconds until a request is repeated; undefined where its error is the last word.
@@ -25,7 +24,7 @@ const LONGEST_REFUSED_WAIT_MS = 32_000;
 export function nextTryIn(error: MediaError, attempt: number, refusals: number): number | undefined {
     if (error.retryable) return retryDelay(error, attempt);
     if (!mayBeAProxys(error) || refusals + 1 >= REFUSED_TRIES) return undefined;
-    return Math.min(retryDelay(error, refusals), LONGEST_REFUSED_WAIT_MS);
+    return retryDelay(error, refusals);
 }
 
 /** The requests that the rooms' lanes make: a bounded number at once, each repeated for as long as it takes. */

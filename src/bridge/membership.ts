@@ -1,5 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { mayPass } from "../matrix/answer.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { inviteUser, joinRoom } from "../matrix/room-endpoints.ts";
 import { loggable } from "../redact.ts";
@@ -39,7 +40,7 @@ export async function enterRoom(
     } catch (error) {
         const details = { sender, roomId, way, error: loggable(error) };
         logger.debug("A sender could not be brought into its room", details);
-        if (error instanceof MediaError && error.retryable) return error;
+        if (error instanceof MediaError && mayPass(error)) return error;
     }
     return undefined;
 }

@@ -2,12 +2,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { MediaError } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
-import { answerError, type JsonObject } from "../matrix/answer.ts";
+import { answerError, type JsonObject, mayBeAProxys } from "../matrix/answer.ts";
 import type { ActingUser, ActingUsers, CryptoLike } from "../matrix/client.ts";
 import { hasEncryptionState } from "../matrix/room-endpoints.ts";
 import { thrownAnswer } from "../matrix/thrown-answer.ts";
-import { retryDelay } from "../uploads/retry.ts";
 import { asObject } from "./content-path.ts";
+import { nextTryIn } from "./homeserver-requests.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import type { MessageRecord } from "./records.ts";
 
@@ -96,6 +96,7 @@ export class RoomEncryption {
     async #trying<T>(message: MessageRecord, stop: AbortSignal, action: (user: ActingUser) => Promise<T>): Promise<T> {
         const { users, logger, maxAttempts, signal } = this.#parts;
         let failures = 0;
+        let refusals = 0;
         let way = 0;
         for (let attempt = 0; ; attempt++) {
             try {
@@ -103,7 +104,7 @@ export class RoomEncryption {
             } catch (thrown) {
                 stop.throwIfAborted();
                 let error = cryptoError(thrown);
-                if (error.code === "FORBIDDEN" && way < WAYS_INTO_A_ROOM) {
+                if (error.code === "FORBIDDEN" && !mayBeAProxys(error) && way < WAYS_INTO_A_ROOM) {
                     const barred = await enterRoom(users, message, way, logger, signal);
                     if (barred === undefined) {
                         way++;
@@ -111,10 +112,11 @@ export class RoomEncryption {
                     }
                     error = barred;
                 }
-                if (!error.retryable) throw error;
+                const delay = nextTryIn(error, attempt, refusals);
+                if (delay === undefined) throw error;
+                if (!error.retryable) refusals++;
                 if (error.code === "ENCRYPTION_FAILED" && ++failures >= maxAttempts)
                     throw new MediaError("ENCRYPTION_UNAVAILABLE", { cause: error });
-                const delay = retryDelay(error, attempt);
                 logger.warn("A message could not be encrypted and will be tried again", {
                     id: message.id,
                     roomId: message.roomId,

@@ -92,6 +92,11 @@ export function mayBeAProxys({ code, status, errcode }: MediaError): boolean {
     return REFUSALS.has(code) && errcode === undefined && status !== undefined && !SIZES.has(status);
 }
 
+/** Whether it is worth another try, if only some of them. */
+export function mayPass(error: MediaError): boolean {
+    return error.retryable || mayBeAProxys(error);
+}
+
 /** Undefined for what is no code: it would stand in every log line and in the journal. Spec: "Common Namespaced Identifier Grammar". */
 function errcodeOf(value: unknown): string | undefined {
     return typeof value === "string" && /^[\w.-]{1,255}$/.test(value) ? value : undefined;

@@ -24,7 +24,9 @@ const SAYS_NOTHING =
 const IMAGE_BY_ANOTHER_NAME = /^image\/(?:svg|openraster|(?:x-)?eps|x-xfig|vnd\.adobe\.illustrator)/i;
 /** Media whose files are text, or begin with as much of it as is looked at: drawings, pictures in digits, playlists. */
 const TEXT_MEDIA =
-    /^(?:image\/(?:cgm|fits|vnd\.(?:dxf|radiance)|x-(?:portable-\w+|xbitmap|xpixmap|xbm|xpm))|(?:audio|video)\/(?:(?:x-|vnd\.)?mpegurl|x-scpls|x-pn-realaudio))(?:\s*;|\s*$)/i;
+    /^(?:image\/(?:cgm|fits|(?:x-|vnd\.)?dxf|vnd\.radiance|x-(?:portable-\w+|pnm|xbitmap|xpixmap|xbm)|(?:x-)?xpm)|(?:audio|video)\/(?:(?:x-|vnd\.)?mpegurl|(?:x-)?(?:m3u|scpls)|x-pn-realaudio|vnd\.abc|x-ms-as[fx]))(?:\s*;|\s*$)/i;
+/** Media whose files are JSON: Lottie stickers. */
+const JSON_MEDIA = /^\w+\/[\w.-]+\+json(?:\s*;|\s*$)/i;
 /** Found by two bytes only, as any file may begin: too little to refuse what else was promised. */
 const WEAKLY_RECOGNISED = new Set([
     "audio/mpeg",
@@ -60,8 +62,9 @@ export function promisedType(mimetype: string | undefined, family: string | unde
 export function checkAnnouncedType(promised: string | undefined, announced: string | undefined): void {
     if (promised === undefined || announced === undefined || !BINARY_MEDIA.test(promised)) return;
     if (!PAGE_TYPE.test(announced)) return;
-    // SVG is XML, and some servers say no more.
+    // SVG is XML, a Lottie sticker JSON, and some servers say no more.
     if (MAYBE_SVG.test(promised) && /\/xml/i.test(announced)) return;
+    if (JSON_MEDIA.test(promised) && /\/json/i.test(announced)) return;
     throw mismatch(promised, announced.split(";")[0] ?? "");
 }
 
@@ -102,7 +105,7 @@ function familyOf(mimetype: string): "image" | "sound or film" | undefined {
 export function looksLikeErrorPage(firstBytes: Uint8Array, promised: string | undefined): boolean {
     if (promised === undefined || !BINARY_MEDIA.test(promised)) return false;
     const text = asText(firstBytes).trimStart().toLowerCase();
-    if (/^\{\s*["}]/.test(text) || /^\[\s*["{[\]]/.test(text)) return true;
+    if (/^\{\s*["}]/.test(text) || /^\[\s*["{[\]]/.test(text)) return !JSON_MEDIA.test(promised);
     if (!/^<[a-z!?]/.test(text)) return false;
     if (!MAYBE_SVG.test(promised)) return true;
     // SVG begins as any page does: its first element tells, where it comes soon enough to be seen.
@@ -122,7 +125,7 @@ function isPlainText(head: Uint8Array): boolean {
 }
 
 function mayBeText(head: Uint8Array, promised: string): boolean {
-    if (TEXT_MEDIA.test(promised)) return true;
+    if (TEXT_MEDIA.test(promised) || JSON_MEDIA.test(promised)) return true;
     // XML that is no SVG was a page.
     return MAYBE_SVG.test(promised) ? asText(head).trimStart().startsWith("<") : IMAGE_BY_ANOTHER_NAME.test(promised);
 }

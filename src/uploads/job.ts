@@ -42,7 +42,9 @@ export function storedError(error: MediaError): StoredError {
 
 /** A stored error, to be thrown: one of its own for each who catches it. */
 export function thrownAgain(error: StoredError): MediaError {
-    return new MediaError(error.code, reasonsOf(error));
+    // Journals from before 0.1.0 have the detail in the message alone.
+    const { detail = /\(([^()]*)\)$/.exec(error.message)?.[1], ...others } = error;
+    return new MediaError(error.code, reasonsOf({ detail, ...others }));
 }
 
 function reasonsOf({ detail, status, errcode, limit }: Omit<StoredError, "code" | "message">) {

@@ -13,6 +13,8 @@ const CAP_MS = 5 * 60_000;
 const PATIENCE_CAP_MS = 60_000;
 /** No told wait is believed beyond this. */
 const LONGEST_TOLD_WAIT_MS = 60 * 60_000;
+/** What a refusal without a Matrix code asks for is a guess at who asks: no room waits longer for it. */
+const LONGEST_REFUSED_WAIT_MS = 32_000;
 /** The longest back-off of one's own where a limit has told how long to wait. */
 const LONGEST_BESIDE_TOLD_MS = 1000;
 /** More than any wait that is decided here. */
@@ -40,6 +42,11 @@ export function isPatience(code: ErrorCode): boolean {
     return PATIENCE.has(code);
 }
 
+/** Whether a failure is only waited out, for longer each time. */
+export function isWaitedOut(code: ErrorCode, ownFault: boolean): boolean {
+    return isPatience(code) || (code === "SOURCE_RATE_LIMITED" && !ownFault);
+}
+
 /** Whether it was the disk under the journal, which says nothing of anything else. */
 export function isJournalTrouble(code: ErrorCode): boolean {
     return code === "STORE_READ_FAILED" || code === "STORE_WRITE_FAILED";
@@ -61,22 +68,27 @@ export interface Tries {
     readonly failedAt: number | undefined;
     /** When the homeserver last took an upload; undefined when it has not yet. */
     readonly lastSuccessAt: number | undefined;
+    /** Other files were coming from its source. @default false */
+    readonly besideOthers?: boolean;
 }
 
 /**
  * Whether a failure uses up one of the job's tries. Trouble of the homeserver does not, or an outage would fail the
- * whole backlog; but when other uploads got through since this job's last failure, the trouble is this file's.
+ * whole backlog; but when other uploads got through since this job's last failure, the trouble is this file's. Nor does a source's
+ * 429 while it gives others: it may give only so many at once, for as long as those take.
  */
-export function isOwnFault(code: ErrorCode, { failedAt, lastSuccessAt }: Tries): boolean {
+export function isOwnFault(code: ErrorCode, { failedAt, lastSuccessAt, besideOthers }: Tries): boolean {
     if (isPatience(code)) return false;
+    if (code === "SOURCE_RATE_LIMITED") return besideOthers !== true;
     if (!HOMESERVER_TROUBLE.has(code)) return true;
     return failedAt !== undefined && lastSuccessAt !== undefined && lastSuccessAt > failedAt;
 }
 
 export function afterFailure(error: MediaError, tries: Tries, random: () => number = Math.random): Verdict {
     if (!error.retryable && !mayBeAProxys(error)) return { action: "give-up" };
-    if (isOwnFault(error.code, tries) && tries.attempts + 1 >= tries.maxAttempts) return { action: "give-up" };
-    const delayMs = isPatience(error.code)
+    const isOwn = isOwnFault(error.code, tries);
+    if (isOwn && tries.attempts + 1 >= tries.maxAttempts) return { action: "give-up" };
+    const delayMs = isWaitedOut(error.code, isOwn)
         ? patientDelay(error, tries.waits ?? 0, random)
         : retryDelay(error, tries.attempts, random);
     return { action: "retry", delayMs };
@@ -88,7 +100,10 @@ export function afterFailure(error: MediaError, tries: Tries, random: () => numb
  */
 export function retryDelay(error: MediaError, attempts: number, random: () => number = Math.random): number {
     const backOff = exponential(attempts, CAP_MS, random);
-    const told = Math.min(error.retryAfterMs ?? 0, LONGEST_TOLD_WAIT_MS);
+    const told = Math.min(
+        error.retryAfterMs ?? 0,
+        mayBeAProxys(error) ? LONGEST_REFUSED_WAIT_MS : LONGEST_TOLD_WAIT_MS,
+    );
     if (told === 0) return backOff;
     // A limit that says when it lets the next one in is believed nearly alone. Of what is down the word is a guess, often the
     // same one however long it lasts: believed alone, it would have a file's tries used up within seconds.

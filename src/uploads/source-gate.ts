@@ -174,6 +174,11 @@ export class SourceGate {
         return true;
     }
 
+    /** Whether other files come from its source while it has a place there. */
+    hasOthers(job: Job): boolean {
+        return (this.#sources.get(sourceKeyOf(job) ?? "")?.running ?? 0) > 1;
+    }
+
     /** The source gave what it was asked for. */
     succeeded(job: Job): void {
         const state = this.#sources.get(sourceKeyOf(job) ?? "");

@@ -5,6 +5,7 @@ import type { RightOfWay } from "../right-of-way.ts";
 import { checkAnnouncedType, promisedType } from "./content-check.ts";
 import { counted, tooLarge } from "./counted.ts";
 import { encryptedUpload } from "./encryption/encrypted-body.ts";
+import { ENCRYPTED_TYPE } from "./encryption/job-encryption.ts";
 import type { Job } from "./job.ts";
 import type { StepLimits } from "./limits.ts";
 import { RefreshedButFailed } from "./sources/connector.ts";
@@ -166,7 +167,7 @@ async function put(
     const { uploader, contentUri, encryption } = job;
     // What an encrypted file is, only its event says.
     const filename = encryption === undefined ? job.filename : undefined;
-    const known = encryption === undefined ? (job.mimetype ?? opened.mimetype) : undefined;
+    const known = encryption === undefined ? (job.mimetype ?? opened.mimetype) : ENCRYPTED_TYPE;
     const mimetype = known !== undefined && HEADER_TEXT.test(known) ? known : "application/octet-stream";
     const presigned = presignedFor(job, size, parts);
     const target = presigned ?? parts.target;

@@ -6,7 +6,7 @@ import {
     type Prepared,
 } from "./encryption/job-encryption.ts";
 import { type Address, type Job, type JobState, type PresignedUpload, storedError } from "./job.ts";
-import { isPatience } from "./retry.ts";
+import { isWaitedOut } from "./retry.ts";
 import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
 
 /**
@@ -164,7 +164,7 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 ...job,
                 state: startsOver ? "ready" : restingState(job),
                 attempts: startsOver ? 0 : job.attempts + (event.ownFault ? 1 : 0),
-                waits: isPatience(event.error.code) ? (job.waits ?? 0) + 1 : undefined,
+                waits: isWaitedOut(event.error.code, event.ownFault) ? (job.waits ?? 0) + 1 : undefined,
                 failedAt: event.at,
                 notBefore: event.notBefore,
                 heldFor: undefined,

@@ -47,6 +47,7 @@ export class Verdicts {
             maxAttempts: this.#maxAttempts,
             failedAt: job.failedAt,
             lastSuccessAt: this.#lastSuccessAt,
+            besideOthers: this.#gate.hasOthers(job),
         };
         const verdict = afterFailure(error, tries);
         const closedUntil = this.#gate.failed(job, error);

@@ -10,6 +10,9 @@ import type { EncryptedFile } from "./attachment-cipher.ts";
  */
 export type EncryptionStrategy = "spool" | "two-pass";
 
+/** What an encrypted file is uploaded as: what it is, only its event says. */
+export const ENCRYPTED_TYPE = "application/octet-stream";
+
 export interface JobEncryption {
     readonly strategy: EncryptionStrategy;
     /** Undefined until it is prepared, and again once no event will need it. Holds the key. */

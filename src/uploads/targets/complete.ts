@@ -3,6 +3,7 @@ import type { ActingUsers } from "../../matrix/client.ts";
 import { hasUsableContent } from "../../matrix/download-probe.ts";
 import { parseMxc } from "../../matrix/mxc.ts";
 import { MediaCompletion } from "../../matrix/presigned-endpoints.ts";
+import { ENCRYPTED_TYPE } from "../encryption/job-encryption.ts";
 import type { Job } from "../job.ts";
 
 /**
@@ -19,7 +20,7 @@ export class Completion {
 
     /** Returns the MXC URI, whose content can be downloaded now. Rejects with a MediaError. */
     async complete(job: Job, signal: AbortSignal): Promise<string> {
-        const { uploader, contentUri, filename, encryption } = job;
+        const { uploader, contentUri, filename, encryption, size } = job;
         if (contentUri === undefined) throw new MediaError("INTERNAL", { detail: "presigned without an MXC" });
         const access = this.#users.get(uploader).access();
         // What an encrypted file is, only its event says.
@@ -29,7 +30,8 @@ export class Completion {
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (!isDoubtful(error)) throw REFUSALS.has(error.code) ? refused(error) : error;
-            if (!(await hasUsableContent(access, contentUri, job, signal))) throw refused(error);
+            const wanted = { size, mimetype: encryption === undefined ? job.mimetype : ENCRYPTED_TYPE };
+            if (!(await hasUsableContent(access, contentUri, wanted, signal))) throw refused(error);
         }
         return contentUri;
     }

@@ -1,4 +1,5 @@
 import type { MediaError } from "../../errors.ts";
+import { mayPass } from "../../matrix/answer.ts";
 import type { Job, PresignedUpload } from "../job.ts";
 import { retryDelay, type Verdict } from "../retry.ts";
 
@@ -32,7 +33,7 @@ export function presignedFallback(
     if (error.code === "PRESIGNED_REFUSED") return TO_THE_HOMESERVER;
     if (state === "completing") {
         // The storage has the file, but the homeserver keeps failing over it while others get through.
-        return error.retryable && verdict.action === "give-up" ? TO_THE_HOMESERVER : undefined;
+        return mayPass(error) && verdict.action === "give-up" ? TO_THE_HOMESERVER : undefined;
     }
     if (error.code !== "PRESIGNED_UNAVAILABLE" && error.code !== "TRANSFER_TIMEOUT") return undefined;
     const failures = (presigned.failures ?? 0) + 1;
