@@ -6,6 +6,7 @@ import { runsOut } from "../uploads/expiry.ts";
 import type { Job } from "../uploads/job.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import { releaseWrites } from "../uploads/release.ts";
+import type { SourceGate } from "../uploads/source-gate.ts";
 import { steadyNow } from "../uploads/steady-clock.ts";
 import { applies } from "../uploads/transition.ts";
 import type { Closing } from "./closing.ts";
@@ -26,6 +27,7 @@ export interface AddressingParts {
     readonly reservations: Reservations;
     readonly addresses: Addresses;
     readonly queue: UploadQueue;
+    readonly gate: SourceGate;
     readonly requests: HomeserverRequests;
     readonly closing: Closing;
     readonly logger: Logger;
@@ -56,14 +58,15 @@ export class Addressing {
                 if (obtained === "assigned") break;
                 if (obtained === "shared") continue;
                 if (obtained === "unsupported") {
-                    await this.#upload(id, stop);
+                    // One that has an address, which has run out: its turn will see to that.
+                    if (job.contentUri === undefined) await this.#upload(id, stop);
                     break;
                 }
                 // The places this very message holds would never be freed if its uploads waited for its event.
                 await this.#releaseEarly(message);
-                const waitMs = patienceWith(job, obtained);
+                const waitMs = patienceWith(job, obtained, this.#parts.gate.closedFor(job));
                 // One try, and another look for an address: a source that lets wait for hours is not waited for here.
-                if (waitMs === 0) await this.#upload(id, stop, isPostponed);
+                if (waitMs === undefined) await this.#upload(id, stop, isPostponed);
                 else await this.#parts.reservations.waitForPlace(uploader, waitMs, stop);
             }
         }
@@ -162,12 +165,18 @@ export class Addressing {
 }
 
 /**
- * How long a file is to wait for a place at its user's limit; 0 where it is to be uploaded without an address, at once. One
+ * How long a file is to wait for a place at its user's limit; undefined where it is to be uploaded without an address, now. One
  * whose first address has run out has to get another.
+ * @param sourceClosedUntil Before this time its source is not asked: whoever waited for that would look for no address.
  */
-function patienceWith({ contentUri, notBefore = 0 }: Job, { blockedForMs, isLasting }: Blocked): number {
+function patienceWith(
+    { contentUri, notBefore = 0 }: Job,
+    { blockedForMs, isLasting }: Blocked,
+    sourceClosedUntil: number,
+): number | undefined {
     if (!isLasting || contentUri !== undefined) return blockedForMs;
-    return Math.min(blockedForMs, Math.max(0, notBefore - steadyNow()));
+    const waitMs = Math.max(notBefore, sourceClosedUntil) - steadyNow();
+    return waitMs > 0 ? Math.min(blockedForMs, waitMs) : undefined;
 }
 
 function isPostponed({ notBefore = 0 }: Job): boolean {

@@ -180,6 +180,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         reservations,
         addresses,
         queue,
+        gate,
         logger,
         onFailure: policy,
         encryption: new RoomEncryption({ users, logger, maxAttempts: options.maxAttempts, signal: closing.signal }),

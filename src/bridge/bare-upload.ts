@@ -28,16 +28,17 @@ export interface BareUploadParts {
  * at its limit of addresses for a while.
  */
 export async function uploadAlone(job: Job, parts: BareUploadParts): Promise<string> {
-    const contentUri = await withAddress(job, parts).catch(async (error: unknown) => {
+    const obtained = await withAddress(job, parts).catch(async (error: unknown) => {
         // Whoever waits for the file and not for an address (see `isGivenOut`) counts on the next start when it hears CLOSED.
         if (parts.closing.aborted && job.isGivenOut !== true) await journal(job, parts);
         throw error;
     });
-    return contentUri ?? inOneStep(job, parts);
+    if (typeof obtained === "string") return obtained;
+    return inOneStep(job, parts, obtained.mayOthers);
 }
 
-/** The address with which it is journaled; undefined where only the upload gives one. */
-async function withAddress(job: Job, parts: BareUploadParts): Promise<string | undefined> {
+/** The address with which it is journaled; else only the upload gives one, and whether `mayOthers` with the same file get one otherwise. */
+async function withAddress(job: Job, parts: BareUploadParts): Promise<string | { readonly mayOthers: boolean }> {
     const { queue, reservations, addresses, closing, onJob } = parts;
     const onwards = (reserved: Job): Job => released(reserved) ?? reserved;
     const begun = (ready: Job): string => {
@@ -56,7 +57,7 @@ async function withAddress(job: Job, parts: BareUploadParts): Promise<string | u
         });
         if (obtained === undefined || ("isLasting" in obtained && obtained.isLasting)) {
             await parts.registered.ensure(job.uploader);
-            return undefined;
+            return { mayOthers: obtained !== undefined };
         }
         if ("blockedForMs" in obtained) {
             await reservations.waitForPlace(job.uploader, obtained.blockedForMs, closing);
@@ -67,14 +68,16 @@ async function withAddress(job: Job, parts: BareUploadParts): Promise<string | u
     }
 }
 
-async function inOneStep(job: Job, parts: BareUploadParts): Promise<string> {
+async function inOneStep(job: Job, parts: BareUploadParts, mayOthers: boolean): Promise<string> {
     const { queue, addresses, ends, closing } = parts;
     let journaled: Promise<void> | undefined;
-    const turn = addresses.alone(job, async () => {
+    const upload = async () => {
         await (journaled ??= journal(job, parts));
         queue.poke();
         return ends.of(job.id);
-    });
+    };
+    // A message that could have an address does not wait for all the tries of this one.
+    const turn = mayOthers ? upload() : addresses.alone(job, upload);
     const closed = new LinkedAbort([closing]);
     try {
         const { contentUri = "" } = await Promise.race([turn, closed.aborted()]);

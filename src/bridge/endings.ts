@@ -25,6 +25,9 @@ import {
 import { type Reservation, reservationOf, type Reservations } from "./reservations.ts";
 import { endJobs } from "./successor.ts";
 
+/** Edits of a message with files that are remembered behind the newest, for when that is redacted. */
+const KEPT_EDITS = 16;
+
 export interface EndingsParts {
     readonly store: Store;
     readonly reservations: Reservations;
@@ -73,7 +76,9 @@ export class Endings {
             // Its files' keys were kept for this edit; and what was answered of a failure was said of another text.
             const isLookedAt = original?.encrypted === true || original?.failure !== undefined;
             if (edits !== undefined && original !== undefined && isLookedAt) also.push(reviseMark(original.id));
-            if (isEdit(message)) also.push(...(await forgetEdited(store, message.edits, message)));
+            // Of a text nothing is said again.
+            const keep = original !== undefined && original.jobs.length > 0 ? KEPT_EDITS : 0;
+            if (isEdit(message)) also.push(...(await forgetEdited(store, message.edits, message, keep)));
             await this.#commitSent({ ...message, encrypted }, eventId, now.shown, also);
         });
     }

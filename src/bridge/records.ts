@@ -139,13 +139,16 @@ export function uneditedWrites(message: MessageRecord): Write[] {
     return isEdit(message) ? [{ collection: EDITED, key: editedKey(message) }, reviseMark(message.edits)] : [];
 }
 
-/** The writes that forget what was said before an edit that is sent, or all of it. */
-export async function forgetEdited(store: Store, id: string, before?: EditRecord): Promise<Write[]> {
+/**
+ * The writes that forget what was said before an edit that is sent, or all of it.
+ * @param keep How many of the newest before it are kept: each edit that is redacted brings up the one before it.
+ */
+export async function forgetEdited(store: Store, id: string, before?: EditRecord, keep = 0): Promise<Write[]> {
     const end = before && editedKey(before);
     const range = { collection: EDITED, prefix: id + MARK, ...(end !== undefined && { before: end }) };
     const writes: Write[] = [];
     for await (const key of store.keys(range)) writes.push({ collection: EDITED, key });
-    return writes;
+    return keep === 0 ? writes : writes.slice(0, -keep);
 }
 
 export async function isEdited(store: Store, id: string): Promise<boolean> {

@@ -46,6 +46,8 @@ export class Replacement {
      */
     async renew(job: Job, lost: boolean, signal: AbortSignal): Promise<Job | undefined> {
         if (job.contentUri === undefined || job.messageId === undefined) return undefined;
+        // Before its event it is in no list that its successor could stand in.
+        if (job.dueAt === undefined) return undefined;
         if (lost) {
             if ((job.addressesLost ?? 0) >= MAX_LOST) return undefined;
         } else if (job.state === "completing" || !runsOut(job, Date.now())) {

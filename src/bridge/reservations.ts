@@ -124,6 +124,7 @@ export class Reservations {
             const reservation = warm.shift();
             this.#count--;
             if (warm.length === 0) this.#warm.delete(userId);
+            this.#without.delete(userId);
             if (reservation !== undefined && worthTaking(reservation)) return reservation;
             if (reservation !== undefined) this.#store.commit([takenWrite(reservation)]).catch(() => {});
         }
@@ -149,7 +150,7 @@ export class Reservations {
             return { reservation: await this.#create(userId, signal) };
         } catch (error) {
             if (!(error instanceof MediaError) || !mayBeLimit(error)) throw error;
-            return this.#block(userId, error);
+            return this.#blocked(userId, error);
         }
     }
 
@@ -247,20 +248,24 @@ export class Reservations {
         }
     }
 
-    #block(userId: string, error: MediaError): Blocked {
+    #block(userId: string, { retryAfterMs }: MediaError, leastMs = 1000): number {
         const now = steadyNow();
-        const { retryAfterMs } = error;
-        const before = this.#without.get(userId);
-        // What was so long ago says nothing of what holds its addresses now.
-        const since = before !== undefined && now - before.last < 2 * LONGEST_BLOCK_MS ? before.since : now;
-        const forMs = now - since;
-        const isLasting = forMs >= PATIENCE_MS;
-        const isTold = before?.isTold ?? false;
-        if (isLasting && !isTold) this.#logger.warn(LASTING, { userId, ...reasonOf(error) });
-        this.#without.set(userId, { since, last: now, isTold: isTold || isLasting });
-        const ms = Math.min(retryAfterMs ?? Math.max(1000, forMs), LONGEST_BLOCK_MS);
+        const ms = Math.min(Math.max(retryAfterMs ?? leastMs, SHORTEST_BLOCK_MS), LONGEST_BLOCK_MS);
         this.#blockedUntil.set(userId, now + ms);
         if (!this.#blockedSince.has(userId)) this.#blockedSince.set(userId, now);
+        return ms;
+    }
+
+    /** The same for somebody who waits: with how long the user has been without an address. */
+    #blocked(userId: string, error: MediaError): Blocked {
+        const now = steadyNow();
+        for (const [other, { last }] of this.#without) if (!isRecent(last, now)) this.#without.delete(other);
+        const { since, isTold } = this.#without.get(userId) ?? { since: now, isTold: false };
+        const forMs = now - since;
+        const isLasting = forMs >= PATIENCE_MS;
+        if (isLasting && !isTold) this.#logger.warn(LASTING, { userId, ...reasonOf(error) });
+        this.#without.set(userId, { since, last: now, isTold: isTold || isLasting });
+        const ms = this.#block(userId, error, Math.max(1000, forMs));
         return { blockedForMs: isLasting ? ms : Math.min(ms, PATIENCE_MS - forMs), isLasting };
     }
 
@@ -301,6 +306,11 @@ export function leftBy(before: Job, after: Job): Reservation | undefined {
  */
 function withBelievableEnd({ expiresAt, ...created }: CreatedMedia): CreatedMedia {
     return expiresAt === undefined || expiresAt <= Date.now() ? created : { ...created, expiresAt };
+}
+
+/** What was so long ago says nothing of what holds a user's addresses now. */
+function isRecent(last: number, now: number): boolean {
+    return now - last < 2 * LONGEST_BLOCK_MS;
 }
 
 /** A limit of unused addresses: 429, or matrix-media-repo's 500. A failing proxy's 5xx has no Matrix code. */

@@ -131,7 +131,9 @@ export class Revisions {
         if (message.redacted === true) this.#parts.logger.info("A redacted event is left as it is", { id });
         if (isOver) return store.commit(over);
         // A redaction shows no file, so it needs no keys.
-        const isLeft = message.redact !== true && (areKeysForgotten(jobs) || jobs.some(hasNoFileYet));
+        const isLeft =
+            message.redact !== true &&
+            (areKeysForgotten(jobs) || jobs.some((job) => job.encryption !== undefined && hasNoFileYet(job)));
         if (isLeft) return store.commit(over);
         const main = failedMain(message.content, jobs);
         if (message.redact === true || (main !== undefined && onFailure.mode === "redact")) {

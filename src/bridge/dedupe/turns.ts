@@ -209,7 +209,7 @@ export class Turns {
         if (leader?.id === job.id) return this.#lead(job, key, undefined);
         if (leader === undefined || !isAlive(leader)) return this.#lead(job, key, file);
         // Its message waits for the address that only its own upload gives.
-        if (!applies(job, "follow")) return job;
+        if (job.dueAt === undefined || !applies(job, "follow")) return job;
         await this.#change(job, { type: "follow", at: Date.now() });
         return undefined;
     }
