@@ -10,6 +10,9 @@ function thrownAnswer(statusCode: number): object {
     return { statusCode, body: "<html>", request: { headers: { Authorization: `Bearer ${AS_TOKEN}` } } };
 }
 
+/** What a proxy or a firewall refuses with. */
+const PAGE = { status: 403, body: "<html>Forbidden</html>", headers: { "content-type": "text/html" } };
+
 describe("a sender that is not in its room", () => {
     let world: World;
     beforeEach(async () => {
@@ -46,6 +49,37 @@ describe("a sender that is not in its room", () => {
         expect(tries).to.equal(2);
         expect(logged).to.contain("A sender could not be brought into its room").and.to.contain("HOMESERVER_FAILING");
         expect(logged).not.to.contain(AS_TOKEN);
+    });
+
+    it("comes in once a proxy has ceased to refuse its joins and its invitation by pages", async () => {
+        const bob = world.ghost("bob");
+        const roomId = await world.room();
+        let pages = 0;
+        world.homeserver.intercept(({ path }) =>
+            // As many as a try of each way in meets.
+            /\/(?:join|invite)\b/.test(path) && pages++ < 3 ? PAGE : undefined,
+        );
+        const media = world.component();
+        await media.start();
+        const { eventId } = await media.send(textMessage(roomId, bob, "hello"));
+        expect(world.homeserver.events(roomId).map(({ event_id }) => event_id)).to.include(eventId);
+    });
+
+    it("comes in also where its sendings were refused by pages before, each of which had nobody join", async () => {
+        const bob = world.ghost("bob");
+        const roomId = await world.room();
+        const asked: string[] = [];
+        world.homeserver.intercept(({ path }) => {
+            const [, what] = /\/(send|join|invite)\b/.exec(path) ?? [];
+            if (what === undefined) return undefined;
+            asked.push(what);
+            return asked.length <= 2 ? PAGE : undefined;
+        });
+        const media = world.component();
+        await media.start();
+        const { eventId } = await media.send(textMessage(roomId, bob, "hello"));
+        expect(world.homeserver.events(roomId).map(({ event_id }) => event_id)).to.include(eventId);
+        expect(asked).to.deep.equal(["send", "send", "send", "join", "send"]);
     });
 
     it("comes in by another way where the SDK only says that its own did not work", async () => {

@@ -1,7 +1,9 @@
 import { createServer, request, type ServerResponse } from "node:http";
+import { syncBuiltinESMExports } from "node:module";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
+import timers from "node:timers/promises";
 import { expect } from "chai";
 import { OUTBOX } from "../../src/bridge/records.ts";
 import { BridgeMedia, type MediaError } from "../../src/index.ts";
@@ -15,6 +17,9 @@ import { openWorld, plainBridge, type World } from "../support/world.ts";
 
 const isSend = ({ method, path }: { method: string; path: string }): boolean =>
     method === "PUT" && path.includes("/send/");
+
+/** What a proxy or a firewall answers with. */
+const PAGE = { body: "<html>Forbidden</html>", headers: { "content-type": "text/html" } };
 
 /** A proxy that hands each request on and says once, to the first that `matches` knows, that it took too long. */
 async function timingOut(upstream: string, matches: (request: { method: string; path: string }) => boolean) {
@@ -154,6 +159,50 @@ describe("the outbox", () => {
         await sendThree();
         expect(looks).to.equal(2);
         expect(bodies(world.homeserver, roomId)).to.deep.equal(["one", "two", "three"]);
+    });
+
+    for (const status of [403, 400]) {
+        it(`nor a page with ${status} for its word that the sender may not read the room`, async () => {
+            await world.close();
+            world = await openWorld({ txnMemoryMs: 0 });
+            roomId = await world.room(alice);
+            const seen = disturb(1, { drop: "after" });
+            let looks = 0;
+            world.homeserver.intercept(({ path }) =>
+                path.endsWith("/messages") && looks++ === 0 ? { status, ...PAGE } : undefined,
+            );
+            const media = world.component();
+            await media.start();
+            await media.send(textMessage(roomId, alice, "once"));
+            expect([seen.length, looks]).to.deep.equal([1, 2]);
+            expect(bodies(world.homeserver, roomId)).to.deep.equal(["once"]);
+        });
+    }
+
+    it("sends it again under its transaction id where a page refuses the look for it eight times", async () => {
+        const { setTimeout: sleep } = timers;
+        timers.setTimeout = (ms, ...rest) => sleep(Math.min(ms ?? 1, 5), ...rest);
+        syncBuiltinESMExports();
+        try {
+            const seen = disturb(1, { drop: "after" });
+            let looks = 0;
+            world.homeserver.intercept(({ path }) => {
+                if (!path.endsWith("/messages")) return undefined;
+                looks++;
+                return { status: 403, ...PAGE };
+            });
+            const media = world.component();
+            await media.start();
+            await media.send(textMessage(roomId, alice, "once"));
+            expect(looks).to.equal(8);
+            expect(seen).to.have.length(2);
+            expect(seen[1]).to.equal(seen[0]);
+            expect(bodies(world.homeserver, roomId)).to.deep.equal(["once"]);
+            await media.close();
+        } finally {
+            timers.setTimeout = sleep;
+            syncBuiltinESMExports();
+        }
     });
 
     it("takes a 404 of the homeserver's own for its last word", async () => {
