@@ -595,6 +595,28 @@ describe("in an encrypted room", () => {
         nothingInTheClear();
     });
 
+    for (const [status, times] of [
+        [400, 1],
+        [403, 3],
+    ] as const) {
+        it(`${times} page(s) with ${status} to the question whether a room is encrypted cost no message`, async () => {
+            crypto.rooms.clear();
+            const media = await started();
+            let asked = 0;
+            world.homeserver.intercept(({ path }) =>
+                path.includes("/state/m.room.encryption") && asked++ < times
+                    ? { status, body: "<html>no</html>", headers: { "content-type": "text/html" } }
+                    : undefined,
+            );
+            const before = world.homeserver.requests.length;
+            await media.send(textMessage(roomId, alice, "hello"));
+            expect(bodies(world.homeserver, roomId)).to.deep.equal(["hello"]);
+            expect(asked).to.equal(times + 1);
+            const joins = world.homeserver.requests.slice(before).filter(({ path }) => path.includes("/join"));
+            expect(joins, "joins of who is there").to.have.length(0);
+        });
+    }
+
     it("a room without encryption is served in the clear, with crypto at hand", async () => {
         crypto.rooms.clear();
         const media = await started();
