@@ -382,6 +382,24 @@ describe("presigned uploads", () => {
             });
         }
 
+        it("a file that a proxy lets nobody ask for, and of which the homeserver knows nothing, goes to the homeserver", async () => {
+            const { world, remote, alice, roomId } = scene;
+            const stop = world.homeserver.intercept((request) => {
+                if (request.path.includes("/download/"))
+                    return { status: 403, body: "<html>Forbidden</html>", headers: { "content-type": "text/html" } };
+                return isComplete(request) ? { status: 404, body: { errcode: "M_NOT_FOUND" } } : undefined;
+            });
+            const media = world.component({ maxAttempts: 2 });
+            await media.start();
+            const bytes = someBytes(3000);
+            const url = remote.file(bytes);
+            const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+            const job = await sent.uploads[0]?.done;
+            stop();
+            expect(scene.outcomes()).to.deep.equal(["complete 404", "complete 404", "upload 200"]);
+            await scene.expectContent({ url, mxc: job?.contentUri ?? "", job: job as JobInfo }, bytes);
+        });
+
         it("an address that is gone is replaced three times, then the job ends as RESERVATION_GONE", async () => {
             const gone = { status: 404, body: { errcode: "M_NOT_FOUND" } };
             scene.world.homeserver.intercept((request) =>

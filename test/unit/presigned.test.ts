@@ -91,6 +91,17 @@ describe("what becomes of a presigned target after a failure", () => {
         expect(presignedFallback(completing, new MediaError("RESERVATION_GONE"), GIVE_UP)).to.equal(undefined);
     });
 
+    it("so does one whose question is refused without a Matrix code to the last try, and not by a homeserver's own word", () => {
+        const completing = { state: "completing", presigned } as const;
+        for (const code of ["FORBIDDEN", "UPLOAD_REFUSED"] as const) {
+            const page = new MediaError(code, { status: 403 });
+            expect(presignedFallback(completing, page, GIVE_UP)).to.deep.equal({ presigned: undefined, delayMs: 0 });
+            expect(presignedFallback(completing, page, RETRY)).to.equal(undefined);
+            const coded = new MediaError(code, { status: 403, errcode: "M_FORBIDDEN" });
+            expect(presignedFallback(completing, coded, GIVE_UP)).to.equal(undefined);
+        }
+    });
+
     it("without one there is nothing to decide", () => {
         const job = { state: "transferring", presigned: undefined } as const;
         expect(presignedFallback(job, new MediaError("TRANSFER_TIMEOUT"), RETRY)).to.equal(undefined);
