@@ -74,6 +74,34 @@ describe("a source's limits", () => {
         expect(asked).to.equal(44);
     });
 
+    it("a source that gives one file at a time and 429 for others: the second one loses no try, and comes after it", async () => {
+        const end = deferred();
+        let isBusy = false;
+        let refused = 0;
+        const oneAtATime = (path: string, bytes: Buffer, last: Promise<void>): string =>
+            remote.on(path, (_request, response) => {
+                if (isBusy) {
+                    refused++;
+                    response.writeHead(429).end();
+                    return;
+                }
+                isBusy = true;
+                response.on("close", () => (isBusy = false));
+                response.writeHead(200, { "content-length": bytes.length }).write(bytes.subarray(0, -1));
+                void last.then(() => response.end(bytes.subarray(-1)));
+            });
+        const media = world.component({ maxAttempts: 3 });
+        await media.start();
+        const first = await photos(media, oneAtATime("/first", someBytes(300_000), end.promise), 1);
+        await until(() => isBusy);
+        const second = await photos(media, oneAtATime("/second", someBytes(1000), Promise.resolve()), 1);
+        // As many as it has tries.
+        await until(() => refused === 3);
+        end.resolve();
+        expect(await attempts([...first, ...second])).to.deep.equal([0, 0]);
+        expect(refused).to.be.at.most(4);
+    });
+
     /** Serves a long file, whose beginning and end come when that is said. */
     const longFile = (): { url: string; begin: () => void; end: () => void } => {
         const bytes = someBytes(400_000);

@@ -78,14 +78,16 @@ describe("what happens after a failure", () => {
             dueAt: 1,
             attempts: 1,
         };
-        const failed = (before: Job | undefined, code: ErrorCode): Job | undefined => {
+        const failed = (before: Job | undefined, code: ErrorCode, ownFault = false): Job | undefined => {
             const error = new MediaError(code);
             const begun = before && transition(before, { type: "begin" });
-            return begun && transition(begun, { type: "postpone", error, at: 1, notBefore: 2, ownFault: false });
+            return begun && transition(begun, { type: "postpone", error, at: 1, notBefore: 2, ownFault });
         };
         const twice = failed(failed(job, "HOMESERVER_RATE_LIMITED"), "SPOOL_FULL");
         expect(twice).to.include({ waits: 2, attempts: 1, state: "ready" });
         expect(failed(twice, "SOURCE_TIMEOUT")?.waits).to.equal(undefined);
+        expect(failed(twice, "SOURCE_RATE_LIMITED"), "beside others").to.include({ waits: 3, attempts: 1 });
+        expect(failed(twice, "SOURCE_RATE_LIMITED", true), "alone").to.include({ waits: undefined, attempts: 2 });
         const begun = transition(twice ?? job, { type: "begin" }) ?? job;
         expect(begun.waits).to.equal(2);
         expect(transition(begun, { type: "stored", size: 1 })?.waits).to.equal(undefined);
@@ -98,6 +100,27 @@ describe("what happens after a failure", () => {
         };
         expect(wait(20_000)).to.be.within(20_000, 20_050);
         expect(wait(24 * 3600_000)).to.be.within(3_600_000, 3_600_050);
+    });
+
+    it("tries a refusal without a Matrix code again, and waits half a minute for it at most; with one it is final", () => {
+        const told = { status: 403, retryAfterMs: 3600_000 };
+        expect(afterFailure(new MediaError("FORBIDDEN", told), tries, half)).to.deep.equal({
+            action: "retry",
+            delayMs: 32_025,
+        });
+        expect(afterFailure(new MediaError("FORBIDDEN", told), { ...tries, attempts: 2 }).action).to.equal("give-up");
+        const coded = new MediaError("FORBIDDEN", { ...told, errcode: "M_FORBIDDEN" });
+        expect(afterFailure(coded, tries)).to.deep.equal({ action: "give-up" });
+    });
+
+    it("waits a source's 429 out, for longer each time, while other files come from it; alone it costs a try", () => {
+        const error = new MediaError("SOURCE_RATE_LIMITED", { status: 429 });
+        const last = { ...tries, attempts: 2 };
+        expect(afterFailure(error, last)).to.deep.equal({ action: "give-up" });
+        const beside = [0, 1, 4, 100].map((waits) => afterFailure(error, { ...last, waits, besideOthers: true }, half));
+        expect(beside).to.deep.equal([375, 750, 6000, 45_000].map((delayMs) => ({ action: "retry", delayMs })));
+        const failing = { ...last, besideOthers: true };
+        expect(afterFailure(new MediaError("SOURCE_UNAVAILABLE"), failing).action, "a 503").to.equal("give-up");
     });
 
     it("backs off all the same where a told wait is too short", () => {
