@@ -124,7 +124,8 @@ describe("why something failed", () => {
         const error = thrownAgain({ code: "FILE_TOO_LARGE", message: "The file is larger than the limit", limit: 5 });
         expect(error).to.include({ code: "FILE_TOO_LARGE", limit: 5, status: undefined, detail: undefined });
         const refused = thrownAgain({ code: "EVENT_REFUSED", message: "The homeserver refused the event (HTTP 400)" });
-        expect(refused).to.include({ code: "EVENT_REFUSED", errcode: undefined });
+        expect(refused).to.include({ code: "EVENT_REFUSED", errcode: undefined, detail: "HTTP 400" });
+        expect(refused.message).to.match(/ \(HTTP 400\)$/);
     });
 
     it("is told with the limit that was exceeded", async () => {

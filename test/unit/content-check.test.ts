@@ -100,12 +100,29 @@ describe("what a file's first bytes may be", () => {
             "Audio/X-MPEGURL; charset=utf-8",
             "video/vnd.mpegurl",
             "audio/x-scpls",
+            "image/x-dxf",
+            "image/dxf",
+            "image/x-pnm",
+            "image/xpm",
+            "audio/x-m3u",
+            "audio/vnd.abc",
+            "video/x-ms-asf",
         ]) {
             for (const name of TEXTS)
                 expect(await accepts(bytesOf[name] ?? Buffer.alloc(0), type), `${name} as ${type}`).to.equal(true);
             for (const name of ["html", "a JSON error", "nothing"])
                 expect(await accepts(bytesOf[name] ?? Buffer.alloc(0), type), `${name} as ${type}`).to.equal(false);
         }
+    });
+
+    it("where a Lottie sticker was promised: JSON, and no page", async () => {
+        const lottie = Buffer.from('{"v":"5.5.2","fr":60}');
+        for (const type of ["video/lottie+json", "image/lottie+json; charset=utf-8"]) {
+            expect(await accepts(lottie, type), type).to.equal(true);
+            for (const name of ["html", "html without a doctype", "an XML error", "nothing"])
+                expect(await accepts(bytesOf[name] ?? Buffer.alloc(0), type), `${name} as ${type}`).to.equal(false);
+        }
+        expect(await accepts(lottie, "video/mp4")).to.equal(false);
     });
 
     it("anything where no media was promised", async () => {
@@ -155,12 +172,15 @@ describe("what a file's first bytes may be", () => {
             refuse("image/png", type);
         refuse("image/svg+xml", "text/html");
         refuse("image/*", "text/html");
+        refuse("video/lottie+json", "text/html");
+        refuse("audio/x-m3u", "text/html");
         refuse("image/*", "application/json");
         refuse("video/*", "text/xml");
         for (const [promised, announced] of [
             ["image/png", "application/octet-stream"],
             ["image/png", "text/plain"],
             ["image/svg+xml", "application/xml"],
+            ["video/lottie+json", "application/json"],
             ["application/pdf", "text/html"],
         ] as const)
             checkAnnouncedType(promised, announced);
