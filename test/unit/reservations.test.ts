@@ -6,6 +6,7 @@ import { silentLogger } from "../../src/logger.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { Clock } from "../support/model.ts";
+import { until } from "../support/until.ts";
 import { plainBridge } from "../support/world.ts";
 
 const USER = "@ghost_a:example.org";
@@ -16,11 +17,13 @@ describe("a user that gets no address", () => {
     let pool: Reservations;
     let answer: { status: number; body: object };
     let warnings: string[];
+    let asked: number;
     beforeEach(async () => {
         clock = new Clock();
-        warnings = [];
+        [warnings, asked] = [[], 0];
         server = createServer((request, response) => {
             request.resume();
+            asked++;
             response.writeHead(answer.status, { "content-type": "application/json" }).end(JSON.stringify(answer.body));
         });
         await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -32,7 +35,7 @@ describe("a user that gets no address", () => {
             store,
             users: new ActingUsers(plainBridge(url, "@bot:example.org")),
             logger,
-            ahead: 0,
+            ahead: 1,
         });
     });
     afterEach(async () => {
@@ -79,6 +82,42 @@ describe("a user that gets no address", () => {
         expect(await isLasting()).to.equal(false);
         clock.advance(6000);
         expect(await isLasting()).to.equal(true);
+    });
+
+    it("and is so again long afterwards is told of again", async () => {
+        answer = limited;
+        for (let time = 1; time <= 2; time++) {
+            expect(await isLasting()).to.equal(false);
+            clock.advance(6000);
+            expect(await isLasting()).to.equal(true);
+            expect(warnings).to.have.length(time);
+            clock.advance(600_000);
+        }
+    });
+
+    it("waits for one as long as anybody, when only what is kept ahead was refused", async () => {
+        answer = limited;
+        pool.keepAhead(USER);
+        await until(() => pool.blockedFor(USER) > 0);
+        expect(asked).to.equal(1);
+        clock.advance(6000);
+        expect(await isLasting()).to.equal(false);
+    });
+
+    it("has not been without when it has taken one that was at hand", async () => {
+        answer = limited;
+        expect(await isLasting()).to.equal(false);
+        clock.advance(6000);
+        pool.giveBack({ contentUri: "mxc://example.org/1", userId: USER, createdAt: Date.now() });
+        expect(await pool.obtain(USER, new AbortController().signal)).to.have.property("reservation");
+        expect(await isLasting()).to.equal(false);
+    });
+
+    it("does not ask again at once, though the server says it may", async () => {
+        answer = { status: 429, body: { errcode: "M_LIMIT_EXCEEDED", retry_after_ms: 0 } };
+        expect((await blocked()).blockedForMs).to.be.at.least(200);
+        clock.advance(6000);
+        expect(await blocked()).to.deep.equal({ blockedForMs: 200, isLasting: true });
     });
 
     it("because the server fails behind its proxy is told so, and waits for it", async () => {
