@@ -437,6 +437,22 @@ describe("a message that is taken back or edited", () => {
         await noticed(after.eventId, "\n\none");
     });
 
+    it("an edit that is redacted brings up the one before it, each in its turn, and the original last", async () => {
+        await open();
+        const source = { kind: "http", url: remote.file(someBytes(1000)) } as const;
+        const sent = await media.send(photoMessage(roomId, alice, source, { id: "photo", content: image("one") }));
+        for (const text of ["two", "three"]) await media.edit("photo", { id: text, content: image(text) });
+        for (const [redacted, before] of [
+            ["three", "two"],
+            ["two", "one"],
+        ] as const) {
+            const { length } = messages(world.homeserver, roomId);
+            await media.cancelMessage(redacted, { redact: true });
+            await until(() => messages(world.homeserver, roomId).length > length, { what: "an edit behind it" });
+            expect(shown(sent.eventId)).to.deep.equal({ ...image(before), url: first(sent)?.contentUri });
+        }
+    });
+
     it("a notice that is worked out while an edit is on its way to the disk says what the edit says", async () => {
         await open();
         await media.close();
