@@ -3,13 +3,14 @@ import { expect } from "chai";
 import type { MediaError } from "../../src/index.ts";
 import { jobFrom, JOBS, jobWrites } from "../../src/uploads/job-records.ts";
 import { LevelStore } from "../../src/store/level.ts";
-import { bodies, download, messages } from "../support/download.ts";
+import { bodies, download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { sha256, someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 
 const HOUR = 60 * 60_000;
+const BYTES = someBytes(3000);
 
 describe("a message that waits for an address", () => {
     let { world, remote, alice, roomId } = {} as Scene;
@@ -116,14 +117,15 @@ describe("a message that waits for an address", () => {
         });
     }
 
-    it("in place of one that ran out, and is released with that meanwhile: no two messages have one address", async () => {
+    /** A photo stands in its room's line, behind a text, for longer than its address lasts. */
+    async function standInLine(): Promise<void> {
         const media = world.component({ reserveAhead: 0 });
         await media.start();
         let isDown = true;
         world.homeserver.intercept(({ path }) =>
             isDown && path.includes("/send/") ? { status: 503, body: {} } : undefined,
         );
-        const own = photoMessage(roomId, alice, { kind: "http", url: remote.file(someBytes(3000)) });
+        const own = photoMessage(roomId, alice, { kind: "http", url: remote.file(BYTES) });
         const sending = [media.send(textMessage(roomId, alice, "first")), media.send(own)];
         for (const one of sending) one.catch(() => {});
         await until(() => world.homeserver.requests.some(({ path }) => path.includes("/send/")));
@@ -137,6 +139,10 @@ describe("a message that waits for an address", () => {
         }
         await store.close();
         isDown = false;
+    }
+
+    it("in place of one that ran out, and is released with that meanwhile: no two messages have one address", async () => {
+        await standInLine();
         limited(1, 300);
         const again = world.component({ reserveAhead: 2 });
         await again.start();
@@ -153,4 +159,30 @@ describe("a message that waits for an address", () => {
             expect(sha256(body)).to.equal(sha256(files[index] ?? Buffer.of()));
         }
     });
+
+    for (const [what, status, body, times] of [
+        // Asked for a second time as soon as its sender is known to be registered.
+        ["is refused one for good", 403, { errcode: "M_FORBIDDEN", error: "no" }, 2],
+        ["may ask again at once", 429, { errcode: "M_LIMIT_EXCEEDED", error: "wait", retry_after_ms: 0 }, 1],
+    ] as const)
+        it(`in place of one that ran out, and ${what}, has its file by the next one, transferred once`, async () => {
+            await standInLine();
+            let left: number = times;
+            world.homeserver.intercept(({ path }) =>
+                path.includes("/media/v1/create") && left-- > 0 ? { status, body } : undefined,
+            );
+            const media = world.component({ reserveAhead: 0 });
+            await media.start();
+            const { contentUri = "" } = await until(async () => {
+                for await (const job of media.jobs({ state: "done" })) return job;
+                return undefined;
+            });
+            expect((await download(world.homeserver, contentUri, 0)).body.equals(BYTES)).to.equal(true);
+            await until(() => {
+                const [, photo] = messages(world.homeserver, roomId);
+                const shown = edits(world.homeserver, roomId).get(photo?.event_id ?? "") ?? photo?.content;
+                return shown?.["url"] === contentUri;
+            });
+            expect(remote.requests).to.have.length(1);
+        });
 });
