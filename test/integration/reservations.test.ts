@@ -1,7 +1,8 @@
 import { expect } from "chai";
-import type { MediaError } from "../../src/index.ts";
+import type { BridgeMedia, MediaError, MediaItem } from "../../src/index.ts";
 import { bodies, download, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
+import { Clock } from "../support/model.ts";
 import { sha256, someBytes, startRemote } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
@@ -144,6 +145,69 @@ describe("reservations", () => {
         end();
         expect((await sending).uploads[0]?.contentUri).to.match(/^mxc:/);
         await elsewhere.close();
+    });
+
+    describe("a user that gets none for long", () => {
+        let clock: Clock;
+        let media: BridgeMedia;
+        let isLimited: boolean;
+        let refused: number;
+        beforeEach(async () => {
+            clock = new Clock();
+            await open();
+            [isLimited, refused] = [true, 0];
+            world.homeserver.intercept((request) => {
+                if (!isCreate(request) || !isLimited) return undefined;
+                refused++;
+                return { status: 429, body: { errcode: "M_LIMIT_EXCEEDED", error: "no", retry_after_ms: 200 } };
+            });
+            media = world.component({ reserveAhead: 0 });
+            await media.start();
+        });
+        afterEach(() => clock.restore());
+
+        /** Until it goes without, and its file's source has been asked. */
+        const goesWithout = async (): Promise<void> => {
+            await until(() => refused > 0);
+            clock.advance(6000);
+            await until(async () => {
+                for await (const { error } of media.jobs()) if (error !== undefined) return true;
+                return false;
+            });
+        };
+        const photo = (url: string, item: Partial<MediaItem> = {}) =>
+            photoMessage(roomId, alice, { kind: "http", url }, {}, item);
+
+        it("has its messages held up by no upload() of the same file", async () => {
+            const down = remote.on("/down", (_request, response) => {
+                response.writeHead(503, { "retry-after": "3600" }).end();
+            });
+            const bare = media.upload({ kind: "http", url: down }, { userId: alice, dedupeKey: "one" });
+            bare.catch(() => {});
+            await goesWithout();
+            isLimited = false;
+            const elsewhere = await startRemote();
+            const { uploads } = await media.send(photo(elsewhere.file(someBytes(1000)), { dedupeKey: "one" }));
+            expect((await uploads[0]?.done)?.state).to.equal("done");
+            await elsewhere.close();
+        });
+
+        it("has them sent with the next address, where another file has closed their source", async () => {
+            const busy = remote.on("/busy", (_request, response) => {
+                response.writeHead(429, { "retry-after": "3600" }).end();
+            });
+            const first = photo(busy);
+            const cancelled = media.send(first).catch(({ code }: MediaError) => code);
+            await goesWithout();
+            await media.cancelMessage(first.id);
+            expect(await cancelled).to.equal("CANCELLED");
+            const before = refused;
+            const sending = media.send(photo(remote.file(someBytes(1000))));
+            await until(() => refused > before);
+            isLimited = false;
+            expect((await sending).uploads[0]?.contentUri).to.match(/^mxc:/);
+            expect(remote.requests.map(({ url }) => url)).to.deep.equal(["/busy"]);
+        });
     });
 
     it("a server without /create gets the files first, in order, and is asked once", async () => {
