@@ -1,11 +1,12 @@
 import { Readable } from "node:stream";
 import { expect } from "chai";
-import type { MediaError } from "../../src/index.ts";
+import { BridgeMedia, type MediaError } from "../../src/index.ts";
 import { download } from "../support/download.ts";
 import { photoMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
+import { intentOf } from "../support/world.ts";
 
 const PNG = Buffer.concat([Buffer.from("89504E470D0A1A0A0000000D49484452", "hex"), someBytes(100)]);
 
@@ -181,6 +182,26 @@ describe("pictures", () => {
             expect((await download(world.homeserver, await until(shown))).body.equals(PNG)).to.equal(true);
         });
     }
+
+    it("of a ghost whose registration never ends keeps no close() waiting", async () => {
+        let isAsked = false;
+        const ensureRegistered = (): Promise<never> => {
+            isAsked = true;
+            return new Promise(() => {});
+        };
+        const bridge = {
+            getIntent: (userId?: string) => ({ ...intentOf(world.bridge, userId ?? world.bot), ensureRegistered }),
+        };
+        world.homeserver.intercept(({ path }) =>
+            path.endsWith("/avatar_url") ? { status: 403, body: { errcode: "M_FORBIDDEN", error: "no" } } : undefined,
+        );
+        const media = new BridgeMedia(bridge, { dataDir: world.dataDir, allowPrivateAddresses: true });
+        await media.start();
+        const setting = media.avatar(alice, { kind: "buffer", data: PNG }).catch(({ code }: MediaError) => code);
+        await until(() => isAsked);
+        await media.close();
+        expect(await setting).to.equal("CLOSED");
+    });
 
     it("of an earlier run is set for as long as it takes, though the homeserver fails", async () => {
         const media = world.component();

@@ -300,15 +300,17 @@ describe("who leads a file that several want", () => {
         for (const id of ["first", "second"]) expect(await stored(id)).not.to.have.property("follows", true);
     });
 
-    it("is left to lead by one that has no address, whose message waits for its upload", async () => {
-        const { store, turns, release, stored } = await withFile();
-        await release("first");
-        const waitedFor = job("second", { state: "unreserved", contentUri: undefined });
-        await store.commit(jobWrites(undefined, waitedFor));
-        expect(await turns.beforeBegin(waitedFor)).to.include({ id: "second", state: "unreserved" });
-        expect(await loadShared(store, key)).to.include({ leader: "first" });
-        expect(await stored("second")).not.to.have.property("follows", true);
-    });
+    // Transferring: a crash cut its upload off.
+    for (const state of ["unreserved", "transferring"] as const)
+        it(`is left to lead by one that has no address, whose message waits for its upload (${state})`, async () => {
+            const { store, turns, release, stored } = await withFile();
+            await release("first");
+            const waitedFor = job("second", { state, contentUri: undefined });
+            await store.commit(jobWrites(undefined, waitedFor));
+            expect(await turns.beforeBegin(waitedFor)).to.include({ id: "second", state });
+            expect(await loadShared(store, key)).to.include({ leader: "first" });
+            expect(await stored("second")).not.to.have.property("follows", true);
+        });
 
     it("is one of two whose turns come together", async () => {
         // The other one's event is accepted at each moment of the decision.
