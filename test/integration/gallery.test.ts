@@ -147,6 +147,41 @@ describe("several files in one event", () => {
         }
     }).timeout(30_000);
 
+    it("tells of one that fails while another, which never had an address, is tried again", async () => {
+        let left = 2;
+        let isRefused = true;
+        world.homeserver.intercept(({ path }) =>
+            // An address is asked for a second time as soon as its user is known to be registered.
+            (path.includes("/media/v1/create") && left-- > 0) || (isRefused && path.endsWith("/media/v3/upload"))
+                ? { status: 403, body: { errcode: "M_FORBIDDEN", error: "no" } }
+                : undefined,
+        );
+        const media = world.component({ reserveAhead: 0 });
+        await media.start();
+        const ends = new Map<string, () => void>();
+        const bytes = someBytes(100);
+        const first = remote.file(bytes);
+        const second = remote.on("/second", (_request, response) => {
+            ends.set("second", () => response.writeHead(404).end());
+        });
+        const sent = await media.send(gallery([first, second, remote.file(bytes)]));
+        const items = () => itemsOf(edits(world.homeserver, roomId).get(sent.eventId));
+        const [failed] = sent.uploads;
+        expect(await failed?.done.catch(({ code }: MediaError) => code)).to.equal("FORBIDDEN");
+        isRefused = false;
+        remote.on(new URL(first).pathname, (_request, response) => {
+            ends.set("first", () => response.writeHead(200, { "content-length": bytes.length }).end(bytes));
+        });
+        await media.retry(failed?.jobId ?? "");
+        await until(() => ends.size === 2);
+        ends.get("second")?.();
+        const told = await until(() => items());
+        expect(String(told[1]?.["body"])).to.contain("1.jpg could not be bridged");
+        ends.get("first")?.();
+        const shown = await until(() => (items()[0]?.["url"] === undefined ? undefined : items()));
+        expect(shown[1]).to.deep.equal(told[1]);
+    });
+
     it("edited, shows the files that its new content has a place for, and no word of the others", async () => {
         const media = world.component();
         await media.start();
