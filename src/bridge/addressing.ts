@@ -64,7 +64,7 @@ export class Addressing {
                 }
                 // The places this very message holds would never be freed if its uploads waited for its event.
                 await this.#releaseEarly(message);
-                const waitMs = patienceWith(job, obtained, this.#parts.gate.closedFor(job));
+                const waitMs = patienceWith(job, obtained, this.#parts.gate.pausedFor(job));
                 // One try, and another look for an address: a source that lets wait for hours is not waited for here.
                 if (waitMs === undefined) await this.#upload(id, stop, isPostponed);
                 else await this.#parts.reservations.waitForPlace(uploader, waitMs, stop);
@@ -167,15 +167,15 @@ export class Addressing {
 /**
  * How long a file is to wait for a place at its user's limit; undefined where it is to be uploaded without an address, now. One
  * whose first address has run out has to get another.
- * @param sourceClosedUntil Before this time its source is not asked: whoever waited for that would look for no address.
+ * @param sourcePausedUntil Before this time its source is not asked: whoever waited for that would look for no address.
  */
 function patienceWith(
     { contentUri, notBefore = 0 }: Job,
     { blockedForMs, isLasting }: Blocked,
-    sourceClosedUntil: number,
+    sourcePausedUntil: number,
 ): number | undefined {
     if (!isLasting || contentUri !== undefined) return blockedForMs;
-    const waitMs = Math.max(notBefore, sourceClosedUntil) - steadyNow();
+    const waitMs = Math.max(notBefore, sourcePausedUntil) - steadyNow();
     return waitMs > 0 ? Math.min(blockedForMs, waitMs) : undefined;
 }
 

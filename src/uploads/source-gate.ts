@@ -106,6 +106,11 @@ export class SourceGate {
         return key === undefined || this.#kept.has(job.id) ? 0 : this.closedUntil(key);
     }
 
+    /** Until when the source of a job is left alone for what it has answered: that others are just there says nothing of it. */
+    pausedFor(job: Job): number {
+        return this.#kept.has(job.id) ? 0 : (this.#sources.get(sourceKeyOf(job) ?? "")?.pausedUntil ?? 0);
+    }
+
     mayAsk(source: SourceDescription): boolean {
         const key = sourceKeyOf({ source });
         return key === undefined || this.closedUntil(key) === 0;

@@ -208,6 +208,29 @@ describe("reservations", () => {
             expect((await sending).uploads[0]?.contentUri).to.match(/^mxc:/);
             expect(remote.requests.map(({ url }) => url)).to.deep.equal(["/busy"]);
         });
+
+        it("has them wait for a source that is only busy, before what no message waits for", async () => {
+            const limited = world.component({ reserveAhead: 0, sourceLimits: { [remote.url]: { concurrency: 1 } } });
+            await media.close();
+            await limited.start();
+            let end = (): void => {};
+            const held = remote.on("/held", (_request, response) => {
+                end = () => response.writeHead(200, { "content-length": 3 }).end("abc");
+            });
+            isLimited = false;
+            await limited.send(photo(held));
+            await until(() => remote.requests.length === 1);
+            await limited.send(photo(remote.on("/behind", () => {})));
+            isLimited = true;
+            const sending = limited.send(photo(remote.file(someBytes(1000))));
+            await until(() => refused > 0);
+            clock.advance(6000);
+            const before = refused;
+            await until(() => refused > before);
+            end();
+            expect((await sending).uploads[0]?.contentUri).to.match(/^mxc:/);
+            expect(remote.requests[1]?.url).not.to.equal("/behind");
+        });
     });
 
     it("a server without /create gets the files first, in order, and is asked once", async () => {
