@@ -1,3 +1,9 @@
+/** After `ms` milliseconds it aborts with what `reason` makes: an error costs its stack, and is hardly ever wanted. */
+export interface AbortLimit {
+    readonly ms: number;
+    readonly reason: () => unknown;
+}
+
 /**
  * An abort signal that follows others, and a time limit, until it is released.
  *
@@ -10,8 +16,7 @@ export class LinkedAbort {
     readonly #timer: NodeJS.Timeout | undefined;
     readonly #follow = ({ target }: Event): void => this.abort((target as AbortSignal).reason);
 
-    /** @param limit After `ms` milliseconds it aborts with what `reason` makes: an error costs its stack, and is hardly ever wanted. */
-    constructor(parents: readonly AbortSignal[], limit?: { readonly ms: number; readonly reason: () => unknown }) {
+    constructor(parents: readonly AbortSignal[], limit?: AbortLimit) {
         this.#parents = parents;
         for (const parent of parents) {
             if (parent.aborted) this.abort(parent.reason);
@@ -42,5 +47,19 @@ export class LinkedAbort {
     release(): void {
         clearTimeout(this.#timer);
         for (const parent of this.#parents) parent.removeEventListener("abort", this.#follow);
+    }
+}
+
+/** The outcome of what knows no signals, unless one of `signals` aborts or its time is over before: then it rejects with the reason. */
+export async function unlessAborted<T>(
+    outcome: Promise<T>,
+    signals: readonly AbortSignal[],
+    limit?: AbortLimit,
+): Promise<T> {
+    const abort = new LinkedAbort(signals, limit);
+    try {
+        return await Promise.race([outcome, abort.aborted()]);
+    } finally {
+        abort.release();
     }
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { asMediaError, MediaError } from "../errors.ts";
-import { LinkedAbort } from "../linked-abort.ts";
+import { unlessAborted } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { ActingUsers } from "../matrix/client.ts";
@@ -172,11 +172,10 @@ export class Avatars {
         const { contentUri, mimetype, size } = picture;
         if (contentUri === undefined) throw new MediaError("INTERNAL", { detail: "a picture without an address" });
         const info = { ...(mimetype !== undefined && { mimetype }), ...(size !== undefined && { size }) };
-        // What an SDK does about it hears no signal.
-        const closed = new LinkedAbort([this.#parts.closing]);
         const isUser = pending.kind === "user";
         const set = isUser ? this.#setUser(id, contentUri) : this.#setRoom(pending, { url: contentUri, info });
-        await Promise.race([set, closed.aborted()]).finally(() => closed.release());
+        // What an SDK does about it hears no signal.
+        await unlessAborted(set, [this.#parts.closing]);
         this.#known.delete(id);
         this.#known.set(id, contentUri);
         const [oldest] = this.#known.keys();

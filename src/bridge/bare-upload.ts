@@ -1,5 +1,5 @@
 import { MediaError } from "../errors.ts";
-import { LinkedAbort } from "../linked-abort.ts";
+import { unlessAborted } from "../linked-abort.ts";
 import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
 import { jobWrites } from "../uploads/job-records.ts";
@@ -78,16 +78,13 @@ async function inOneStep(job: Job, parts: BareUploadParts, mayOthers: boolean): 
     };
     // A message that could have an address does not wait for all the tries of this one.
     const turn = mayOthers ? upload() : addresses.alone(job, upload);
-    const closed = new LinkedAbort([closing]);
     try {
-        const { contentUri = "" } = await Promise.race([turn, closed.aborted()]);
+        const { contentUri = "" } = await unlessAborted(turn, [closing]);
         return contentUri;
     } catch (error) {
         // Also one that still waits for another with the same file: whoever hears CLOSED counts on the next start.
         if (closing.aborted) await (journaled ??= journal(job, parts));
         throw error;
-    } finally {
-        closed.release();
     }
 }
 

@@ -2,7 +2,7 @@ import type { ErrorCode } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
 import { galleryOf, isObject, valueAt } from "./content-path.ts";
-import { type FailureTexts, filled, type Placeholder, reasonOf, templateFor, unnamed } from "./failure-texts.ts";
+import { type FailureTexts, filled, type Placeholder, roomReason, templateFor, unnamed } from "./failure-texts.ts";
 
 /**
  * The content that stands in the room for files that cannot come: what each was, why it is not there, and the captions
@@ -63,7 +63,7 @@ function valuesOf(job: Job, texts: FailureTexts): Record<Placeholder, string | u
         name: filename ?? unnamed(texts),
         size: size === undefined ? undefined : byteSize(size),
         limit: error?.limit === undefined ? undefined : byteSize(error.limit),
-        reason: reasonOf(codeOf(job), texts),
+        reason: roomReason(codeOf(job), texts),
         link: publicUrl,
     };
 }

@@ -11,7 +11,7 @@ import type { Job } from "../uploads/job.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { failureKey } from "./event-content.ts";
 import { codeOf } from "./failure-notice.ts";
-import { type FailureTexts, reasonOf } from "./failure-texts.ts";
+import { type FailureTexts, roomReason } from "./failure-texts.ts";
 import { isEventContent } from "./message-check.ts";
 import { type AskedFailure, loadMessage, type MessageRecord, messageWrite } from "./records.ts";
 
@@ -164,7 +164,7 @@ function infoOf(job: Job, texts: FailureTexts) {
     return {
         jobId: job.id,
         code,
-        reason: reasonOf(code, texts),
+        reason: roomReason(code, texts),
         name: job.filename,
         size: job.size,
         limit: job.error?.limit,

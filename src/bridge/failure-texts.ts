@@ -35,7 +35,7 @@ export function templateFor(code: ErrorCode, given: FailureTexts): string {
 }
 
 /** Why, for the room. */
-export function reasonOf(code: ErrorCode, { reasons }: FailureTexts): string {
+export function roomReason(code: ErrorCode, { reasons }: FailureTexts): string {
     return reasons?.[code] ?? roomText(code);
 }
 

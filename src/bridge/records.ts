@@ -1,6 +1,6 @@
 import { hash, randomUUID } from "node:crypto";
 import type { JsonObject } from "../matrix/answer.ts";
-import type { Store, StoredRecord, Write } from "../store/store.ts";
+import type { Range, Store, StoredRecord, Write } from "../store/store.ts";
 import type { Job, StoredError } from "../uploads/job.ts";
 import { loadJob, orderedKey } from "../uploads/job-records.ts";
 import type { MediaItem, RemoteMessage } from "./message.ts";
@@ -152,13 +152,16 @@ export async function forgetEdited(store: Store, id: string, before?: EditRecord
 }
 
 export async function isEdited(store: Store, id: string): Promise<boolean> {
-    for await (const _ of store.keys({ collection: EDITED, prefix: id + MARK, limit: 1 })) return true;
-    return false;
+    return hasAny(store, { collection: EDITED, prefix: id + MARK });
 }
 
 /** Whether anything stands in a room's line. */
 export async function hasLine(store: Store, roomId: string): Promise<boolean> {
-    for await (const _ of store.keys({ collection: OUTBOX, prefix: `${roomId} `, limit: 1 })) return true;
+    return hasAny(store, { collection: OUTBOX, prefix: `${roomId} ` });
+}
+
+async function hasAny(store: Store, range: Omit<Range, "limit">): Promise<boolean> {
+    for await (const _ of store.keys({ ...range, limit: 1 })) return true;
     return false;
 }
 

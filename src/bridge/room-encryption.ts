@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { MediaError } from "../errors.ts";
-import { LinkedAbort } from "../linked-abort.ts";
+import { unlessAborted } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import { answerError, type JsonObject, mayBeAProxys } from "../matrix/answer.ts";
 import type { ActingUser, ActingUsers, CryptoLike } from "../matrix/client.ts";
@@ -130,14 +130,9 @@ export class RoomEncryption {
     }
 
     /** A crypto that never answers must not hold its room up for ever. */
-    async #bounded<T>(answer: Promise<T>): Promise<T> {
-        const late = () => new MediaError("ENCRYPTION_FAILED", { detail: "no answer in time" });
-        const limit = new LinkedAbort([this.#parts.signal], { ms: CRYPTO_TIMEOUT_MS, reason: late });
-        try {
-            return await Promise.race([answer, limit.aborted()]);
-        } finally {
-            limit.release();
-        }
+    #bounded<T>(answer: Promise<T>): Promise<T> {
+        const reason = () => new MediaError("ENCRYPTION_FAILED", { detail: "no answer in time" });
+        return unlessAborted(answer, [this.#parts.signal], { ms: CRYPTO_TIMEOUT_MS, reason });
     }
 }
 

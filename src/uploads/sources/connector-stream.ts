@@ -1,5 +1,5 @@
 import { MediaError } from "../../errors.ts";
-import { LinkedAbort } from "../../linked-abort.ts";
+import { unlessAborted } from "../../linked-abort.ts";
 import type { ByteStream } from "./source.ts";
 
 /**
@@ -46,13 +46,8 @@ export class ConnectorStream implements ByteStream {
         }
     }
 
-    async #inTime<T>(next: Promise<T>): Promise<T> {
+    #inTime<T>(next: Promise<T>): Promise<T> {
         const reason = () => new MediaError("SOURCE_TIMEOUT", { detail: "no bytes" });
-        const abort = new LinkedAbort([this.#signal], { ms: this.#idleMs, reason });
-        try {
-            return await Promise.race([next, abort.aborted()]);
-        } finally {
-            abort.release();
-        }
+        return unlessAborted(next, [this.#signal], { ms: this.#idleMs, reason });
     }
 }

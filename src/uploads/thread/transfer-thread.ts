@@ -1,5 +1,5 @@
 import { MediaError } from "../../errors.ts";
-import { LinkedAbort } from "../../linked-abort.ts";
+import { unlessAborted } from "../../linked-abort.ts";
 import type { Logger } from "../../logger.ts";
 import type { Access } from "../../matrix/client.ts";
 import { loggable } from "../../redact.ts";
@@ -103,16 +103,13 @@ export class TransferThread {
             onEnd: (cause) => void this.#lost(cause),
         });
         const life = this.#life;
-        const abort = new LinkedAbort([signal]);
         try {
-            await Promise.race([life.ready, abort.aborted()]);
+            await unlessAborted(life.ready, [signal]);
             return life;
         } catch (error) {
             signal.throwIfAborted();
             this.#giveUp("No thread could be started", error);
             return undefined;
-        } finally {
-            abort.release();
         }
     }
 
