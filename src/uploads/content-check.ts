@@ -34,6 +34,7 @@ const WEAKLY_RECOGNISED = new Set([
     "audio/vnd.dolby.dd-raw",
     "image/bmp",
     "image/jxl",
+    "video/mp2t",
     "application/x-msdownload",
     "application/postscript",
     "application/x-apple-diskimage",

@@ -162,6 +162,12 @@ describe("what a file's first bytes may be", () => {
             "1F9D9000",
         ])
             expect(await accepts(Buffer.concat([hex(begin), Buffer.alloc(40, 7)]), "image/jpeg"), begin).to.equal(true);
+        // A transport stream's two are a packet apart.
+        for (const first of [0, 4]) {
+            const head = Buffer.alloc(600, 7);
+            for (const at of [first, first + 188]) head[at] = 0x47;
+            expect(await accepts(head, "image/jpeg"), `sync bytes from ${first}`).to.equal(true);
+        }
     });
 
     it("by its announced type a page is a page before a byte is read", () => {
