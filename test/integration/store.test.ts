@@ -100,9 +100,16 @@ describe("the store on LevelDB", () => {
     });
 
     it("keeps files that came while it was open so, when it is closed and also before", async () => {
-        const modes = async () =>
-            Promise.all((await readdir(journal)).map(async (file) => `${file} ${await modeOf(join(journal, file))}`));
-        const others = async () => (await modes()).filter((file) => !file.endsWith(" 600"));
+        // LevelDB may take a file away, or add one, between two looks.
+        const mode = (file: string) =>
+            modeOf(join(journal, file)).catch((error: NodeJS.ErrnoException) => {
+                if (error.code !== "ENOENT") throw error;
+                return undefined;
+            });
+        const others = async () => {
+            const modes = await Promise.all((await readdir(journal)).map(mode));
+            return modes.filter((found) => found !== undefined && found !== "600");
+        };
         const store = await open();
         const firstFiles = await readdir(journal);
         const record = { text: "x".repeat(20_000) };
@@ -113,7 +120,7 @@ describe("the store on LevelDB", () => {
         expect(await readdir(journal), "files of its own").not.to.deep.equal(firstFiles);
         // Kept now and then.
         for (let more = 0; (await others()).length > 0; more++) {
-            expect(more, "writes until then").to.be.below(600);
+            expect(more, "writes until then").to.be.below(1200);
             await store.commit([{ collection: "things", key: "small", record: { more } }]);
         }
         for (index = 0; (await others()).length === 0; index++) await commit(index);
