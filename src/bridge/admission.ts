@@ -41,7 +41,6 @@ export interface AdmissionParts {
     readonly nextSequence: () => string;
     /** Told when a message was handed to the store, in the order of the room's line. */
     readonly onHandedOver: (message: MessageRecord, committed: Promise<void>) => void;
-    readonly hasCrypto: (sender: string) => boolean;
 }
 
 export interface Admitted {
@@ -123,7 +122,7 @@ export class Admission {
     /** The message's records; addresses at hand are taken in the same step, so that it then costs one request. */
     #prepare(
         message: RemoteMessage,
-        { jobs, shared, useWrites, content }: Files,
+        { jobs, shared, useWrites, content, hasCrypto }: Files,
         claims: Claim[],
         edits: string | undefined,
     ) {
@@ -136,7 +135,7 @@ export class Admission {
             content: withUris(content, shared),
             timestamp,
             encrypted,
-            hasCrypto: this.#parts.hasCrypto(sender) ? true : undefined,
+            hasCrypto: hasCrypto ? true : undefined,
             // Taken in the step in which it is handed over: what else joins the line meanwhile, an edit, has its own by then,
             // and the journal's order has to be the one in which the lane hears of them.
             sequence: this.#parts.nextSequence(),

@@ -247,7 +247,6 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     };
     const uploaderOf = (sender: string): string =>
         options.uploadAs === "sender" ? users.get(sender).userId : botFor("INVALID_OPTION", "uploadAs");
-    const hasCrypto = (sender: string): boolean => users.hasCrypto(sender);
     const messageFiles = new MessageFiles({
         spool,
         lookup,
@@ -265,7 +264,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         logger,
         closing: hooks.closing,
         uploaderOf,
-        hasCrypto,
+        hasCrypto: (sender) => users.hasCrypto(sender),
     });
     return {
         store,
@@ -286,7 +285,6 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             messageLocks,
             nextSequence: hooks.nextSequence,
             onHandedOver,
-            hasCrypto,
         }),
         revisions,
         sweeper: new Sweeper({ store, spool, logger, keepResultsMs: options.keepResultsMs, messageLocks, jobLocks }),

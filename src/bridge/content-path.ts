@@ -42,11 +42,13 @@ export function galleryOf(
 
 /** Whether every array that the place leads through is there, and has the element it names. */
 export function isPlace(content: unknown, path: readonly string[]): boolean {
-    return path.every((key, depth) => {
-        const holder = valueAt(content, path.slice(0, depth));
+    let holder = content;
+    for (const key of path) {
         // An index names an element of what is there: an object in place of an array is nothing that a client knows.
-        return Array.isArray(holder) ? has(holder, key) : isObject(holder) || !INDEX.test(key);
-    });
+        if (Array.isArray(holder) ? !has(holder, key) : !isObject(holder) && INDEX.test(key)) return false;
+        holder = child(holder, key);
+    }
+    return true;
 }
 
 export function isObject(value: unknown): value is JsonObject {

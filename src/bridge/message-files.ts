@@ -58,6 +58,8 @@ export interface Files {
     readonly useWrites: () => Write[];
     /** The message's content, with what a probe has found. */
     readonly content: RemoteMessage["content"];
+    /** Whether the sender's client has encryption, as it was when it was decided whether files may be shared. */
+    readonly hasCrypto: boolean;
 }
 
 interface Sharing {
@@ -79,7 +81,8 @@ export class MessageFiles {
         const shared: SharedItem[] = [];
         const used: SharedFile[] = [];
         const uploader = this.#parts.uploaderOf(message.sender);
-        const found = this.#sharing(message, uploader);
+        const hasCrypto = this.#parts.hasCrypto(message.sender);
+        const found = this.#sharing(message, uploader, hasCrypto);
         // A sticker that is sent again and again costs no more turns of the loop than a text.
         const sharing = found instanceof Promise ? await found : found;
         // What is there already is not opened.
@@ -122,7 +125,7 @@ export class MessageFiles {
                 probed?.keepFor(job.id);
             }
             const useWrites = () => used.flatMap((file) => this.#parts.lookup.useWrites(file));
-            return { jobs, shared, useWrites, content };
+            return { jobs, shared, useWrites, content, hasCrypto };
         } catch (error) {
             for (const probed of unused) probed?.letGo();
             await this.discard(jobs);
@@ -135,11 +138,12 @@ export class MessageFiles {
      * nothing is shared where a message is, or may turn out to be. At once where memory knows all of them.
      */
     #sharing(
-        { media = [], encrypted, sender }: RemoteMessage,
+        { media = [], encrypted }: RemoteMessage,
         uploader: string,
+        hasCrypto: boolean,
     ): readonly Sharing[] | Promise<readonly Sharing[]> {
-        const { lookup, hasCrypto } = this.#parts;
-        const mayShare = encrypted === false || (encrypted !== true && !hasCrypto(sender));
+        const { lookup } = this.#parts;
+        const mayShare = encrypted === false || (encrypted !== true && !hasCrypto);
         const known = media.map(({ dedupeKey, transformVersion }): Sharing => {
             if (dedupeKey === undefined || !mayShare) return {};
             const dedupe = sharedKeyOf(uploader, dedupeKey, transformVersion);

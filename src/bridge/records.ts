@@ -192,7 +192,7 @@ export function transactionIdOf({ roomId, sender, id }: { roomId: string; sender
 }
 
 export function fingerprintOf({ roomId, sender, timestamp, eventType, content, media }: RemoteMessage): string {
-    const described = media?.map(({ source, ...item }: MediaItem) => ({ ...item, kind: source.kind }));
+    const described = media?.map((item: MediaItem) => ({ ...item, source: item.source.kind }));
     return hashOf([roomId, sender, timestamp, eventType, content, described]);
 }
 
