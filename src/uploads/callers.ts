@@ -3,7 +3,6 @@ import { MediaError } from "../errors.ts";
 import type { Job } from "./job.ts";
 import { isSmall, type Left, type Places } from "./places.ts";
 import { dueTime } from "./priority.ts";
-import { dueFromNow } from "./release.ts";
 import type { SourceGate } from "./source-gate.ts";
 
 export interface CallersParts {
@@ -18,11 +17,14 @@ export interface CallersParts {
 /** A job that is waited for, until its turn. */
 interface Caller {
     readonly job: Job;
-    /** From then on history counts as much as what is new. Milliseconds since the epoch. */
-    readonly dueAt: number;
+    /** From then on history counts as much as what is new: its room, with what is new behind it, waits. Milliseconds since the epoch. */
+    readonly urgentAt: number;
     /** Out of the line; whoever waits goes on when `ended` settles. */
     readonly go: (ended: Promise<unknown>) => void;
 }
+
+/** What history that a message waits for waits at most for what is new. */
+const HISTORY_PATIENCE_MS = 24 * 3600_000;
 
 /**
  * Jobs that somebody waits for and that stand in no list of the journal, in the order of the calls. They are given no
@@ -51,7 +53,7 @@ export class Callers {
             over.resolve(ended);
         };
         const leave = (): void => go(Promise.reject(signal.reason as Error));
-        const caller: Caller = { job, dueAt: dueFromNow(job), go };
+        const caller: Caller = { job, urgentAt: Date.now() + HISTORY_PATIENCE_MS, go };
         this.#line.add(caller);
         signal.addEventListener("abort", leave);
         await over.promise;
@@ -96,8 +98,8 @@ export class Callers {
 }
 
 /** Whether a job that is waited for goes before whatever is in the lists: what is new, and history that has waited for long. */
-function isUrgent({ job, dueAt }: Caller, now: number): boolean {
-    return !job.backfill || dueAt <= now;
+function isUrgent({ job, urgentAt }: Caller, now: number): boolean {
+    return !job.backfill || urgentAt <= now;
 }
 
 /** When history that is waited for has its turn among the lists' jobs: after all that is new, before other history. */

@@ -3,10 +3,16 @@ import PQueue from "p-queue";
 /**
  * The queue's places: `concurrency` for files of any size, and beside them some for small files alone, so that a photo
  * does not wait until a video is through. A small file takes one of the others only where all of its own are taken.
+ * History leaves one of those for any file to what is live, or a backlog of slow files would keep that out for hours.
  */
 export interface Sized {
     /** Bytes, as promised; a file that does not say counts as large. */
     readonly size?: number | undefined;
+}
+
+export interface Placed extends Sized {
+    /** @default false */
+    readonly backfill?: boolean;
 }
 
 /** Bytes. */
@@ -38,10 +44,14 @@ export class Places {
     readonly total: number;
     readonly #ofAny: PQueue;
     readonly #ofSmall: PQueue | undefined;
+    /** Of the places for any file, with a single one there is none to leave. */
+    readonly #forHistory: number;
+    #takenByHistory = 0;
 
     /** @param small May be 0. */
     constructor(any: number, small: number) {
         this.total = any + small;
+        this.#forHistory = Math.max(1, any - 1);
         this.#ofAny = new PQueue({ concurrency: any });
         this.#ofSmall = small === 0 ? undefined : new PQueue({ concurrency: small });
     }
@@ -51,14 +61,25 @@ export class Places {
         return !hasOne(this.#ofAny) && !hasOne(this.#ofSmall);
     }
 
-    hasOneFor(file: Sized): boolean {
-        return hasOne(this.#ofAny) || (isSmall(file) && hasOne(this.#ofSmall));
+    /** Whether there is none for history of any size. */
+    get isFullForHistory(): boolean {
+        return !this.#hasOneOfAny(true) && !hasOne(this.#ofSmall);
+    }
+
+    hasOneFor(file: Placed): boolean {
+        return this.#hasOneOfAny(file.backfill === true) || (isSmall(file) && hasOne(this.#ofSmall));
     }
 
     /** Runs `task` in a place. To be called where there is one: nobody could overtake what waits in here. */
-    run<T>(file: Sized, task: () => Promise<T>): Promise<T> {
-        const places = isSmall(file) && hasOne(this.#ofSmall) ? this.#ofSmall : this.#ofAny;
-        return places.add(task);
+    run<T>(file: Placed, task: () => Promise<T>): Promise<T> {
+        if (isSmall(file) && hasOne(this.#ofSmall)) return this.#ofSmall.add(task);
+        if (file.backfill !== true) return this.#ofAny.add(task);
+        this.#takenByHistory++;
+        return this.#ofAny.add(task).finally(() => this.#takenByHistory--);
+    }
+
+    #hasOneOfAny(isHistory: boolean): boolean {
+        return hasOne(this.#ofAny) && !(isHistory && this.#takenByHistory >= this.#forHistory);
     }
 
     async onIdle(): Promise<void> {

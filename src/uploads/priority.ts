@@ -19,8 +19,11 @@ const HOUR = 3600 * SECOND;
 const PER_MEBIBYTE = SECOND;
 const LARGEST_HANDICAP = 600 * SECOND;
 const UNKNOWN_SIZE_HANDICAP = 30 * SECOND;
-/** Live files go before history, unless the history has waited for a day. */
-const BACKFILL_HANDICAP = 24 * HOUR;
+/**
+ * Live files go before history however long that has waited: behind a backlog of days, nothing new would be seen for
+ * hours. Its addresses are replaced where they end meanwhile.
+ */
+const BACKFILL_HANDICAP = 100 * 365 * 24 * HOUR;
 /** However large or old: an hour before its reservation ends a job is due, or with a quarter of a short life left. */
 const BEFORE_EXPIRY = HOUR;
 
@@ -38,8 +41,9 @@ export function isThumbnail(at: readonly string[] = []): boolean {
 export function dueTime({ readyAt, size, backfill, expiresAt, isThumbnail = false }: Urgency): number {
     const bySize =
         size === undefined ? UNKNOWN_SIZE_HANDICAP : Math.min(LARGEST_HANDICAP, (size / 2 ** 20) * PER_MEBIBYTE);
-    const due = readyAt + bySize + (backfill ? BACKFILL_HANDICAP : 0);
+    const inTurn = readyAt + bySize;
     const beforeEnd =
-        expiresAt === undefined ? due : expiresAt - Math.min(BEFORE_EXPIRY, Math.max(0, expiresAt - readyAt) / 4);
-    return Math.round(Math.min(due, beforeEnd)) - (isThumbnail ? THUMBNAIL_START : 0);
+        expiresAt === undefined ? inTurn : expiresAt - Math.min(BEFORE_EXPIRY, Math.max(0, expiresAt - readyAt) / 4);
+    const due = Math.min(inTurn, beforeEnd) + (backfill ? BACKFILL_HANDICAP : 0);
+    return Math.round(due) - (isThumbnail ? THUMBNAIL_START : 0);
 }

@@ -336,6 +336,9 @@ export class UploadQueue {
             if (refusal === "source") blocked.push(id);
             else if (refusal === undefined) void this.#begin(job);
             else left = { ...left, large: true };
+            // Behind history there is only history.
+            isFull = job.backfill && this.#places.isFullForHistory;
+            if (isFull) break;
         }
         // Behind the rows that were not read there may be anybody, but large ones left are looked past for small ones' sake.
         const isUnread = isFull || (rows >= limit && blocked.length > 0);

@@ -326,6 +326,36 @@ describe("an address that ends before its file is there", () => {
         }
     });
 
+    it("after a downtime what is new goes before history that is older than its addresses", async () => {
+        await open({ unusedExpirationMs: 400 });
+        const asked: string[] = [];
+        let release = (): void => {};
+        const serve = (name: string): string =>
+            remote.on(`/${name}`, (_request, response) => {
+                asked.push(name);
+                release = () => response.end(someBytes(100));
+                if (asked.length > 2) release();
+            });
+        const send = (media: BridgeMedia, name: string, backfill: boolean) =>
+            media.send(photoMessage(roomId, alice, { kind: "http", url: serve(name) }, { id: name, backfill }));
+        const options = { concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 };
+        const first = world.component(options);
+        await first.start();
+        for (let index = 0; index < 4; index++) await send(first, `history${index}`, true);
+        await until(() => asked.length === 1);
+        await first.close();
+        await expired(alice);
+
+        const second = world.component(options);
+        await second.start();
+        // Of the first one again: it has the only place.
+        await until(() => asked.length === 2);
+        const { uploads } = await send(second, "new", false);
+        release();
+        await uploads[0]?.done;
+        expect(asked[2]).to.equal("new");
+    });
+
     it("a replacement that a crash cut off is neither lost nor made twice, and keeps its spooled bytes", async () => {
         await open({ unusedExpirationMs: 400 });
         const bytes = someBytes(4000);

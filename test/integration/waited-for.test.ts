@@ -133,18 +133,19 @@ describe("jobs that a message waits for", () => {
     });
 
     it("history that waits keeps no new file from a place, and comes before the lists' own history", async () => {
-        await open({});
+        await open({}, { concurrency: 3 });
         const names = Array.from({ length: 12 }, (_, i) => `old${i}`);
         const all = names.map((id) => now(job(id, history)));
         await until(() => began.length === 2);
+        await ready("new at once", Date.now() + 10_000);
+        await until(() => began.length === 3);
         await ready("listed history", Date.now() + DAY, history);
-        await ready("due history", Date.now() - DAY, history);
         await ready("new", Date.now() + 10_000);
         await quiet();
         await drain(15);
         await Promise.all(all);
-        expect(ids()).to.deep.equal(["old0", "old1", "due history", "new", ...names.slice(2), "listed history"]);
-        expect(most).to.equal(2);
+        expect(ids()).to.deep.equal(["old0", "old1", "new at once", "new", ...names.slice(2), "listed history"]);
+        expect(most).to.equal(3);
     });
 
     it("nor one whose source was closed, when it opens", async () => {

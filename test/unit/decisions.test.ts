@@ -13,6 +13,7 @@ import { afterFailure } from "../../src/uploads/retry.ts";
 import { transition } from "../../src/uploads/transition.ts";
 
 const MIB = 2 ** 20;
+const DAY = 86_400_000;
 const at = { readyAt: 1_000_000_000, size: 0, backfill: false, expiresAt: undefined };
 
 describe("the order of work", () => {
@@ -21,16 +22,18 @@ describe("the order of work", () => {
         expect(dueTime({ ...at, size: 100 * MIB })).to.be.below(dueTime({ ...at, readyAt: at.readyAt + 200_000 }));
     });
 
-    it("live before backfill, however large", () => {
-        expect(dueTime({ ...at, size: 4096 * MIB })).to.be.below(dueTime({ ...at, size: 1, backfill: true }));
+    it("live before backfill, however large, and however long that has waited or soon its address ends", () => {
+        const live = dueTime({ ...at, size: 4096 * MIB });
+        expect(live).to.be.below(dueTime({ ...at, size: 1, backfill: true }));
+        const readyAt = at.readyAt - 10 * 365 * DAY;
+        expect(live).to.be.below(dueTime({ ...at, backfill: true, readyAt, expiresAt: at.readyAt + 1 }));
     });
 
     it("what expires first, first", () => {
-        const soon = dueTime({ ...at, backfill: true, size: 4096 * MIB, expiresAt: at.readyAt + 30 * 60_000 });
-        expect(soon).to.be.below(dueTime({ ...at, backfill: true, expiresAt: at.readyAt + 24 * 3600_000 }));
-        expect(soon, "still within its life").to.be.below(at.readyAt + 30 * 60_000);
-        // A server with short lives must not turn live before backfill into first come, first served.
-        expect(dueTime({ ...at, expiresAt: at.readyAt + 30 * 60_000 })).to.be.below(soon);
+        const expiresAt = at.readyAt + 5 * 60_000;
+        const soon = dueTime({ ...at, size: 4096 * MIB, expiresAt });
+        expect(soon).to.be.below(dueTime({ ...at, size: 4096 * MIB, expiresAt: at.readyAt + DAY }));
+        expect(soon, "still within its life").to.be.below(expiresAt);
     });
 });
 
