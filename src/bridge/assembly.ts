@@ -309,7 +309,16 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
             logger,
             renewAhead: (jobId, signal) => replacement.renewAhead(jobId, signal),
         }),
-        cancellation: new Cancellation({ store, queue, endings, revisions, outcomes, withdrawals, messageLocks }),
+        cancellation: new Cancellation({
+            store,
+            spool,
+            queue,
+            endings,
+            revisions,
+            outcomes,
+            withdrawals,
+            messageLocks,
+        }),
         uploaderOf,
         bot: () => botFor("INVALID_ARGUMENT", "sender"),
     };
@@ -322,7 +331,8 @@ function failurePolicy({ onFailure, failureTexts }: CheckedOptions): FailurePoli
 /** What has to be journaled in the same step as a job's change: its end, and that its event is to be looked at. */
 function alongside(before: Job, after: Job): Write[] {
     if (!isFinal(after.state)) return isRenewed(before, after) ? [reviseMark(after.messageId)] : [];
-    const writes = [finishedWrite(after.finishedAt ?? Date.now(), "job", after.id)];
+    // One that had failed is in the list of what has ended already.
+    const writes = isFinal(before.state) ? [] : [finishedWrite(after.finishedAt ?? Date.now(), "job", after.id)];
     if (mustRevise(after)) writes.push(reviseMark(after.messageId));
     return writes;
 }

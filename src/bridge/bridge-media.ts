@@ -214,7 +214,8 @@ export class BridgeMedia {
 
     /**
      * Ends a job, or the one that has its place; its transfer stops and frees its place at once. Its event is edited
-     * as after a failure, or with `redact` the whole message is taken back. Rejects with JOB_UNKNOWN.
+     * as after a failure, or with `redact` the whole message is taken back. Of a failed one what was kept for `retry()` goes,
+     * its spooled bytes too. Rejects with JOB_UNKNOWN.
      */
     async cancel(jobId: string, options: CancelOptions = {}): Promise<void> {
         this.#life.assertStarted();
@@ -222,7 +223,7 @@ export class BridgeMedia {
     }
 
     /**
-     * For a remote message that was deleted: ends all its jobs. If its event is not sent yet, it never is, and `send()`
+     * For a remote message that was deleted: ends all its jobs, failed ones too. If its event is not sent yet, it never is, and `send()`
      * rejects with CANCELLED; one that is on its way may still arrive. With `redact` an event that is in the room is
      * redacted. Resolves when it is certain which. Rejects with MESSAGE_UNKNOWN.
      */

@@ -3,6 +3,7 @@ import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
+import type { Spool } from "../uploads/sources/spool.ts";
 import { locksOf } from "./edits.ts";
 import type { Endings } from "./endings.ts";
 import type { Outcomes } from "./outcomes.ts";
@@ -17,6 +18,7 @@ import type { Withdrawals } from "./withdrawals.ts";
  */
 export interface CancellationParts {
     readonly store: Store;
+    readonly spool: Spool;
     readonly queue: UploadQueue;
     readonly endings: Endings;
     readonly revisions: Revisions;
@@ -40,13 +42,14 @@ export class Cancellation {
         await Promise.allSettled(this.#noting);
     }
 
-    /** Ends a job, or the one that has its place. Without its event a message's other files have no place either. */
+    /** Ends a job, or the one that has its place, and frees its bytes. Without its event a message's other files have no place either. */
     async job(id: string, redact: boolean): Promise<void> {
         const job = await newestJob(this.#parts.store, id);
         if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
         if (redact && job.messageId !== undefined) return this.message(job.messageId, true);
         await this.#endUnseen(job);
         await endJob(this.#parts.store, this.#parts.queue, job.id);
+        await this.#parts.spool.quiet();
     }
 
     /** Ends a job whose message no lane has begun to deliver: its address is for another file. */
@@ -60,7 +63,7 @@ export class Cancellation {
         });
     }
 
-    /** Ends a message's jobs. One that has no event yet is never sent. Resolves when that is certain. */
+    /** Ends a message's jobs and frees their bytes. One that has no event yet is never sent. Resolves when that is certain. */
     async message(id: string, redact: boolean): Promise<void> {
         const { store, revisions } = this.#parts;
         const noting = this.#withOriginal(id, async () => {
@@ -77,6 +80,7 @@ export class Cancellation {
         const message = await loadMessage(store, id);
         await endJobs(store, this.#parts.queue, message?.jobs ?? []);
         revisions.poke();
+        await this.#parts.spool.quiet();
     }
 
     /** Runs `task` while the message's lock is held and, for an edit, that of the message it edits. */

@@ -6,7 +6,7 @@ import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { isThumbnail } from "../uploads/priority.ts";
 import type { UploadQueue } from "../uploads/queue.ts";
 import type { Release } from "../uploads/release.ts";
-import { transition } from "../uploads/transition.ts";
+import { applies, transition } from "../uploads/transition.ts";
 import { isTakenBack, locksOf, originalOf, withEditEvent } from "./edits.ts";
 import type { Outgoing } from "./outgoing.ts";
 import {
@@ -150,7 +150,7 @@ export class Endings {
         const cancelled: Job[] = [];
         const underWay: string[] = [];
         await queue.locks.hold(message.jobs, async () => {
-            const jobs = (await loadJobs(store, message.jobs)).filter(({ state }) => !isFinal(state));
+            const jobs = (await loadJobs(store, message.jobs)).filter((job) => applies(job, "cancel"));
             const writes = jobs.flatMap((job) => {
                 if (job.state === "transferring" || job.state === "completing") {
                     underWay.push(job.id);
@@ -162,7 +162,9 @@ export class Endings {
                 const reservation = job.state === "reserved" ? reservationOf(job) : undefined;
                 if (reservation !== undefined) unused.push(reservation);
                 cancelled.push(after);
-                return [...jobWrites(job, after), finishedWrite(finishedAt, "job", job.id)];
+                // One that had failed before the event is in the list of what has ended already.
+                const end = isFinal(job.state) ? [] : [finishedWrite(finishedAt, "job", job.id)];
+                return [...jobWrites(job, after), ...end];
             });
             await store.commit([
                 messageWrite({ ...refused, content: {} }),

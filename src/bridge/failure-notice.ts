@@ -1,6 +1,6 @@
 import type { ErrorCode } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
-import type { Job } from "../uploads/job.ts";
+import { failureOf, type Job } from "../uploads/job.ts";
 import { galleryOf, isObject, valueAt } from "./content-path.ts";
 import { type FailureTexts, filled, type Placeholder, roomReason, templateFor, unnamed } from "./failure-texts.ts";
 
@@ -54,7 +54,7 @@ function lineOf(job: Job, texts: FailureTexts): Said {
 }
 
 export function codeOf(job: Job): ErrorCode {
-    return job.state === "cancelled" ? "CANCELLED" : (job.error?.code ?? "CANCELLED");
+    return job.state === "cancelled" ? (failureOf(job)?.code ?? "CANCELLED") : (job.error?.code ?? "CANCELLED");
 }
 
 function valuesOf(job: Job, texts: FailureTexts): Record<Placeholder, string | undefined> {

@@ -37,17 +37,22 @@ export class Reactions {
         // What was opened ahead for it: nobody will read it, and it has a place at its source.
         if (job.follows === true || isFinal(job.state)) this.#parts.engine.opened.drop(job.id);
         if (!isFinal(job.state)) return;
-        this.#parts.backlog.add(0, -1);
-        this.#parts.metrics.jobEnded(job.state, transferredBytes);
-        this.#parts.ends.ended(job);
-        this.#parts.tending.ended(job);
-        this.#parts.reservations.placeFreed(job.uploader);
+        if (job.hadFailed !== true) this.#ended(job, transferredBytes);
         if (job.state !== "failed" && job.source.kind === "spool") {
             this.#parts.spool.remove(job.source.name).catch((error: unknown) => {
                 this.#logger.warn("A spooled file could not be removed", { jobId: job.id, error: loggable(error) });
             });
         }
         if (mustRevise(job)) this.#parts.revisions.poke();
+    }
+
+    /** Not of one that had failed before: that was its end. */
+    #ended(job: Job, transferredBytes: number): void {
+        this.#parts.backlog.add(0, -1);
+        this.#parts.metrics.jobEnded(job.state, transferredBytes);
+        this.#parts.ends.ended(job);
+        this.#parts.tending.ended(job);
+        this.#parts.reservations.placeFreed(job.uploader);
     }
 
     /** The work stays as much as it was, and so do spooled bytes: the successor needs them. */

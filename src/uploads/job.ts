@@ -120,6 +120,8 @@ export interface Job {
     readonly isGivenOut?: boolean | undefined;
     /** The room may show something else than this job's end: it had failed before, or had another MXC. */
     readonly revived?: boolean | undefined;
+    /** Cancelled only after it had failed: what its event says of it stays true. */
+    readonly hadFailed?: boolean | undefined;
     /** The file that it has in common with other jobs, by the key of its record; undefined for one of its own. */
     readonly dedupe?: string | undefined;
     /** Another job transfers that file: this one has no turn of its own. */
@@ -128,6 +130,11 @@ export interface Job {
 
 /** An MXC URI and what belongs to it. */
 export type Address = { readonly contentUri: string } & Pick<Job, "expiresAt" | "presigned">;
+
+/** Why it has failed for good, also where it was cancelled afterwards. */
+export function failureOf({ state, hadFailed, error }: Job): StoredError | undefined {
+    return state === "failed" || hadFailed === true ? error : undefined;
+}
 
 export function isFinal(state: JobState): boolean {
     return state === "done" || state === "failed" || state === "cancelled" || state === "replaced";

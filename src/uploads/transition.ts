@@ -24,7 +24,7 @@ import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
  *      │                    │                                    └── fail ┘
  *      │                    │      hold (heldFor is set) leaves ready as it is, in another list
  *      ├─ reuse ──► done ◄──┴── reuse (also from ready: the same file is there already)
- *      └─ cancel ──► cancelled ◄── cancel (from every state that is not final)
+ *      └─ cancel ──► cancelled ◄── cancel (from every state that is not final, and from failed)
  *
  *  ready, transferring ── follow ──► ready without a turn (another job transfers the same file) ── lead ──► ready
  *  ready, transferring, completing ── replace ──► replaced (another job has its place in the message, with a new MXC)
@@ -98,7 +98,8 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     lead: ["ready", "transferring", "completing"],
     retry: ["failed"],
     replace: ["ready", "transferring", "completing"],
-    cancel: ["unreserved", "reserved", "ready", "transferring", "completing"],
+    // From *failed*: its bytes and what they could be had with were kept to be tried again.
+    cancel: ["unreserved", "reserved", "ready", "transferring", "completing", "failed"],
 };
 
 /** Whether an event of this type applies to the job's state. */
@@ -234,8 +235,9 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 ...withoutTheSecretsOf(job),
                 ...(event.isUnseen === true && job.dedupe === undefined && NO_ADDRESS),
                 state: "cancelled",
-                finishedAt: event.at,
                 notBefore: undefined,
+                // That end stays: the list of what has ended has it, and so has the room.
+                ...(job.state === "failed" ? { hadFailed: true } : { finishedAt: event.at }),
             };
     }
 }

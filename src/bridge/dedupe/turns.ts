@@ -1,6 +1,6 @@
 import { type ErrorCode, MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
-import { type Address, isFinal, type Job } from "../../uploads/job.ts";
+import { type Address, failureOf, isFinal, type Job } from "../../uploads/job.ts";
 import { applies, type JobEvent, transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
@@ -175,7 +175,7 @@ export class Turns {
                 if (file.leader !== leader.id) await files.change(key, movedTo(file, leader));
                 return;
             }
-            const failure = leader?.state === "failed" ? leader.error : undefined;
+            const failure = leader && failureOf(leader);
             const isOfSource = failure !== undefined && isOfTheSource(failure.code);
             // Where the homeserver has lost the address, a message's file gets another one.
             const isLost = failure?.code === "RESERVATION_GONE" && !isOfMessage(leader);

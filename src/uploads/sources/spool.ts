@@ -24,6 +24,7 @@ export class Spool implements Source<SpoolDescription> {
     readonly #usage: SpoolUsage;
     /** Of the files that were written or found here; another thread knows its own. */
     readonly #sizes = new Map<string, number>();
+    readonly #removing = new Set<Promise<void>>();
 
     constructor(directory: string, maxBytes: number, usage = new SpoolUsage()) {
         this.#directory = directory;
@@ -97,8 +98,14 @@ export class Spool implements Source<SpoolDescription> {
 
     /** Removes a file; one that is not there is no error. */
     async remove(name: string): Promise<void> {
-        await rm(this.#path(name), { force: true });
-        this.#uncount(name);
+        const removing = rm(this.#path(name), { force: true }).then(() => this.#uncount(name));
+        this.#removing.add(removing);
+        await removing.finally(() => this.#removing.delete(removing));
+    }
+
+    /** Resolves when every removal that has begun is over, so that there is room for as much. */
+    async quiet(): Promise<void> {
+        await Promise.allSettled(this.#removing);
     }
 
     /** Removes what a thread that has ended left here, and what it had counted. To be called before another one writes. */
