@@ -2,7 +2,7 @@ import { cp, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "chai";
 import { Registry } from "prom-client";
-import { FINISHED } from "../../src/bridge/records.ts";
+import { FINISHED, finishedWrite } from "../../src/bridge/records.ts";
 import {
     BridgeMedia,
     type BridgeMediaOptions,
@@ -152,13 +152,22 @@ describe("a failed file that is cancelled", () => {
             headers: { cookie: "secret" },
         };
         const sent = await failed(photoMessage(roomId, alice, source as never));
+        const rows = async (store: LevelStore): Promise<string[]> => {
+            const ends: string[] = [];
+            for await (const key of store.keys({ collection: FINISHED })) if (key.includes(" job ")) ends.push(key);
+            return ends;
+        };
         const journaled = () =>
-            inJournal(async (store) => {
-                const ends: string[] = [];
-                for await (const key of store.keys({ collection: FINISHED })) if (key.includes(" job ")) ends.push(key);
-                return { ends, job: JSON.stringify(await store.get(JOBS, jobOf(sent))) };
-            });
+            inJournal(async (store) => ({
+                ends: await rows(store),
+                job: JSON.stringify(await store.get(JOBS, jobOf(sent))),
+            }));
         await media.close();
+        // As a sweep leaves it that found the message's other files unfinished.
+        await inJournal(async (store) => {
+            const [key = ""] = await rows(store);
+            await store.commit([{ collection: FINISHED, key }, finishedWrite(Date.now(), "job", jobOf(sent))]);
+        });
         const before = await journaled();
         expect(before.job).to.contain("secret");
         await begin();
