@@ -128,9 +128,16 @@ export function replacement(eventId: string, content: JsonObject, isNews = false
     };
 }
 
-/** In place of an event that is no message (a sticker), and cannot become one by an edit: a reply that says it. */
-export function reply(eventId: string, content: JsonObject): JsonObject {
-    return { ...content, msgtype: "m.notice", "m.relates_to": { "m.in_reply_to": { event_id: eventId } } };
+/**
+ * In place of an event that is no message (a sticker), and cannot become one by an edit: a reply that says it, in the
+ * event's own thread. Spec v1.4, "Threading".
+ * @param relation What the event itself was sent with: no edit takes it out of its thread.
+ */
+export function reply(eventId: string, content: JsonObject, relation: unknown): JsonObject {
+    const { rel_type, event_id } = asObject(relation);
+    const thread = rel_type === "m.thread" ? { rel_type, event_id, is_falling_back: false } : {};
+    const relatesTo = { ...thread, "m.in_reply_to": { event_id: eventId } };
+    return { ...content, msgtype: "m.notice", "m.relates_to": relatesTo };
 }
 
 /** What the message itself says of the file at `at`: its `info` beside `url`, `thumbnail_info` beside `thumbnail_url`. */

@@ -53,9 +53,9 @@ export type EditOf = Pick<Outgoing, "eventType" | "content">;
  * @param isNews See `replacement()`.
  */
 export function editOf(message: MessageRecord, content: JsonObject, isNews = false): EditOf {
-    const { eventType, eventId = "" } = message;
+    const { eventType, eventId = "", content: sent } = message;
     const isMessage = eventType !== "m.room.message" && isNoticeOf(message, content);
-    if (isMessage) return { eventType: "m.room.message", content: reply(eventId, content) };
+    if (isMessage) return { eventType: "m.room.message", content: reply(eventId, content, sent["m.relates_to"]) };
     return { eventType, content: replacement(eventId, content, isNews) };
 }
 

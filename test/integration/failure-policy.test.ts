@@ -223,6 +223,31 @@ describe("what becomes of an event whose file cannot come", () => {
         });
     });
 
+    for (const onFailure of ["notice", () => ({ msgtype: "m.text", body: "lost" })] as const) {
+        const how = typeof onFailure === "string" ? "notice" : "answer";
+        it(`a sticker's ${how} stands in the sticker's thread, also when an edit did not repeat that`, async () => {
+            const media = await begun({ onFailure });
+            const root = await media.send(textMessage(roomId, alice, "the root"));
+            const before = await media.send(textMessage(roomId, alice, "in the thread"));
+            const thread = { rel_type: "m.thread", event_id: root.eventId };
+            const fallback = { is_falling_back: true, "m.in_reply_to": { event_id: before.eventId } };
+            const message = { ...failing(), eventType: "m.sticker" };
+            const relation = { "m.relates_to": { ...thread, ...fallback } };
+            const sent = await media.send({ ...message, content: { body: "a cat", info: {}, ...relation } });
+            const notices = () =>
+                messages(world.homeserver, roomId).filter(({ content: { body } }) =>
+                    /^lost|could not be/.test(String(body)),
+                );
+            const isTold = { ...thread, is_falling_back: false, "m.in_reply_to": { event_id: sent.eventId } };
+            const first = await until(() => notices()[0]);
+            expect(first.content["m.relates_to"]).to.deep.equal(isTold);
+            const edit = { body: "a small cat", filename: "cat.webp", info: {} };
+            await media.edit(sent.id, { id: `${sent.id}/edit`, content: edit });
+            const second = await until(() => notices()[1]);
+            expect(second.content["m.relates_to"]).to.deep.equal(isTold);
+        });
+    }
+
     it("callback: undefined leaves the event as it is; an error or nonsense gives the notice", async () => {
         const answers: (() => unknown)[] = [
             () => undefined,
