@@ -15,6 +15,12 @@ export function placeOf({ at = [], encryption }: Job): readonly string[] {
     return [...at.slice(0, -1), (at.at(-1) ?? "").replace(/^url$/, "file").replace(/_url$/, "_file")];
 }
 
+/** The place in an event in the clear of what is said to stand where it would be encrypted. */
+export function plainPlaceOf(at: string[]): string[] {
+    const last = at.at(-1);
+    return last === "file" || last === "thumbnail_file" ? [...at.slice(0, -1), last.replace(/file$/, "url")] : at;
+}
+
 /** What stands there; undefined where there is nothing to show. */
 export function valueOf({ contentUri, encryption }: Job): unknown {
     if (contentUri === undefined || encryption === undefined) return contentUri;

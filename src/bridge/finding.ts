@@ -77,7 +77,7 @@ export function withFinding(
 /** Where an event describes the file whose MXC URI stands at `at`: in `info`, or in `thumbnail_info` for its thumbnail. */
 function infoPath(at: readonly string[]): readonly string[] {
     const last = at.at(-1) ?? "";
-    return [...at.slice(0, -1), last.endsWith("_url") ? last.replace(/_url$/, "_info") : "info"];
+    return [...at.slice(0, -1), /_(?:url|file)$/.test(last) ? last.replace(/_(?:url|file)$/, "_info") : "info"];
 }
 
 function withInfo(content: JsonObject, [key = "", ...rest]: readonly string[], found: JsonObject): JsonObject {

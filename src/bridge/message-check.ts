@@ -2,6 +2,7 @@ import { Readable } from "node:stream";
 import { z } from "zod";
 import { check } from "./check.ts";
 import { isPlace } from "./content-path.ts";
+import { plainPlaceOf } from "./encrypted-files.ts";
 import { json, jsonObject } from "./json-check.ts";
 import type { JobState } from "../uploads/job.ts";
 import type { CancelOptions, MediaItem, MediaSource, MessageEdit, RemoteMessage } from "./message.ts";
@@ -87,34 +88,27 @@ const media = z
         message: "is for sources that are opened: http, file, connector",
     });
 
-const message = z
-    .strictObject({
-        id: idText,
-        roomId,
-        sender: userId,
-        timestamp: size.optional(),
-        eventType: text(255).optional(),
-        content,
-        media: z
-            .array(media)
-            .max(MAX_MEDIA)
-            .refine(
-                (items) => items.length < 2 || new Set(items.map(({ at }) => at.join("\0"))).size === items.length,
-                {
-                    message: "must not name the same place twice",
-                },
-            )
-            .optional(),
-        encrypted: z.boolean().optional(),
-        backfill: z.boolean().optional(),
-    })
-    .superRefine(({ content, media = [] }, context) => {
-        for (const [index, { at }] of media.entries()) {
-            if (isPlace(content, at)) continue;
-            const text = "must name elements of arrays that content has";
-            context.addIssue({ code: "custom", message: text, path: ["media", index, "at"] });
-        }
-    });
+const fields = z.strictObject({
+    id: idText,
+    roomId,
+    sender: userId,
+    timestamp: size.optional(),
+    eventType: text(255).optional(),
+    content,
+    media: z.array(media).max(MAX_MEDIA).optional(),
+    encrypted: z.boolean().optional(),
+    backfill: z.boolean().optional(),
+});
+
+const message = fields.transform(inPlainPlaces).superRefine(({ content, media = [] }, context) => {
+    if (media.length > 1 && new Set(media.map(({ at }) => at.join("\0"))).size < media.length)
+        context.addIssue({ code: "custom", message: "must not name the same place twice", path: ["media"] });
+    for (const [index, { at }] of media.entries()) {
+        if (isPlace(content, at)) continue;
+        const text = "must name elements of arrays that content has";
+        context.addIssue({ code: "custom", message: text, path: ["media", index, "at"] });
+    }
+});
 
 const edit = z.strictObject({ id: idText, content, timestamp: size.optional() });
 
@@ -147,6 +141,16 @@ const listenerOf = z.custom((value) => typeof value === "function", "must be a f
 
 const avatarOptions = uploadOptions.omit({ userId: true, backfill: true });
 const roomAvatarOptions = avatarOptions.extend({ sender: userId.optional() });
+
+/**
+ * Where a file stands in an encrypted room (`file`, `thumbnail_file`) is one place with where it stands in the clear. Which
+ * of the two it is, is found out only later. Events of a bridge's own type have what keys they like.
+ */
+function inPlainPlaces<T extends z.output<typeof fields>>(message: T): T {
+    const { eventType = "m.room.message", media } = message;
+    if (media === undefined || (eventType !== "m.room.message" && eventType !== "m.sticker")) return message;
+    return { ...message, media: media.map((item) => ({ ...item, at: plainPlaceOf(item.at) })) };
+}
 
 /** What is known of a picture's file. */
 export type AvatarOptions = Omit<UploadOptions, "userId" | "backfill">;

@@ -182,6 +182,26 @@ describe("in an encrypted room", () => {
                 nothingInTheClear();
             });
 
+            it("what a probe finds is said alike, whichever way the file's place is given", async () => {
+                const media = await started({ encryption });
+                const bytes = someBytes(5000);
+                const url = remote.on("/cat.jpg", (_request, response) => {
+                    const headers = { "content-length": bytes.length, "content-type": "image/jpeg" };
+                    response.writeHead(200, headers).end(bytes);
+                });
+                for (const at of [["url"], ["file"]]) {
+                    const item = { at, source: http(url), probeHeaders: true };
+                    const sent = await media.send(
+                        photoMessage(roomId, alice, item.source, { content: {}, media: [item] }),
+                    );
+                    expect((await fileOf(sent.eventId)).equals(bytes)).to.equal(true);
+                    const { file: _, ...said } = readable(world.homeserver, roomId).at(-1)?.content ?? {};
+                    const info = { mimetype: "image/jpeg", size: bytes.length };
+                    expect(said, at.join()).to.deep.equal({ msgtype: "m.image", body: "cat.jpg", info });
+                }
+                nothingInTheClear();
+            });
+
             it("a source that is gone is told at once, by an encrypted notice", async () => {
                 const media = await started({ encryption });
                 const sent = await media.send(photoMessage(roomId, alice, http(`${remote.url}/gone`)));

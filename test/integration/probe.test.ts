@@ -150,6 +150,30 @@ describe("probeHeaders", () => {
         });
     });
 
+    it("an encrypted file's places stand for the plain ones, in a room in the clear", async () => {
+        const media = await started();
+        const source = serve("/cat.jpg", { "content-type": "image/jpeg" });
+        const thumbnail = { at: ["info", "thumbnail_file"], source: serve("/small.jpg", {}), probeHeaders: true };
+        const message = probed(source, {}, { at: ["file"] });
+        const sent = await media.send({ ...message, media: [...(message.media ?? []), thumbnail] });
+        for (const { done } of sent.uploads) await done;
+        expect(shown(sent.eventId)).to.deep.equal({
+            msgtype: "m.image",
+            body: "cat.jpg",
+            url: sent.uploads[0]?.contentUri,
+            info: {
+                mimetype: "image/jpeg",
+                size: JPEG.length,
+                thumbnail_url: sent.uploads[1]?.contentUri,
+                thumbnail_info: { size: JPEG.length },
+            },
+        });
+        expect(sent.uploads.map(({ at }) => at)).to.deep.equal([["url"], ["info", "thumbnail_url"]]);
+        const own = await media.send({ ...probed(source, {}, { at: ["file"] }), eventType: "org.example.own" });
+        const event = world.homeserver.events(roomId).find(({ event_id }) => event_id === own.eventId);
+        expect(event?.content["file"], "whose keys are its sender's").to.equal(own.uploads[0]?.contentUri);
+    });
+
     it("that is late or fails holds nothing up: the message goes out as m.file, in its order", async () => {
         const media = await started({ timeLimits: { probeMs: 150 }, maxAttempts: 1, describe: async () => ({}) });
         let release: (() => void) | undefined;

@@ -45,6 +45,7 @@ describe("the door", () => {
         ["content.at", { ...good, content: { at: new Date(0) } }],
         ["surprise", { ...good, surprise: true }],
         ["media[0].at", { ...good, media: [{ ...good.media[0], at: [] }] }],
+        ["media", { ...good, media: [good.media[0], { ...good.media[0], at: ["file"] }] }],
         ["media[0].at[0]", { ...good, media: [{ ...good.media[0], at: ["__proto__"] }] }],
         [
             "media[0].source.url",
