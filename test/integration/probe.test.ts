@@ -169,9 +169,13 @@ describe("probeHeaders", () => {
             },
         });
         expect(sent.uploads.map(({ at }) => at)).to.deep.equal([["url"], ["info", "thumbnail_url"]]);
-        const own = await media.send({ ...probed(source, {}, { at: ["file"] }), eventType: "org.example.own" });
+        const ofOwnKind = { ...probed(source, {}), eventType: "org.example.own" };
+        const own = await media.send({ ...ofOwnKind, media: [{ at: ["file"], source }, thumbnail] });
         const event = world.homeserver.events(roomId).find(({ event_id }) => event_id === own.eventId);
-        expect(event?.content["file"], "whose keys are its sender's").to.equal(own.uploads[0]?.contentUri);
+        expect(event?.content, "whose keys are its sender's").to.deep.equal({
+            file: own.uploads[0]?.contentUri,
+            info: { thumbnail_file: own.uploads[1]?.contentUri, thumbnail_info: { size: JPEG.length } },
+        });
     });
 
     it("that is late or fails holds nothing up: the message goes out as m.file, in its order", async () => {
