@@ -148,7 +148,8 @@ const roomAvatarOptions = avatarOptions.extend({ sender: userId.optional() });
  */
 function inPlainPlaces<T extends z.output<typeof fields>>(message: T): T {
     const { eventType = "m.room.message", media } = message;
-    if (media === undefined || (eventType !== "m.room.message" && eventType !== "m.sticker")) return message;
+    if (eventType !== "m.room.message" && eventType !== "m.sticker") return message;
+    if (media === undefined || media.every(({ at }) => plainPlaceOf(at) === at)) return message;
     return { ...message, media: media.map((item) => ({ ...item, at: plainPlaceOf(item.at) })) };
 }
 
