@@ -3,7 +3,7 @@ import type { Logger } from "../logger.ts";
 import type { Store } from "../store/store.ts";
 import { AHEAD_MS, renewAt } from "../uploads/expiry.ts";
 import { isHomeserverTrouble, isJournalTrouble } from "../uploads/retry.ts";
-import type { Job } from "../uploads/job.ts";
+import { type Job, mayMove } from "../uploads/job.ts";
 import { EXPIRING, fromOrderedKey, orderedKey } from "../uploads/job-records.ts";
 import { Closing } from "./closing.ts";
 
@@ -48,7 +48,7 @@ export class ExpiryWatch {
 
     /** To be called when a job has changed. */
     look(job: Job): void {
-        if (job.state !== "ready" || job.messageId === undefined) return;
+        if (job.state !== "ready" || !mayMove(job)) return;
         const at = renewAt(job);
         if (at === undefined) return;
         if (this.#working === undefined) this.#wakeAt(at);

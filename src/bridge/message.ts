@@ -135,6 +135,6 @@ export interface JobInfo {
     /** Milliseconds since the epoch. */
     readonly createdAt: number;
     readonly finishedAt: number | undefined;
-    /** The job that has its place in the message, when its address had ended before the file was there. */
+    /** The job that has its place, when its address had ended before the file was there. */
     readonly replacedBy: string | undefined;
 }

@@ -1,8 +1,8 @@
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import type { Store } from "../store/store.ts";
+import type { Store, Write } from "../store/store.ts";
 import { runsOut } from "../uploads/expiry.ts";
-import type { Job } from "../uploads/job.ts";
+import { type Job, mayMove } from "../uploads/job.ts";
 import { transition } from "../uploads/transition.ts";
 import { jobWrites, loadJob } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
@@ -11,12 +11,12 @@ import { type Reservation, type Reservations, takenWrite } from "./reservations.
 import { successorOf } from "./successor.ts";
 
 /**
- * Gives a file another address when the one its event points to ends before the bytes are there.
+ * Gives a file another address when the one that it has ends before the bytes are there.
  *
  * The old job ends as *replaced*, a new one has its place in the message and in the order of work, and the message is
  * marked so that its event is edited: all in one step. So after any downtime each file is healed when its turn comes,
- * one address at a time, and a crash in between repeats or loses none of it. A bare upload cannot be healed: its
- * address is with the caller.
+ * one address at a time, and a crash in between repeats or loses none of it. A picture has no event to be edited: who
+ * waits for it follows the job. A bare upload cannot be healed: its address is with the caller.
  */
 export interface ReplacementParts {
     readonly store: Store;
@@ -45,7 +45,7 @@ export class Replacement {
      * has `lost` it. Resolves with the old job as journaled, or undefined when it is to go on with what it has.
      */
     async renew(job: Job, lost: boolean, signal: AbortSignal): Promise<Job | undefined> {
-        if (job.contentUri === undefined || job.messageId === undefined) return undefined;
+        if (job.contentUri === undefined || !mayMove(job)) return undefined;
         // Before its event it is in no list that its successor could stand in.
         if (job.dueAt === undefined) return undefined;
         if (lost) {
@@ -56,7 +56,7 @@ export class Replacement {
         }
         const reservation = await this.#obtain(job.uploader, signal);
         if (reservation === undefined) return undefined;
-        return this.#parts.messageLocks.hold([job.messageId], () => this.#replace(job, reservation, lost, signal));
+        return this.#parts.messageLocks.hold(messageOf(job), () => this.#replace(job, reservation, lost, signal));
     }
 
     /** The same for a job that still waits for its turn. Where that cannot be now, its turn will see to it. */
@@ -70,7 +70,7 @@ export class Replacement {
         if (reservation === undefined) return;
         const { messageLocks, jobLocks } = this.#parts;
         // In the order in which everybody takes them who changes a message and its jobs.
-        await messageLocks.hold([job.messageId ?? ""], () =>
+        await messageLocks.hold(messageOf(job), () =>
             jobLocks.hold([id], async () => {
                 const now = await loadJob(this.#parts.store, id);
                 if (now?.state === "ready" && now.contentUri === job.contentUri)
@@ -97,16 +97,14 @@ export class Replacement {
         }
     }
 
-    /** To be called while the message's lock is held. */
+    /** To be called while its message's lock is held, where it has one. */
     async #replace(job: Job, reservation: Reservation, lost: boolean, signal: AbortSignal): Promise<Job | undefined> {
         const { store, logger, onReplaced } = this.#parts;
-        const { messageId = "" } = job;
-        const message = await loadMessage(store, messageId);
         const now = Date.now();
         const successor = successorOf(job, reservation, lost, now);
         const after = transition(job, { type: "replace", by: successor.id, at: now });
-        const place = message?.jobs.indexOf(job.id) ?? -1;
-        if (signal.aborted || message === undefined || after === undefined || place < 0) {
+        const ofMessage = await messageWrites(store, job, successor);
+        if (signal.aborted || after === undefined || ofMessage === undefined) {
             await this.#putBack(reservation);
             signal.throwIfAborted();
             return undefined;
@@ -116,8 +114,7 @@ export class Replacement {
                 takenWrite(reservation),
                 ...jobWrites(job, after),
                 ...jobWrites(undefined, successor),
-                messageWrite({ ...message, jobs: message.jobs.with(place, successor.id) }),
-                reviseMark(messageId),
+                ...ofMessage,
             ]);
         } catch (error) {
             this.#parts.reservations.giveBack(reservation);
@@ -143,4 +140,17 @@ export class Replacement {
             reservations.giveBack(reservation);
         }
     }
+}
+
+function messageOf({ messageId }: Job): string[] {
+    return messageId === undefined ? [] : [messageId];
+}
+
+/** What gives a job's place in its message to its successor; undefined where it has none any more. */
+async function messageWrites(store: Store, { id, messageId }: Job, successor: Job): Promise<Write[] | undefined> {
+    if (messageId === undefined) return [];
+    const message = await loadMessage(store, messageId);
+    const place = message?.jobs.indexOf(id) ?? -1;
+    if (message === undefined || place < 0) return undefined;
+    return [messageWrite({ ...message, jobs: message.jobs.with(place, successor.id) }), reviseMark(messageId)];
 }

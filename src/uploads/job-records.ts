@@ -1,6 +1,6 @@
 import type { Store, StoredRecord, Write } from "../store/store.ts";
 import { renewAt } from "./expiry.ts";
-import type { Job, JobState } from "./job.ts";
+import { type Job, type JobState, mayMove } from "./job.ts";
 
 /** Upload jobs as the journal keeps them: their records, and the sorted lists in which they wait. */
 
@@ -9,7 +9,7 @@ export const JOBS = "job";
 export const SCHEDULE = "schedule";
 /** Ready jobs that must wait for a time: `<notBefore> <job id>`. */
 export const WAITING = "waiting";
-/** Ready jobs whose event points to an address that ends: `<time to replace it> <job id>`. */
+/** Ready jobs that may have another address, where theirs ends: `<time to replace it> <job id>`. */
 export const EXPIRING = "expiring";
 /** Ready jobs whose source is closed: `<source> <dueAt> <job id>`. */
 export const HELD = "held";
@@ -60,9 +60,9 @@ function place(job: Job): { collection: string; key: string } | undefined {
         : { collection: WAITING, key: orderedKey(job.notBefore, job.id) };
 }
 
-/** Only what waits is replaced ahead of its turn, and only where an event can be edited. */
+/** Only what waits is replaced ahead of its turn. */
 function expiringKey(job: Job): string | undefined {
-    if (job.state !== "ready" || job.messageId === undefined || job.contentUri === undefined) return undefined;
+    if (job.state !== "ready" || !mayMove(job) || job.contentUri === undefined) return undefined;
     const at = renewAt(job);
     return at === undefined ? undefined : orderedKey(at, job.id);
 }

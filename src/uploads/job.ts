@@ -108,9 +108,9 @@ export interface Job {
     /** When it last failed. */
     readonly failedAt?: number | undefined;
     readonly finishedAt?: number | undefined;
-    /** The job that has its place in the message now. */
+    /** The job that has its place now. */
     readonly replacedBy?: string | undefined;
-    /** The job whose place in the message it took. */
+    /** The job whose place it took. */
     readonly replaces?: string | undefined;
     /** Addresses of this file that the homeserver no longer knew when the bytes came. @default 0 */
     readonly addressesLost?: number | undefined;
@@ -134,6 +134,11 @@ export type Address = { readonly contentUri: string } & Pick<Job, "expiresAt" | 
 /** Why it has failed for good, also where it was cancelled afterwards. */
 export function failureOf({ state, hadFailed, error }: Job): StoredError | undefined {
     return state === "failed" || hadFailed === true ? error : undefined;
+}
+
+/** Whether it may come to another address: an event that shows the one it has is edited, and else nobody was given it. */
+export function mayMove({ messageId, isGivenOut }: Job): boolean {
+    return messageId !== undefined || isGivenOut !== true;
 }
 
 export function isFinal(state: JobState): boolean {

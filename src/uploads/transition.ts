@@ -27,7 +27,7 @@ import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
  *      └─ cancel ──► cancelled ◄── cancel (from every state that is not final, and from failed)
  *
  *  ready, transferring ── follow ──► ready without a turn (another job transfers the same file) ── lead ──► ready
- *  ready, transferring, completing ── replace ──► replaced (another job has its place in the message, with a new MXC)
+ *  ready, transferring, completing ── replace ──► replaced (another job has its place, with a new MXC)
  * ```
  *
  * In an encrypted room, *prepare* encrypts the file before its event: it begins from *unreserved* or *reserved* and rests

@@ -105,6 +105,30 @@ describe("kill -9 while a picture is to be set", function () {
         });
     }
 
+    it("before its file is uploaded, and for longer than its address lives: the next start sets it at another", async () => {
+        scene = await openScene({ unusedExpirationMs: 3000 });
+        const { world, remote, alice } = scene;
+        const start = driver(scene, remote.file(BYTES));
+        const first = start(true);
+        const uploaders = new Set<string | undefined>();
+        const stop = world.homeserver.intercept(({ method, path, user }) => {
+            if (method !== "PUT" || !isUpload(path)) return undefined;
+            uploaders.add(user);
+            if (uploaders.size === 2) first.kill("SIGKILL");
+            return { status: 503, body: {} };
+        });
+        await once(first, "exit");
+        stop();
+        expect(first.signalCode, "the moment came").to.equal("SIGKILL");
+        for (const user of [alice, world.bot])
+            await until(() => world.homeserver.pendingMedia(user) === 0, { what: "every address has ended" });
+        const second = start(false);
+        for (const uri of await pictures(scene))
+            expect((await download(world.homeserver, uri)).body.equals(BYTES)).to.equal(true);
+        second.stdin?.end();
+        await once(second, "exit");
+    });
+
     it("on a server without /create, while its file is uploaded: the next start sets it", async () => {
         scene = await openScene({ features: { create: false } });
         const { world, remote } = scene;

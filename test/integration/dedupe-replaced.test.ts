@@ -64,6 +64,27 @@ describe("a file in common whose address had to be replaced", () => {
         await closeScene({ world, remote });
     });
 
+    it("ahead of its turn, stays at the new one: its event is edited once", async () => {
+        const { world, remote, alice, roomId } = await openScene({ unusedExpirationMs: 1500 });
+        const media = world.component({ concurrency: 1, smallFileConcurrency: 0, reserveAhead: 0 });
+        await media.start();
+        const stalled = await media.upload({ kind: "http", url: remote.on("/stalled", () => {}) }, { userId: alice });
+        await until(() => remote.requests.length === 1);
+        const bytes = someBytes(2000);
+        const source = { kind: "buffer", data: bytes } as const;
+        const { eventId, uploads } = await media.send(photoMessage(roomId, alice, source, {}, { dedupeKey: "photo" }));
+        const edited = await until(() => edits(world.homeserver, roomId).get(eventId));
+        const replaced = String(edited["url"]);
+        await media.cancel(stalled.jobId);
+        expect((await uploads[0]?.done)?.contentUri)
+            .to.equal(replaced)
+            .and.not.equal(uploads[0]?.contentUri);
+        expect((await download(world.homeserver, replaced)).body.equals(bytes)).to.equal(true);
+        const again = await media.upload(source, { userId: alice, dedupeKey: "photo" });
+        expect(again.contentUri, "so it is for who shares it").to.equal(replaced);
+        await closeScene({ world, remote });
+    });
+
     describe("because the homeserver has lost it while one transfers the file", () => {
         const bytes = someBytes(1000);
         const dedupeKey = "sticker";

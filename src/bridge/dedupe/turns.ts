@@ -1,6 +1,6 @@
 import { type ErrorCode, MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
-import { type Address, failureOf, isFinal, type Job } from "../../uploads/job.ts";
+import { type Address, failureOf, isFinal, type Job, mayMove } from "../../uploads/job.ts";
 import { applies, type JobEvent, transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
@@ -14,7 +14,7 @@ import { loadShared, pendingFile, type SharedFile, uploadedFile } from "./shared
  * Who transfers a file that several jobs have in common: the first one that has a place leads, the others follow, without
  * a turn of their own. When the file is there, all are done. When the leader's source gives nothing, a follower goes on with
  * its own (bounded), and the former leader follows it: nobody has failed before all have. When the leader was cancelled,
- * another takes its place; so it does, with another address, when the homeserver has lost that of one without a message.
+ * another takes its place; so it does, with another address, when the homeserver has lost that which a caller of `upload()` has.
  * Nobody leads who has no place: another one's source may be open, or its turn come sooner.
  *
  * A job that begins in the commit of its event leads from then on, and one whose file has a leader when its event is
@@ -177,9 +177,9 @@ export class Turns {
             }
             const failure = leader && failureOf(leader);
             const isOfSource = failure !== undefined && isOfTheSource(failure.code);
-            // Where the homeserver has lost the address, a message's file gets another one.
-            const isLost = failure?.code === "RESERVATION_GONE" && !isOfMessage(leader);
-            const mayLead = isLost ? isOfMessage : undefined;
+            // Where the homeserver has lost the address, whose caller has not been given it gets another one.
+            const isLost = failure?.code === "RESERVATION_GONE" && leader !== undefined && !mayMove(leader);
+            const mayLead = isLost ? mayMove : undefined;
             const mayGoOn = failure === undefined || isLost || (isOfSource && (file?.takeovers ?? 0) < MAX_TAKEOVERS);
             if (mayGoOn && (await this.#promote(key, file, isOfSource ? 1 : 0, [], mayLead))) return;
             const error = failure ?? (await followers.anyError(key));
@@ -227,6 +227,11 @@ export class Turns {
         if (file === undefined || file.contentUri === contentUri) {
             const own = file ?? pendingFile(key, job.uploader, { ...job, contentUri });
             await files.change(key, { ...own, leader: job.id });
+            return job;
+        }
+        if (lastsLonger(job, file)) {
+            // It was replaced ahead of its turn: its event shows that one, and nobody leads to the former.
+            await files.change(key, movedTo(file, job));
             return job;
         }
         if (isLeftBehind(job, file)) {
@@ -287,13 +292,14 @@ function isAlive(job: Job): boolean {
     return !isFinal(job.state) && job.follows !== true;
 }
 
-function isOfMessage(job: Job | undefined): boolean {
-    return job?.messageId !== undefined;
-}
-
 /** Whether a file's address is another than the one that is with the job's caller. */
 function isLeftBehind({ isGivenOut, contentUri }: Job, file: Pick<SharedFile, "contentUri">): boolean {
     return isGivenOut === true && contentUri !== undefined && contentUri !== file.contentUri;
+}
+
+/** Whether a job's own address ends later than the one that its file has. */
+function lastsLonger(job: Job, file: SharedFile): boolean {
+    return job.expiresAt !== undefined && file.expiresAt !== undefined && job.expiresAt > file.expiresAt;
 }
 
 /** How a job ends whose file is there. */
