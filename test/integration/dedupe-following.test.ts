@@ -365,6 +365,42 @@ describe("who leads a file that several want", () => {
         expect(await loadShared(store, key)).to.include({ leader: "b" });
     });
 
+    it("is the message's follower when an upload has lost its address, also behind more uploads than are read at once", async () => {
+        const { store, turns, stored } = await withFile("gone");
+        const error = { code: "RESERVATION_GONE", message: "" } as const;
+        const upload = { messageId: undefined, isGivenOut: true } as const;
+        const follower = { state: "ready", follows: true } as const;
+        await store.commit(jobWrites(undefined, job("gone", { state: "failed", error, ...upload })));
+        for (let i = 0; i < 200; i++)
+            await store.commit(jobWrites(undefined, job(`a${i}`, { ...follower, ...upload, dueAt: 1000 + i })));
+        await store.commit(jobWrites(undefined, job("b", { ...follower, dueAt: 2000 })));
+        await turns.tend(key);
+        expect(await stored("b"))
+            .to.include({ state: "ready" })
+            .and.not.to.have.property("follows");
+        expect(await loadShared(store, key)).to.include({ leader: "b" });
+        expect(await stored("a0"), "it waits for that one's end").to.include({ follows: true });
+    });
+
+    it("leaves nobody following when nobody can go on, however many follow", async () => {
+        const { store, turns, stored } = await withFile("gone");
+        const error = { code: "SOURCE_NOT_FOUND", message: "" } as const;
+        const follower = { state: "ready", follows: true } as const;
+        await store.commit(jobWrites(undefined, job("gone", { state: "cancelled" })));
+        // Their address is with their callers, and not the file's any more.
+        const leftBehind = { messageId: undefined, isGivenOut: true, contentUri: "mxc://example.org/0" } as const;
+        for (let i = 0; i < 200; i++)
+            await store.commit(jobWrites(undefined, job(`a${i}`, { ...follower, ...leftBehind, dueAt: 1000 + i })));
+        await store.commit(jobWrites(undefined, job("b", { ...follower, dueAt: 2000, error })));
+        await turns.tend(key);
+        const states = await Promise.all(["a0", "a199", "b"].map(stored));
+        expect(states.map(({ state, error: why }) => `${state} ${why?.code}`)).to.deep.equal([
+            "failed RESERVATION_GONE",
+            "failed RESERVATION_GONE",
+            "failed SOURCE_NOT_FOUND",
+        ]);
+    });
+
     it("has its place in the schedule when it leads, also where it was held for its source before", () => {
         const ready = job("held", { state: "ready", dueAt: 5, heldFor: "http://example.org" });
         const following = transition(ready, { type: "follow", at: 1 });

@@ -49,8 +49,7 @@ export class Followers {
 
     /** Gives the followers that have not tried their own source to `use`, who is due first first, until that takes one. */
     async withUntried(key: string, use: (job: Job) => Promise<boolean>): Promise<boolean> {
-        for (const row of await this.#rows(key)) {
-            const { id } = fromGroupedKey(row);
+        for await (const id of this.#ids(key)) {
             const taken = await this.#parts.jobLocks.hold([id], async () => {
                 const job = await loadJob(this.#parts.store, id);
                 return job?.follows === true && job.error === undefined && use(job);
@@ -62,8 +61,8 @@ export class Followers {
 
     /** Why one of the followers failed when it tried itself. */
     async anyError(key: string): Promise<StoredError | undefined> {
-        for (const row of await this.#rows(key)) {
-            const job = await loadJob(this.#parts.store, fromGroupedKey(row).id);
+        for await (const id of this.#ids(key)) {
+            const job = await loadJob(this.#parts.store, id);
             if (job?.error !== undefined) return job.error;
         }
         return undefined;
@@ -84,9 +83,15 @@ export class Followers {
         });
     }
 
-    async #rows(key: string): Promise<string[]> {
+    /** All of them, who is due first first, whatever becomes of each meanwhile. */
+    async *#ids(key: string): AsyncGenerator<string> {
+        for (let rows = await this.#rows(key); rows.length > 0; rows = await this.#rows(key, rows.at(-1)))
+            for (const row of rows) yield fromGroupedKey(row).id;
+    }
+
+    async #rows(key: string, after?: string): Promise<string[]> {
         const rows: string[] = [];
-        const range = { collection: FOLLOWING, prefix: `${key} `, limit: BATCH };
+        const range = { collection: FOLLOWING, prefix: `${key} `, limit: BATCH, ...(after !== undefined && { after }) };
         for await (const row of this.#parts.store.keys(range)) rows.push(row);
         return rows;
     }
