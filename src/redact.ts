@@ -21,7 +21,13 @@ export function redactUrl(url: string | URL): string {
     const query = parsed.search === "" ? "" : "?…";
     // What is a bare origin stays one: the option that is named by it takes no slash.
     if (/^https?:\/\/[^/?#@]+$/i.test(String(url))) return parsed.origin;
-    const path = parsed.pathname.replace(BOT_TOKEN, "bot…").replace(/[\w-]{40,}/g, withoutRandom);
+    const path = parsed.pathname
+        .replace(BOT_TOKEN, "bot…")
+        .replace(PATH_PARAMETERS, "$1…")
+        .replace(TOKENS, "$1$2…")
+        .replace(/[\w-]{40,}/g, withoutRandom)
+        // What was made safe before, and is a URL again.
+        .replaceAll("%E2%80%A6", "…");
     return `${parsed.protocol}//${parsed.host}${path}${query}`;
 }
 
@@ -30,25 +36,137 @@ function withoutRandom(part: string): string {
     return /[a-z]/.test(part) && /[A-Z]/.test(part) && /\d/.test(part) ? "…" : part;
 }
 
-/** As the last word of a name: `access_token`, `X-Amz-Signature`, `x-api-key`. */
-const SECRET_NAMES =
-    "(?<![a-z0-9])(token|password|secret|api[_-]?key|authorization|signature|sig|credential|policy|awsaccesskeyid|googleaccessid)";
-const SECRET_PARAMETERS = new RegExp(`${SECRET_NAMES}(=|%3D)[^&\\s]+`, "gi");
-/** In JSON, and as `inspect` shows an object. */
-const SECRET_FIELDS = new RegExp(`${SECRET_NAMES}(["']?\\s*:\\s*)(["'\`])(?:\\\\.|(?!\\3)[^\\\\])*\\3`, "gi");
+/** Characters: somebody's error may hold the whole of an answer. */
+const MAX_SHOWN = 65_536;
 
-/** An error's message with every URL in it made safe to show. */
+/*
+ * Every expression here takes time as its text is long: what repeats has one way to match, and what begins with a repetition
+ * begins where a word does. `test/property/redact.test.ts` holds them to it.
+ */
+
+/** What a name ends with that never is another word's end: `access_token`, `accessToken`, `X-Amz-Signature`, `PHPSESSID`. */
+const ENDINGS =
+    "tokens?|passwords?|passwd|passphrase|secrets?|signature|credentials?|cookies?|awsaccesskeyid|googleaccessid|sess(?:ion)?[_-]?id|" +
+    "(?:api|access|account|app|auth|client|consumer|encryption|functions|master|private|secret|session|shared|signing|storage|subscription)[_-]?key";
+/** What has to be a name's whole last word: `sig` is Azure's, and none of `desig`. */
+const WORDS = "(?<![a-z0-9])(?:sig|policy|pass|pwd|auth|sid|session|jwt|bearer)";
+const AUTHORIZATION = "(?:authorization|x-auth)";
+const NAMES = `(?:${ENDINGS}|${AUTHORIZATION}|${WORDS})`;
+/** A key in a query is mostly a secret, as a word it is mostly none. */
+const PARAMETER_NAMES = `(?:${NAMES}|(?<![a-z0-9])key)`;
+
+/**
+ * What stands in such quotes, on one line; also where it is cut off before the second of them: what follows that is no word.
+ */
+function quotedBy(quote: string): string {
+    return `${quote}[^${quote}\\\\\\n]*(?:(?:\\\\.|${quote}(?=\\w))[^${quote}\\\\\\n]*)*(?:${quote}|[^\\n]*)`;
+}
+const QUOTED = `(?:${quotedBy('"')}|${quotedBy("'")}|${quotedBy("`")})`;
+/** As `inspect` shows one with ends of lines in it. */
+const JOINED = `${QUOTED}(?:\\s*\\+\\s*${QUOTED})*`;
+const LIST = `\\[[^\\]"'\`]*(?:${QUOTED}[^\\]"'\`]*)*\\]?`;
+
+/** In JSON, and as `inspect` shows an object or a map. */
+const FIELDS = new RegExp(`(${NAMES}["'\`]?\\s*(?::|=>)\\s*)(${JOINED}|${LIST}|\\{[^{}]*\\}?)`, "gi");
+/** In JSON that is a string of another: each of its quotes has a backslash, and each of its backslashes another. */
+const FIELDS_WITHIN = new RegExp(
+    `(${NAMES}\\\\"\\s*:\\s*\\\\")[^\\\\"]*(?:\\\\\\\\(?:\\\\[^]|[^\\\\])[^\\\\"]*)*`,
+    "gi",
+);
+
+const COOKIE_VALUE = '(?:"[^"\\n]*"?|[^\\s;,"]*)(?:, \\d{1,2}[ -][a-z]{3}[ -]\\d{2,4} [\\d:]+ GMT)?';
+const COOKIE = `(?!authorization)[^\\s;,=:"'<>{}]+=${COOKIE_VALUE}`;
+/** All cookies of a line, of which only some say by their names that they are secrets; and as far as the last one. */
+const COOKIES = new RegExp(
+    `(\\bcookies?["'\`]?[ \\t]*[:=][ \\t]*)${COOKIE}(?:[;,][ \\t]*(?:${COOKIE}|(?:HttpOnly|Secure|Partitioned)\\b))*`,
+    "gi",
+);
+
+/** No part of an id: `@token:example.org` is somebody, `#secret:example.org` a room. */
+const NO_ID = "(?<![!@#$][^\\s:,;\"'(){}&]*)";
+/** A line of a header, or one that looks so; the last group is the word after it. */
+const HEADERS = new RegExp(
+    `(?<![\\w-])([\\w-]*(?:${ENDINGS}|(?<=\\bx-)(?:key|session)))(?=\\\\*["'\`]?[ \\t]*:)${NO_ID}(\\\\*["'\`]?[ \\t]*:[ \\t]*)` +
+        `(?![\\w-]+:[ \\t])([^\\s"'\`\\\\,;<>{}[\\]][^\\s"'\`,;<>]*)(?=(?:[ \\t]+(\\S{1,30}))?)`,
+    "gi",
+);
+
+const CREDENTIAL = '[^\\s,;"]+(?:(?<==)"[^"\\n]*"?[^\\s,;"]*)*';
+/** Not the next one's name. */
+const ANOTHER = `(?![\\w-]*${AUTHORIZATION}["'\`]?[ \\t]*[:=]|[\\w-]+["'\`]?(?::|[ \\t]+[:=])[ \\t])`;
+const AUTHORIZATIONS = new RegExp(
+    `(${AUTHORIZATION}["'\`]?[ \\t]*[:=][ \\t]*)([^\\s"'\`,;<>{}[\\]]+)([ \\t]+${ANOTHER}${CREDENTIAL}(?:,[ \\t]*${ANOTHER}(?=[\\w-]+=)${CREDENTIAL})*)?`,
+    "gi",
+);
+/** Of `Authorization: Token …`: the word itself is no secret. */
+const SCHEME =
+    /^(?:Bearer|Basic|Token|Digest|Bot|OAuth|Api-?Key|Key|Negotiate|NTLM|Hawk|MAC|Signature|SharedKey|AWS|AWS4-HMAC-SHA256|X-Matrix)$/i;
+
+/** Also of a URL that stands there in part or percent-encoded; the last is a field of encoded JSON. */
+const EQUALS = "(?: ?=(?![=>]) ?|%3D|%22%3A(?:%20)?%22)";
+/** Up to where the next name begins. */
+const VALUE = `[^&\\s;,]*(?:[;,](?!["']?[\\w-]+["']?[ \\t]*[:=])[^&\\s;,]*)*`;
+const PARAMETERS = new RegExp(`(${PARAMETER_NAMES}${EQUALS})(?=[^&\\s…])(?:${QUOTED}|${VALUE})`, "gi");
+/** As `;jsessionid=…`. */
+const PATH_PARAMETERS = new RegExp(`(${PARAMETER_NAMES}(?:=|%3D))[^/;&]+`, "gi");
+
+/** What says by its beginning that it is a token: Slack's, Synapse's and MAS', GitHub's, GitLab's, Google's, and any JWT. */
+const TOKENS =
+    /(?<![\w-])(?:(xox[a-z]-|xapp-|sy[tlr]_|gh[opsru]_|github_pat_|glpat-|AIza(?=[\w-]{30})|m(?:at|ct|ar)_(?=[A-Za-z\d]{20,}_))[\w-]{8,}|(eyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)*)/g;
+const PRIVATE_KEY = /(-----BEGIN [A-Z ]*PRIVATE KEY-----)[^-]+/g;
+/** Of any other scheme than a file's or a page's. */
+const USER_OF_URL = /:\/\/[^\s/?#"<>]*@/g;
+
+/** An error's message with every URL in it made safe to show, and without the secrets that it names. */
 export function redactText(text: string): string {
+    const shown = text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN)}…`;
+    // First what has an end of its own; a parameter goes as far as there is no space.
     return (
-        text
+        shown
             // As far as a URL can reach: a query may hold quotes and brackets before its signature.
-            .replace(/\bhttps?:\/\/[^\s"<>]+/gi, (url) => redactUrl(url))
+            .replace(/\b(?:https?|wss?|ftps?):\/\/[^\s"<>]+/gi, (url) => redactUrl(url))
+            .replace(USER_OF_URL, "://…@")
+            .replace(COOKIES, "$1…")
+            .replace(FIELDS, (_, name: string, value: string) => name + withoutContent(value))
+            .replace(FIELDS_WITHIN, "$1…")
+            .replace(HEADERS, withoutHeader)
             .replace(/\b(Bearer|Basic)\s+[\w.~+/=-]+/gi, "$1 …")
-            // Also of a URL that stands there in part or percent-encoded. `sig` is Azure's, the others are S3's and its like.
-            .replace(SECRET_PARAMETERS, "$1$2…")
-            .replace(SECRET_FIELDS, "$1$2$3…$3")
+            .replace(AUTHORIZATIONS, withoutAuthorization)
+            .replace(PARAMETERS, "$1…")
+            .replace(TOKENS, "$1$2…")
+            .replace(PRIVATE_KEY, "$1…")
             .replace(BOT_TOKEN, "bot…")
     );
+}
+
+/** Keeps what it is put in: `"…"`, `[…]`, `{…}`. */
+function withoutContent(value: string): string {
+    const open = value.charAt(0);
+    return `${open}…${{ "[": "]", "{": "}" }[open] ?? open}`;
+}
+
+function withoutHeader(line: string, name: string, colon: string, value: string, next: string | undefined): string {
+    // A password may be any word.
+    const isName = /[-_]|pass|secret|[a-z][A-Z]/.test(name);
+    return isNoSecret(value) || (!isName && isProse(value, next)) ? line : `${name}${colon}…`;
+}
+
+function withoutAuthorization(line: string, name: string, first: string, more: string | undefined): string {
+    if (SCHEME.test(first)) return more === undefined ? line : `${name}${first} …`;
+    return isNoSecret(first) || isProse(first, more?.trim().split(/\s/, 1)[0]) ? line : `${name}…`;
+}
+
+/** `token: expired`, `"token": null`; `token:12:5` is a place in a file. */
+function isNoSecret(value: string): boolean {
+    return /^(?:\d+:\d+|null|undefined|true|false|none|missing|expired|invalid|revoked|unknown|required|\[redacted\]|…)[.!)}]*$/i.test(
+        value,
+    );
+}
+
+/** Two words of a sentence: `does not know the token: check the registration`. */
+function isProse(value: string, next: string | undefined): boolean {
+    const word = /^[a-z]?[a-z]*(?:['’-][a-z]+)?[.!?)]*$/i;
+    return next !== undefined && [value, next].every((part) => word.test(part) && !/[a-z][A-Z]|[A-Z]{2}/.test(part));
 }
 
 /** What a log may show of something thrown. */

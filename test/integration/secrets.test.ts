@@ -161,6 +161,7 @@ describe("secrets", () => {
         expectNone(text);
         for (const said of [
             "A sender could not be brought into its room",
+            "A connector's public link could not be had",
             "onFailure gave no answer",
             "A listener of job events threw",
             "edited {",
@@ -217,7 +218,14 @@ describe("secrets", () => {
         ];
         const text = await written({ items: sources.map((source) => ({ source, probeHeaders: true })) });
         expectNone(text);
-        expect(text).to.contain("describe() failed").and.to.contain("A file could not be probed");
+        for (const said of [
+            "describe() failed",
+            "A file could not be probed",
+            "A connector's public link could not be had",
+            "detail: 'GET https://files.example/x?… with Bearer …",
+        ]) {
+            expect(text).to.contain(said);
+        }
     });
 
     it("appear in nothing when the address is refused", async function () {

@@ -11,6 +11,7 @@ import {
     type MediaSource,
 } from "../../src/index.ts";
 import { standInCrypto, withCrypto } from "./crypto.ts";
+import { secretForms } from "./secret-forms.ts";
 import { intentOf, plainBridge } from "./world.ts";
 
 /** A file that can be said in JSON, and how it is to be sent. */
@@ -71,7 +72,10 @@ const quoting = {
     },
 };
 
-const quotation = `GET https://files.example/x?sig=${plan.secret} with Bearer ${plan.secret}`;
+const quotation = [
+    `GET https://files.example/x?sig=${plan.secret} with Bearer ${plan.secret}`,
+    ...secretForms(plan.secret),
+].join("; ");
 /** Throws what functions of others throw: now an error that quotes a request, now something that is none and holds it. */
 function failing(): () => never {
     let calls = 0;
@@ -111,8 +115,11 @@ const media = new BridgeMedia(encryption === undefined ? plain : withCrypto(plai
             open: () => Promise.reject(new Error(`cannot open with ${plan.secret}`)),
             refresh: () => Promise.resolve({ token: plan.secret }),
         },
-        quoting: { open: () => Promise.reject(new MediaError("SOURCE_UNAVAILABLE", { detail: quotation })) },
-        throwing: { open: async () => opening() },
+        quoting: {
+            open: () => Promise.reject(new MediaError("SOURCE_UNAVAILABLE", { detail: quotation })),
+            publicUrl: failing(),
+        },
+        throwing: { open: async () => opening(), publicUrl: failing() },
     },
 });
 media.on("job", (job) => show("job", job));

@@ -3,7 +3,8 @@ import { Socket } from "node:net";
 import { inspect } from "node:util";
 import { runInNewContext } from "node:vm";
 import { expect } from "chai";
-import { MediaError } from "../../src/errors.ts";
+import { ERRORS, MediaError } from "../../src/errors.ts";
+import { cutOff, secretForms } from "../support/secret-forms.ts";
 import { loggable, redactText, redactUrl } from "../../src/redact.ts";
 
 describe("redaction", () => {
@@ -75,6 +76,59 @@ describe("redaction", () => {
             "/b/k?X-Goog-Credential=a&X-Goog-Signature=SECRET",
         ]) {
             expect(redactText(text), text).not.to.contain("SECRET");
+        }
+    });
+});
+
+describe("redaction of the forms that secrets have", () => {
+    for (const form of [...secretForms("SEC-RET-1"), ...cutOff("SEC-RET-1")]) {
+        it(form.replaceAll(/\s+/g, " "), () => expect(redactText(form)).not.to.contain("SEC-RET-1"));
+    }
+
+    it("leaves what else is there to read", () => {
+        for (const [text, shown] of [
+            [
+                'POST failed: {"accessToken":"CANARY1"} Cookie: sid=CANARY2; X-API-Key: CANARY3 Authorization: Token CANARY4',
+                'POST failed: {"accessToken":"…"} Cookie: …; X-API-Key: … Authorization: Token …',
+            ],
+            ['{"accessToken":"S1","id":7}', '{"accessToken":"…","id":7}'],
+            ["clientSecret=S1&size=12 of cat.jpg", "clientSecret=…&size=12 of cat.jpg"],
+            ["{ headers: { cookie: 'sid=S1' }, size: 12 }", "{ headers: { cookie: '…' }, size: 12 }"],
+            ["Set-Cookie: a=S1; Path=/; HttpOnly was no good", "Set-Cookie: … was no good"],
+            ["cannot reach redis://:S1@db.example.org:6379/0", "cannot reach redis://…@db.example.org:6379/0"],
+            ["closed wss://u:S1@chat.example.org/a?x=S1 (1006)", "closed wss://chat.example.org/a?… (1006)"],
+            ["https://a.org/x;jsessionid=S1/cat.jpg is gone", "https://a.org/x;jsessionid=…/cat.jpg is gone"],
+            ["refused xoxb-1-23456789-S1 (HTTP 401)", "refused xoxb-… (HTTP 401)"],
+            ['Authorization: Digest username="a b", nonce="S1" was refused', "Authorization: Digest … was refused"],
+        ] as const) {
+            expect(redactText(text)).to.equal(shown);
+        }
+    });
+
+    it("leaves text alone that speaks of them", () => {
+        for (const text of [
+            "the key of the room",
+            "token expired",
+            "token: expired",
+            'Unrecognized key: "fileName"',
+            "cookie jar is full",
+            "cookie: jar is full",
+            "authorization: none was given",
+            "a monkey: 3, turkey: 2, design: x, keywords=a,b",
+            "IMG_2026-05-01 (token).jpg is 1,234,567 bytes",
+            "ENOENT: no such file or directory, open '/var/lib/secrets/api_key.txt'",
+            "aizawa-shouta-portrait.jpg, sylt_at-the-beach-2026.jpg, eyjafjallajokull.first.jpg",
+            "secret.jpg: image/jpeg, 12 KiB, 640x480",
+            "mxc://example.org/kP3xZ-9qLmT_2vWcR8sYbN5dHfJ7gKaE4uQ6iO1pXzVt",
+            "@token:example.org in !password:example.org, #my-secret:example.org, $signature:example.org",
+            "https://a.org/keys/token/secret.jpg",
+            "media[0].dedupeKey: An argument is not what the call takes",
+            "session 12 ended; policy: three tries",
+            "file:///home/user@host/x, see mxc://a.org/b and mail bob@example.org",
+            "Error: x\n    at Token.get (file:///srv/token.js:12:5)\n    at new Secret (node:internal/secret:3:1)",
+            ...Object.values(ERRORS).map(({ message }) => message),
+        ]) {
+            expect(redactText(text)).to.equal(text);
         }
     });
 });
