@@ -75,4 +75,23 @@ describe("a presigned upload on the wire", () => {
             );
         });
     }
+
+    it("goes to the path that the URL's dots lead to, and a fragment stays at home", async () => {
+        const { port } = server.address() as AddressInfo;
+        const given = "/a/../bucket/%2e%2e/b/./key%2Fx?sig=%7e%2F'#part";
+        scene = await openScene({
+            presigned: {
+                uploadUrl: () => `http://127.0.0.1:${port}${given}`,
+                method: "PUT",
+                read: async () => undefined,
+            },
+        });
+        const { world, remote, alice, roomId } = scene;
+        world.homeserver.intercept(({ path }) => (path.endsWith("/complete") ? { status: 200, body: {} } : undefined));
+        const media = world.component();
+        await media.start();
+        const source = { kind: "http", url: remote.file(someBytes(10)) } as const;
+        await (await media.send(photoMessage(roomId, alice, source))).uploads[0]?.done;
+        expect(heads.map((head) => head.split("\r\n")[0])).to.deep.equal(["PUT /b/key%2Fx?sig=%7e%2F%27 HTTP/1.1"]);
+    });
 });
