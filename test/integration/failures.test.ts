@@ -295,6 +295,32 @@ describe("a file that cannot come", () => {
         expect(failed).to.have.length(0);
     });
 
+    it("retry() of what has not failed is JOB_NOT_RETRYABLE, and changes nothing", async () => {
+        const media = world.component();
+        await media.start();
+        const url = remote.on("/slow.jpg", (_request, response) => {
+            response.writeHead(200, { "content-length": 1000 }).write(someBytes(10));
+        });
+        const upload = async (from: string) => media.upload({ kind: "http", url: from }, { userId: alice });
+        const [done, slow] = [await upload(remote.file(someBytes(10))), await upload(url)];
+        await done.done;
+        const refused = async (jobId: string, state: string) => {
+            const error = await media.retry(jobId).catch((reason: MediaError) => reason);
+            expect(error).to.include({ code: "JOB_NOT_RETRYABLE", retryable: false, detail: `it is ${state}` });
+            expect(await stateOf(jobId)).to.equal(state);
+        };
+        const stateOf = async (jobId: string) => {
+            for await (const job of media.jobs()) if (job.id === jobId) return job.state;
+            return undefined;
+        };
+        await refused(done.jobId, "done");
+        await until(async () => (await stateOf(slow.jobId)) === "transferring");
+        await refused(slow.jobId, "transferring");
+        await media.cancel(slow.jobId);
+        await slow.done.catch(() => {});
+        await refused(slow.jobId, "cancelled");
+    });
+
     it("cancel() ends a transfer that is under way", async () => {
         const media = world.component();
         await media.start();

@@ -1,10 +1,11 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { expect } from "chai";
+import { Level } from "level";
 import { Registry } from "prom-client";
-import { type Connector, MediaError } from "../../src/index.ts";
+import { type BridgeMedia, type Connector, type JobInfo, MediaError } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Range, Write } from "../../src/store/store.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
@@ -92,6 +93,33 @@ describe("over time", () => {
         await second.start();
         await until(async () => world.homeserver.media(sent.uploads[0]?.contentUri ?? ""));
         expect(asked).to.deep.equal([ref, { file: "F1", token: "new" }]);
+    });
+
+    it("a connector that is no longer given fails its file, which comes once it is given again", async () => {
+        await open();
+        const bytes = someBytes(3000);
+        const connector: Connector = {
+            open: async (_ref, { offset }) => ({ stream: Readable.from([bytes.subarray(offset)]), size: bytes.length }),
+        };
+        const first = world.component({ connectors: { chat: { open: () => new Promise(() => {}) } } });
+        await first.start();
+        const sent = await first.send(photoMessage(roomId, alice, { kind: "connector", connector: "chat", ref: 1 }));
+        await first.close();
+
+        const shown = () => edits(world.homeserver, roomId).get(sent.eventId);
+        const second = world.component();
+        await second.start();
+        const notice = await until(shown, { what: "the notice" });
+        expect(notice["body"]).to.contain("the bridge no longer knows how to fetch the file");
+        const [failed] = await failedOf(second);
+        expect(failed?.error).to.include({ code: "CONNECTOR_UNKNOWN" });
+        await second.close();
+
+        const third = world.component({ connectors: { chat: connector } });
+        await third.start();
+        await third.retry(failed?.id ?? "");
+        await until(async () => world.homeserver.media(sent.uploads[0]?.contentUri ?? ""));
+        await until(() => shown()?.["msgtype"] === "m.image");
     });
 
     it("a reservation that is about to end is not used any more", async () => {
@@ -183,6 +211,42 @@ describe("over time", () => {
         await expectAnother();
     });
 
+    it("says NOT_STARTED before start(), and writes nothing", async () => {
+        await open();
+        const media = world.component();
+        const source = { kind: "buffer", data: Buffer.from("x") } as const;
+        for (const call of [
+            () => media.send(textMessage(roomId, alice, "early")),
+            () => media.edit("text/1", { id: "edit/1", content: { body: "early" } }),
+            () => media.upload(source, { userId: alice }),
+            () => media.avatar(alice, source),
+            () => media.roomAvatar(roomId, source),
+            () => media.jobs().next(),
+            () => media.retry("1"),
+            () => media.cancel("1"),
+            () => media.cancelMessage("text/1"),
+        ]) {
+            const code = await Promise.resolve(call()).catch((error: MediaError) => error.code);
+            expect(code, String(call)).to.equal("NOT_STARTED");
+        }
+        expect(await readdir(world.dataDir)).to.deep.equal([]);
+        await media.start();
+        expect((await media.send(textMessage(roomId, alice, "in time"))).eventId).to.match(/^\$/);
+    });
+
+    it("says STORE_UNUSABLE where the folder can be none, and starts once it can", async () => {
+        await open();
+        const journal = join(world.dataDir, "journal");
+        await writeFile(journal, "a file of somebody else's");
+        const media = world.component();
+        const error = await media.start().catch((reason: MediaError) => reason);
+        expect(error).to.include({ name: "MediaError", code: "STORE_UNUSABLE", retryable: false });
+        expect(await readFile(journal, "utf8")).to.equal("a file of somebody else's");
+        await rm(journal);
+        await media.start();
+        expect((await media.send(textMessage(roomId, alice, "in time"))).eventId).to.match(/^\$/);
+    });
+
     it("start() may be called again when the folder was in use, and close() ends one that failed midway", async () => {
         await open();
         const first = world.component();
@@ -208,6 +272,31 @@ describe("over time", () => {
         expect(await third.start().catch(({ code }: MediaError) => code)).to.equal("STORE_READ_FAILED");
         await third.close();
         await expectAnother();
+    });
+
+    it("a file whose record was damaged is told as lost, in its room, its job and its retry", async () => {
+        await open();
+        const never: Connector = { open: () => new Promise(() => {}) };
+        const first = world.component({ connectors: { chat: never } });
+        await first.start();
+        const sent = await first.send(photoMessage(roomId, alice, { kind: "connector", connector: "chat", ref: 1 }));
+        const jobId = sent.uploads[0]?.jobId ?? "";
+        await first.close();
+        const db = new Level(join(world.dataDir, "journal"));
+        const key = `job\u0000${jobId}`;
+        await db.put(key, ((await db.get(key)) ?? "").replace("chat", "chap"));
+        await db.close();
+
+        const second = world.component({ connectors: { chat: never } });
+        await second.start();
+        const notice = await until(() => edits(world.homeserver, roomId).get(sent.eventId), { what: "the notice" });
+        expect(notice["body"]).to.contain("the bridge has lost track of the file");
+        const [failed] = await failedOf(second);
+        expect(failed?.id).to.equal(jobId);
+        expect(failed?.error).to.include({ code: "STORE_DAMAGED" });
+        // Nobody knows where it was to come from.
+        await second.retry(jobId);
+        await until(async () => (await failedOf(second))[0]?.error?.code === "SPOOL_MISSING");
     });
 
     it("every edit that a damaged journal asks for is sent, and the counts are right", async () => {
@@ -251,6 +340,12 @@ describe("over time", () => {
         expect((await sent.uploads[0]?.done)?.state).to.equal("done");
     });
 });
+
+async function failedOf(media: BridgeMedia): Promise<JobInfo[]> {
+    const failed: JobInfo[] = [];
+    for await (const job of media.jobs({ state: "failed" })) failed.push(job);
+    return failed;
+}
 
 async function levelsOf(media: { registerMetrics(registry: Registry): void }) {
     const registry = new Registry();
