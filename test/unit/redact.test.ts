@@ -31,6 +31,9 @@ describe("redaction", () => {
         expect(redactUrl(`https://hooks.example.org/files/42/${random}.jpg?x`)).to.equal(
             "https://hooks.example.org/files/42/….jpg?…",
         );
+        expect(redactUrl("https://a.org/files/xoxb-1-2345678-SECRET/a.jpg")).to.equal(
+            "https://a.org/files/xoxb-…/a.jpg",
+        );
         expect(redactText(`cannot GET /file/bot${token}/a.jpg`)).to.equal("cannot GET /file/bot…/a.jpg");
         for (const path of [
             "/robots/bot1/a.jpg",
@@ -84,6 +87,15 @@ describe("redaction of the forms that secrets have", () => {
     for (const form of [...secretForms("SEC-RET-1"), ...cutOff("SEC-RET-1")]) {
         it(form.replaceAll(/\s+/g, " "), () => expect(redactText(form)).not.to.contain("SEC-RET-1"));
     }
+
+    it("a private key, and a field of several lines", () => {
+        const pem = `-----BEGIN RSA PRIVATE KEY-----\n${"SECRET/".repeat(8)}\n${"SECRET+".repeat(8)}\n-----END RSA PRIVATE KEY-----`;
+        for (const text of [`cannot read ${pem}`, inspect({ privateKey: pem }), JSON.stringify({ pem })]) {
+            expect(redactText(text), text).not.to.contain("SECRET");
+        }
+        const lines = ["one SECRET of several", "two SECRET of several"].join("\n").repeat(3);
+        expect(redactText(inspect({ password: lines, size: 3 }))).to.equal("{\n  password: '…',\n  size: 3\n}");
+    });
 
     it("leaves what else is there to read", () => {
         for (const [text, shown] of [
