@@ -59,12 +59,14 @@ export class Lookup {
     }
 
     /** The writes that note a use; to be committed with what uses it. */
-    useWrites({ key }: SharedFile): Write[] {
+    useWrites(found: SharedFile): Write[] {
         const { files, keepMs } = this.#parts;
-        const file = files.peek(key);
         const usedAt = Date.now();
-        if (file === undefined || usedAt - file.usedAt < keepMs * USED_PRECISION) return [];
-        return files.set(key, { ...file, usedAt });
+        const isNoted = (file: SharedFile): boolean => usedAt - file.usedAt < keepMs * USED_PRECISION;
+        // As it was found it may be older than it is, and never newer.
+        if (isNoted(found)) return [];
+        const file = files.peek(found.key);
+        return file === undefined || isNoted(file) ? [] : files.set(found.key, { ...file, usedAt });
     }
 
     #isFresh({ checkedAt }: SharedFile): boolean {
