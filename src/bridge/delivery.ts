@@ -86,6 +86,7 @@ export class Delivery {
             if (eventId !== undefined) return await this.#parts.endings.sent(message, eventId, foundAgain(now));
             const { eventType } = now;
             const saying = eventType === message.eventType ? message : { ...message, eventType };
+            if (saying.redacts !== undefined) await this.#redactEdits(saying, mayBeSent, stop);
             const sent = await this.#sendUntilAnswered(saying, now.content, stop);
             await this.#parts.way.first(() => this.#parts.endings.sent(message, sent, now));
         } catch (thrown) {
@@ -136,9 +137,10 @@ export class Delivery {
         message: MessageRecord,
         content: MessageRecord["content"],
         stop: AbortSignal,
+        mayBeSent = false,
     ): Promise<string> {
         const { users, logger } = this.#parts;
-        let doubtful = false;
+        let doubtful = mayBeSent;
         let way = 0;
         let sealed: SealedEvent | undefined;
         const attempt = async (): Promise<string> => {
@@ -174,22 +176,23 @@ export class Delivery {
 
     #put(access: Access, event: MessageRecord): Promise<string> {
         const { redacts } = event;
-        if (redacts !== undefined) return this.#redact(access, { ...event, redacts });
-        return sendEvent(access, event, this.#parts.closing.cutOff);
+        const { cutOff } = this.#parts.closing;
+        return redacts === undefined
+            ? sendEvent(access, event, cutOff)
+            : redactEvent(access, { ...event, redacts }, cutOff);
     }
 
     /**
-     * Redacts an event, and its edits before it: clients no longer apply them then, but each of them is an event of its own
-     * that goes on saying what was said (spec, "Redactions of edited events"). They stand before it in the line.
+     * Redacts the edits of what is to be redacted: clients no longer apply them then, but each of them is an event of its own
+     * that goes on saying what was said (spec, "Redactions of edited events"). They stand before it in the line. Each has an
+     * answer of its own, so that none is redacted again for another's.
      */
-    async #redact(access: Access, event: MessageRecord & { readonly redacts: string }): Promise<string> {
-        const { cutOff } = this.#parts.closing;
+    async #redactEdits(event: MessageRecord, mayBeSent: boolean, stop: AbortSignal): Promise<void> {
         const original = await loadMessage(this.#parts.store, originalOf(event) ?? "");
         for (const [index, redacts] of (original?.editEvents ?? []).entries()) {
-            const transactionId = `${event.transactionId}.${index}`;
-            await redactEvent(access, { ...event, redacts, transactionId }, cutOff);
+            const ofEdit = { ...event, redacts, transactionId: `${event.transactionId}.${index}` };
+            await this.#sendUntilAnswered(ofEdit, event.content, stop, mayBeSent);
         }
-        return redactEvent(access, event, cutOff);
     }
 
     /** The event that an earlier try may have brought into the room. */

@@ -284,6 +284,44 @@ describe("a message that is taken back or edited", () => {
         expect(JSON.stringify(messages(world.homeserver, roomId))).to.not.contain("secret");
     });
 
+    const isRedact = ({ path }: { path: string }): boolean => path.includes("/redact/");
+
+    it("redacted with its edits, each of them once, whichever answers are lost", async () => {
+        await open();
+        const sent = await media.send(textMessage(roomId, alice, "one", { id: "one" }));
+        const editIds: string[] = [];
+        for (const id of ["first edit", "second edit"])
+            editIds.push((await media.edit("one", { id, content: { msgtype: "m.text", body: id } })).eventId);
+        // The second edit's answer is lost; the message's own redaction does not arrive at first.
+        const losses = [undefined, { drop: "after" }, { drop: "before" }] as const;
+        let count = 0;
+        world.homeserver.intercept((request) => (isRedact(request) ? losses[count++] : undefined));
+        await media.cancelMessage("one", { redact: true });
+        await until(() => redactions().some(({ redacts }) => redacts === sent.eventId));
+        await media.send(textMessage(roomId, alice, "behind it"));
+        expect(count, "requests, with the one that never arrived").to.equal(4);
+        expect(redactions().map(({ redacts }) => redacts)).to.deep.equal([...editIds, sent.eventId]);
+    });
+
+    it("likewise across a restart", async () => {
+        await open();
+        const sent = await media.send(textMessage(roomId, alice, "one", { id: "one" }));
+        const { eventId } = await media.edit("one", { id: "edit", content: { msgtype: "m.text", body: "two" } });
+        const stop = world.homeserver.intercept((request) => {
+            if (isRedact(request)) return { drop: "after" };
+            return request.path.includes("/messages") ? { drop: "before" } : undefined;
+        });
+        await media.cancelMessage("one", { redact: true });
+        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
+        await media.close();
+        stop();
+        media = world.component();
+        await media.start();
+        await until(() => redactions().some(({ redacts }) => redacts === sent.eventId));
+        await media.send(textMessage(roomId, alice, "behind it"));
+        expect(redactions().map(({ redacts }) => redacts)).to.deep.equal([eventId, sent.eventId]);
+    });
+
     it("likewise an edit that is found again after a restart, its message redacted meanwhile", async () => {
         await open();
         const sent = await media.send(textMessage(roomId, alice, "one", { id: "one" }));
