@@ -1,4 +1,5 @@
 import type { Exchange } from "./gate.ts";
+import type { Later } from "./later.ts";
 
 /** The steps of a message's life that go over the wire, one column of the matrix each. */
 export interface Step {
@@ -6,8 +7,18 @@ export interface Step {
     readonly gate: "homeserver" | "source" | "storage";
     /** Whether this request is the step, for the message that the cell is about. */
     readonly matches: (exchange: Exchange, scene: StepScene) => boolean;
+    /** The step whose connections are made in the same way, and are enough. */
+    readonly connectsAs?: string;
     /** What has to go wrong before, so that the step is taken at all. */
-    readonly after?: "lost event" | "lost upload" | "lost completion" | "file gone" | "broken body";
+    readonly after?: "lost event" | "lost upload" | "lost completion" | "lost address" | "file gone" | "broken body";
+    /** What the bridge asks for once the room has its messages. @default nothing */
+    readonly later?: Later;
+    /** The homeserver gives addresses only with an upload. @default false */
+    readonly oneStep?: boolean;
+    /** The photo has a thumbnail, whose step it is. @default false */
+    readonly thumbnail?: boolean;
+    /** The photo is looked at before its message is sent. @default false */
+    readonly probed?: boolean;
     /** The homeserver names a presigned address. @default false */
     readonly presigned?: boolean;
     /** The sender is not in the room, or not even known. @default "joined" */
@@ -33,6 +44,9 @@ export interface StepScene {
     readonly areSent: () => boolean;
     readonly isPhotoSent: () => boolean;
     readonly photoPath: string;
+    readonly thumbnailBytes: number;
+    /** Of the photo's event. */
+    readonly redactionPath: () => string;
 }
 
 const isBy = ({ query }: Exchange, { alice }: StepScene): boolean => query.get("user_id") === alice;
@@ -43,6 +57,8 @@ export const isSend: Step["matches"] = (exchange, scene) =>
     isBy(exchange, scene) && asks(exchange, "PUT", /\/send\//) && !scene.areSent();
 export const isUpload: Step["matches"] = (exchange, scene) =>
     isBy(exchange, scene) && asks(exchange, "PUT", /\/media\/v3\/upload\//);
+const isLaterSend: Step["matches"] = (exchange, scene) =>
+    isBy(exchange, scene) && asks(exchange, "PUT", /\/send\//) && scene.areSent();
 export const isComplete: Step["matches"] = (exchange, scene) =>
     isBy(exchange, scene) && asks(exchange, "POST", /\/complete$/);
 export const isPhoto: Step["matches"] = ({ passage }, { photoPath }) => passage.path === photoPath;
@@ -112,11 +128,40 @@ const STEPS_OF_ANY_FILE: readonly Step[] = [
         after: "lost completion",
         matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "GET", /\/download\//),
     },
+    { name: "notice", gate: "homeserver", after: "file gone", matches: isLaterSend },
+    { name: "edit with another address", gate: "homeserver", after: "lost address", matches: isLaterSend },
     {
-        name: "notice",
+        name: "upload without an address",
         gate: "homeserver",
-        after: "file gone",
-        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "PUT", /\/send\//) && scene.areSent(),
+        oneStep: true,
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "POST", /\/media\/v3\/upload$/),
+    },
+    {
+        name: "thumbnail: upload",
+        gate: "homeserver",
+        thumbnail: true,
+        connectsAs: "upload",
+        matches: (exchange, scene) =>
+            isUpload(exchange, scene) && exchange.request.headers["content-length"] === String(scene.thumbnailBytes),
+    },
+    // It is not repeated, so that it is the transfer that connects anew.
+    { name: "look before the event", gate: "source", probed: true, connectsAs: "source", matches: isPhoto },
+];
+
+/** What is asked for later than the messages. */
+const STEPS_OF_LATER_CALLS: readonly Step[] = [
+    { name: "remote edit", gate: "homeserver", later: "edit", matches: isLaterSend },
+    {
+        name: "redaction",
+        gate: "homeserver",
+        later: "redaction",
+        matches: (exchange, scene) => isBy(exchange, scene) && exchange.passage.path.includes(scene.redactionPath()),
+    },
+    {
+        name: "picture of a user",
+        gate: "homeserver",
+        later: "picture",
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "PUT", /\/profile\/.*\/avatar_url$/),
     },
 ];
 
@@ -129,6 +174,14 @@ const STEPS_OF_ENCRYPTED_FILES: readonly Step[] = [
         gate: "source",
         encrypted: "two-pass",
         matches: (exchange, scene) => isPhoto(exchange, scene) && scene.isPhotoSent(),
+    },
+    {
+        name: "encrypted file: notice",
+        gate: "homeserver",
+        encrypted: "two-pass",
+        after: "file gone",
+        connectsAs: "notice",
+        matches: isLaterSend,
     },
 ];
 
@@ -150,6 +203,7 @@ const IN_THREAD = ["source", "source without a length", "source resumed", "uploa
 
 export const STEPS: readonly Step[] = [
     ...STEPS_OF_ANY_FILE,
+    ...STEPS_OF_LATER_CALLS,
     { name: "handed-over bytes: upload", gate: "homeserver", handedOver: true, matches: isUpload },
     ...STEPS_OF_ENCRYPTED_FILES,
     ...STEPS_OF_SHARED_FILES,

@@ -6,8 +6,14 @@ import { STEPS, type Step } from "./steps.ts";
 
 export type Judgement = Outcome | { readonly skip: string };
 
-export function judge({ name }: Fault, step: Step): Judgement {
+const OUTCOMES = { edit: "edited", redaction: "redacted", picture: "picture" } as const;
+
+export function judge({ name, onConnection }: Fault, step: Step): Judgement {
+    if (onConnection === true && step.connectsAs !== undefined)
+        return { skip: `it connects in the way of *${step.connectsAs}*` };
     if (step.after === "file gone") return "notice";
+    if (step.after === "lost address") return "file, by an edit";
+    if (step.later !== undefined) return OUTCOMES[step.later];
     if (step.name === "encryption state" && name === "200 with wrong types")
         return { skip: "any `m.room.encryption` is taken at its word: rather encrypted than in the clear" };
     // A file that is none is said so at once: links that have expired answer like that.
