@@ -1,4 +1,4 @@
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -6,6 +6,7 @@ import { BridgeMedia, MediaError } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Write } from "../../src/store/store.ts";
 import { download, edits, messages } from "../support/download.ts";
+import { copyImage } from "../support/image.ts";
 import { photoMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene } from "../support/scene.ts";
@@ -85,7 +86,7 @@ describe("a file in common, when the process ends at any of its steps", function
         through.catch(() => {});
         const came = await Promise.race([end.hasEnded, through]);
         if (came !== "through") {
-            await cp(world.dataDir, nextDir, { recursive: true });
+            await copyImage(world.dataDir, nextDir);
             const second = new BridgeMedia(world.bridge, { dataDir: nextDir, allowPrivateAddresses: true });
             await second.start();
             const all = await Promise.all(said.map((message) => second.send(message)));

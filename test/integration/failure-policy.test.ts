@@ -1,4 +1,4 @@
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -6,6 +6,7 @@ import { type BridgeMediaOptions, type FailureInfo, MediaError, type SentMessage
 import { LevelStore } from "../../src/store/level.ts";
 import type { Write } from "../../src/store/store.ts";
 import { bodies, edits, messages } from "../support/download.ts";
+import { copyImage } from "../support/image.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -326,9 +327,7 @@ describe("what becomes of an event whose file cannot come", () => {
             // The journal as a kill at this instant leaves it.
             dataDir = await mkdtemp(join(tmpdir(), "bridge-media-copy-"));
             copies.push(dataDir);
-            await cp(join(life === 0 ? world.dataDir : (copies[life - 1] ?? ""), "journal"), join(dataDir, "journal"), {
-                recursive: true,
-            });
+            await copyImage(life === 0 ? world.dataDir : (copies[life - 1] ?? ""), dataDir);
             await media.close();
         }
         await until(() => shown(eventId));

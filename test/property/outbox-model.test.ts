@@ -1,4 +1,4 @@
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -8,6 +8,7 @@ import { BridgeMedia, type RemoteMessage } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Write } from "../../src/store/store.ts";
 import { bodies } from "../support/download.ts";
+import { copyImage } from "../support/image.ts";
 import { assertBounded } from "../support/model.ts";
 import { until } from "../support/until.ts";
 import { openWorld, type World } from "../support/world.ts";
@@ -102,10 +103,7 @@ class Real {
     async die(): Promise<void> {
         this.cutOff = true;
         const image = join(this.directory, `life${this.#lives + 1}`);
-        const from = join(this.dataDir, "journal");
-        // The count first: it may lag behind, as after a power cut, but not run ahead.
-        await cp(join(from, "COUNT"), join(image, "journal", "COUNT"));
-        await cp(from, join(image, "journal"), { recursive: true, filter: (path) => !path.endsWith("COUNT") });
+        await copyImage(this.dataDir, image);
         await this.media.close();
         this.cutOff = false;
         this.last = undefined;

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import { BridgeMedia, type BridgeMediaOptions, type MediaItem, type RemoteMessage } from "../../../src/index.ts";
 import { standInCrypto, withCrypto } from "../crypto.ts";
+import { copyImage } from "../image.ts";
 import type { Remote } from "../remote.ts";
 import { until } from "../until.ts";
 import type { World } from "../world.ts";
@@ -170,10 +171,7 @@ export async function openTenant(name: string, world: World, remote: Remote, dat
                 );
             await until(isStuck, { what: `${name}'s rooms are stuck`, limitMs: 180_000 });
             const journal = `${dataDir}.killed`;
-            // The count first: it may lag behind, as after a power cut, but not run ahead.
-            const count = join("journal", "COUNT");
-            await cp(join(dataDir, count), join(journal, count));
-            await cp(dataDir, journal, { recursive: true, filter: (path) => !path.endsWith("COUNT") });
+            await copyImage(dataDir, journal);
             await media.close();
             return { journal, earlier };
         },
