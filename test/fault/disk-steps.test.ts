@@ -76,8 +76,7 @@ async function lived(life: Life, s3: S3): Promise<boolean> {
     try {
         const isMet = await firstLife(first, life, scene);
         await first.kill();
-        await restarted(scene, options);
-        await expectEverything(scene);
+        await restarted(scene, options, () => expectEverything(scene));
         const events = homeserver.events(scene.roomId).length;
         await restarted(scene, options);
         expect(homeserver.events(scene.roomId), "events after a restart").to.have.length(events);
@@ -107,8 +106,12 @@ async function firstLife(process: ComponentProcess, life: Life, scene: LifeScene
     }
 }
 
-/** Everything once more, to a bridge that was started again. */
-async function restarted(scene: LifeScene, options: Partial<BridgeMediaOptions>): Promise<void> {
+/** Everything once more, to a bridge that was started again and lives until `isOver`: what is in line then is not sent. */
+async function restarted(
+    scene: LifeScene,
+    options: Partial<BridgeMediaOptions>,
+    isOver: () => Promise<void> = async () => {},
+): Promise<void> {
     const media = scene.world.component(options);
     await media.start();
     await sayAll(
@@ -123,6 +126,7 @@ async function restarted(scene: LifeScene, options: Partial<BridgeMediaOptions>)
         },
         scene.said,
     );
+    await isOver();
     await media.close();
 }
 

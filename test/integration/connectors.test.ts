@@ -10,7 +10,6 @@ import { until } from "../support/until.ts";
 
 const BYTES = someBytes(300_000);
 const whole = (): ConnectorFile => ({ stream: Readable.from([BYTES]), size: BYTES.length });
-const TIME_LIMITS = { headersMs: 200, idleMs: 200 };
 
 describe("a connector", () => {
     let { world, remote, alice, roomId } = {} as Scene;
@@ -22,7 +21,6 @@ describe("a connector", () => {
     async function started(connector: Connector, options: Parameters<typeof world.component>[0] = {}) {
         const media = world.component({
             maxAttempts: 2,
-            timeLimits: TIME_LIMITS,
             connectors: { net: connector },
             ...options,
         });
@@ -157,7 +155,8 @@ describe("a connector", () => {
     it("that never answers, or falls silent, ends in time and is told to stop", async () => {
         let aborted = 0;
         const silent: Connector = { open: () => new Promise(() => {}) };
-        expect((await transferred(silent)).end).to.equal("SOURCE_TIMEOUT");
+        const [noAnswer, noByte] = [{ timeLimits: { headersMs: 200 } }, { timeLimits: { idleMs: 200 } }];
+        expect((await transferred(silent, noAnswer)).end).to.equal("SOURCE_TIMEOUT");
         const stalling: Connector = {
             async open() {
                 const stream = new Readable({ read() {} });
@@ -166,12 +165,11 @@ describe("a connector", () => {
                 return { stream, size: BYTES.length };
             },
         };
-        expect((await transferred(stalling)).end).to.equal("SOURCE_TIMEOUT");
+        expect((await transferred(stalling, noByte)).end).to.equal("SOURCE_TIMEOUT");
         expect(aborted).to.equal(2);
         const refreshing = expiring(() => new MediaError("SOURCE_FORBIDDEN")).connector;
-        expect((await transferred({ ...refreshing, refresh: () => new Promise(() => {}) })).end).to.equal(
-            "SOURCE_TIMEOUT",
-        );
+        const stuck = { ...refreshing, refresh: () => new Promise(() => {}) };
+        expect((await transferred(stuck, noAnswer)).end).to.equal("SOURCE_TIMEOUT");
     });
 
     describe("whose stream does not hear the signal", () => {

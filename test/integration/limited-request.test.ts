@@ -254,7 +254,7 @@ describe("the requests that files come and go with", () => {
 
         it("does not take a connection that was kept before its body has something to send", async () => {
             const server = createHttp((request, response) => request.resume().on("end", () => response.end("{}")));
-            server.keepAliveTimeout = 100;
+            server.keepAliveTimeout = 0;
             const sockets = new Set<Socket>();
             server.on("connection", (socket) => {
                 sockets.add(socket);
@@ -267,6 +267,7 @@ describe("the requests that files come and go with", () => {
             await put(port, { agents });
             expect(sockets.size).to.equal(1);
             const late = async function* (): AsyncGenerator<Uint8Array> {
+                server.closeIdleConnections();
                 await until(() => sockets.size === 0, { what: "the server has closed the connection as idle" });
                 yield* body(8);
             };
@@ -302,7 +303,7 @@ describe("the requests that files come and go with", () => {
                         request.resume().on("end", () => setTimeout(() => response.end("{}"), ms)),
                     ),
                 );
-            const short = { ...LIMITS, headersMs: 200, idleMs: 300 };
+            const short = { ...LIMITS, headersMs: 200, idleMs: 800 };
             expect(await put(await answerAfter(1000), { limits: short })).to.include({ status: 200 });
             const ended = async (changes: Partial<PutRequest>): Promise<number> => {
                 const began = performance.now();

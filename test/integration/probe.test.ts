@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
+import { deferred } from "../../src/deferred.ts";
 import type {
     BridgeMediaOptions,
     KnownOfFile,
@@ -232,6 +233,8 @@ describe("probeHeaders", () => {
     });
 
     it("survives a `describe` that throws, never answers, or gives nonsense, and a source that stalls before it", async () => {
+        // Waited for to its end, and yet time enough for what comes at once.
+        const timeLimits = { probeMs: 1000 };
         const answers: (() => unknown)[] = [
             () => Promise.reject(new Error("no")),
             () => new Promise(() => {}),
@@ -241,7 +244,7 @@ describe("probeHeaders", () => {
             },
         ];
         for (const answer of answers) {
-            const media = await started({ timeLimits: { probeMs: 150 }, describe: answer as () => Promise<object> });
+            const media = await started({ timeLimits, describe: answer as () => Promise<object> });
             const sent = await media.send(probed(serve("/cat.jpg", { "content-type": "image/jpeg" })));
             await sent.uploads[0]?.done;
             expect(shown(sent.eventId)["info"]).to.deep.equal({ mimetype: "image/jpeg", size: JPEG.length });
@@ -250,7 +253,7 @@ describe("probeHeaders", () => {
         expect(remote.requests).to.have.length(answers.length);
         const heads: number[] = [];
         const media = await started({
-            timeLimits: { probeMs: 150 },
+            timeLimits,
             describe: async (head) => ({ w: heads.push(head.length) }),
         });
         let goOn: () => void = () => {};
@@ -413,11 +416,13 @@ describe("probeHeaders", () => {
     });
 
     it("says nothing against a source that is only slower than the probe", async () => {
-        const media = await started({ timeLimits: { probeMs: 100 } });
+        const media = await started({ timeLimits: { probeMs: 1000 } });
+        const sent = deferred();
         const url = remote.on("/slow.jpg", (_request, response) => {
-            setTimeout(() => response.writeHead(200, { "content-length": JPEG.length }).end(JPEG), 300);
+            void sent.promise.then(() => response.writeHead(200, { "content-length": JPEG.length }).end(JPEG));
         });
         const late = await media.send(probed({ kind: "http", url }));
+        sent.resolve();
         const next = await media.send(probed(serve("/cat.jpg", { "content-type": "image/jpeg" })));
         // A source in trouble would be left alone for a quarter of a second at least.
         expect([late, next].map(({ eventId }) => shown(eventId)["msgtype"])).to.deep.equal(["m.file", "m.image"]);

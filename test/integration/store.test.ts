@@ -99,7 +99,9 @@ describe("the store on LevelDB", () => {
         expect(await modeOf(journal)).to.equal("700");
     });
 
-    it("keeps files that came while it was open so, when it is closed and also before", async () => {
+    it("keeps files that came while it was open so, when it is closed and also before", async function () {
+        // Some seven hundred syncs.
+        this.timeout(120_000);
         // LevelDB may take a file away, or add one, between two looks.
         const mode = (file: string) =>
             modeOf(join(journal, file)).catch((error: NodeJS.ErrnoException) => {

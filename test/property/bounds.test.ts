@@ -4,15 +4,17 @@ import fc from "fast-check";
 import { assertBounded } from "../support/model.ts";
 
 describe("a model's time limit", () => {
-    const LIMITS = { limitMs: 50, graceMs: 500 };
+    /** Not to be over before the second run has begun. */
+    const LIMIT_MS = 500;
+    const LONGER_MS = LIMIT_MS + 100;
     let runs: number;
     beforeEach(() => (runs = 0));
     /** A first run that ends well, and a second one that is under way when the time is over. */
-    const second = (run: () => Promise<void>) =>
+    const second = (run: () => Promise<void>, graceMs = 20_000) =>
         assertBounded(
             fc.asyncProperty(fc.nat(), () => (++runs === 1 ? Promise.resolve() : run())),
             10,
-            LIMITS,
+            { limitMs: LIMIT_MS, graceMs },
         );
     const rejection = (promise: Promise<void>): Promise<unknown> =>
         promise.then(
@@ -23,7 +25,7 @@ describe("a model's time limit", () => {
     it("waits for the run under way", async () => {
         let isOver = false;
         await second(async () => {
-            await sleep(150);
+            await sleep(LONGER_MS);
             isOver = true;
         });
         expect({ runs, isOver }).to.deep.equal({ runs: 2, isOver: true });
@@ -31,18 +33,18 @@ describe("a model's time limit", () => {
 
     it("fails with the run under way", async () => {
         const cause = new Error("found late");
-        const error = await rejection(second(() => sleep(150).then(() => Promise.reject(cause))));
+        const error = await rejection(second(() => sleep(LONGER_MS).then(() => Promise.reject(cause))));
         expect(error).to.be.instanceOf(Error).with.property("cause", cause);
     });
 
     it("fails where the run under way hangs", async () => {
-        const error = await rejection(second(() => new Promise(() => {})));
+        const error = await rejection(second(() => new Promise(() => {}), 100));
         expect(String(error)).to.match(/hangs: \[\d+\]/);
     });
 
     it("passes where a run under way does not apply", async () => {
         await second(async () => {
-            await sleep(150);
+            await sleep(LONGER_MS);
             fc.pre(false);
         });
     });
