@@ -6,6 +6,7 @@ import { BridgeMedia } from "../../bridge/bridge-media.ts";
 import type { BridgeLike, IntentLike } from "../../matrix/client.ts";
 import { loadConnector, loadStore } from "./candidates.ts";
 import { BOT, bytesOf, isEncryptedRoom, plan, remoteMessage } from "./messages.ts";
+import { PULSE_MS } from "./standstill.ts";
 
 /**
  * The bridge that is killed: a process of its own, told on its input what it is and then, line by line, what to say; it
@@ -42,6 +43,7 @@ const media = new BridgeMedia(bridge(), {
     ...(certified !== undefined && { connectors: { certified: certified.connector } }),
 });
 tell("starting", Date.now(), loaded.wallMs / ((loaded.cpu.user + loaded.cpu.system) / 1000));
+pulse();
 await media.start();
 tell("started");
 for (let numbers = await told(); numbers !== null; numbers = await told()) {
@@ -51,6 +53,13 @@ for (let numbers = await told(); numbers !== null; numbers = await told()) {
 }
 await media.close();
 process.exit(0);
+
+/** Behind whatever had come when this round of the loop began. */
+function pulse(): void {
+    const { user, system } = process.cpuUsage();
+    tell("pulse", Date.now(), (user + system) / 1000);
+    setTimeout(() => setImmediate(pulse), PULSE_MS);
+}
 
 /** The next line: its life, then numbers of messages, and `null` when it may leave. */
 async function told(): Promise<unknown> {

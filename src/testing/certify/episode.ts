@@ -12,6 +12,7 @@ import { bytesOf, plan, type PlannedMessage, roomsOf } from "./messages.ts";
 import { Random } from "./random.ts";
 import { Recorder } from "./recorder/recorder.ts";
 import { describe, type Moment, nextMoment } from "./schedule.ts";
+import { readBefore } from "./standstill.ts";
 import { type Expected, verdict } from "./verdict.ts";
 
 /**
@@ -48,7 +49,7 @@ export interface Episode {
 const NEW_MESSAGES = 9;
 /** A moment that does not come however much is said is given up. */
 const MAX_ROUNDS = 4;
-/** Two answers that were given in such a time can be heard in any order. */
+/** Two answers that were given in such a time can be acted upon in any order, also where both had been read. */
 const MARGIN_MS = 50;
 
 export async function runEpisode(options: EpisodeOptions): Promise<Episode> {
@@ -198,8 +199,9 @@ class World {
         for (const id of this.#told) this.#certain.add(id);
         const created = [...recorder.media.addresses].filter(({ uri }) => !before.has(uri));
         const heardUntil = lastHeard(recorder, roomsOf(this.#options.seed), this.#journal);
+        const heardBefore = Math.min(heardUntil - MARGIN_MS, readBefore(heardUntil, lived.pulses));
         for (const { uri, answeredAt = Number.POSITIVE_INFINITY } of created)
-            if (!isKnown(this.#journal, uri) && answeredAt > heardUntil - MARGIN_MS) this.#unheard.add(uri);
+            if (!isKnown(this.#journal, uri) && answeredAt > heardBefore) this.#unheard.add(uri);
         if (!lived.isKilled) return;
         this.#kills.push(describe(moment));
         const { told } = lived;
@@ -233,11 +235,11 @@ class World {
     }
 
     /** @param lived Whoever found work has to have begun with it. */
-    #judgeRecovery({ isForWork }: Living, { firstRequestMs, livedMs, slowness }: Lived): void {
+    #judgeRecovery({ isForWork }: Living, { firstRequestMs, livedMs, slowness, stoodMs }: Lived): void {
         if (isForWork === undefined) return;
         if (firstRequestMs !== undefined) this.#recoveries.push(firstRequestMs);
         const took = firstRequestMs ?? livedMs;
-        if (took >= this.#options.recoveryMs * slowness)
+        if (took >= this.#options.recoveryMs * slowness + stoodMs)
             this.#violations.push(`work was taken up only ${took} ms after start()`);
     }
 
@@ -306,7 +308,8 @@ function numbers(messages: readonly PlannedMessage[]): number[] {
 
 /**
  * When the newest of the answers was given that the dead process had heard and acted upon for certain: an event's, which
- * is journaled. What was answered well before that it had heard too, and journaled before, for the journal keeps order.
+ * is journaled. What was answered well before that, with its loop gone round between them, it had heard too, and journaled before, for the
+ * journal keeps order.
  */
 function lastHeard({ rooms }: Recorder, names: readonly string[], { messages }: Journaled): number {
     const events = new Map(

@@ -5,6 +5,7 @@ import type { Life } from "./driver.ts";
 import type { Kind, Phase } from "./recorder/moments.ts";
 import type { RecordedRequest, Recorder } from "./recorder/recorder.ts";
 import type { Moment } from "./schedule.ts";
+import { DiskWatch, keptOff, lostBetween, type Pulse } from "./standstill.ts";
 import { watchFolder } from "./watch.ts";
 
 /** One life of the bridge, watched from outside, and its end: at its moment, or in peace. */
@@ -18,8 +19,12 @@ export interface Lived {
     readonly violations: readonly string[];
     /** How long after `start()` its first request for the work that it found came; undefined where it lived for less. */
     readonly firstRequestMs: number | undefined;
-    /** How long it lived after `start()` was called. */
+    /** How long after `start()` was called it is known to have lived: until its last pulse. */
     readonly livedMs: number;
+    /** From `start()` on. */
+    readonly pulses: readonly Pulse[];
+    /** For how much of the time until its first request it was kept off the processor, or the disk stood still. */
+    readonly stoodMs: number;
     /**
      * How many times its processor time the process took to load, 1 at least: on a machine that is busy with other
      * things nothing is quick.
@@ -86,7 +91,7 @@ export async function liveUntil(
     unwatch();
     setStrike(() => false);
     if (signal !== "SIGKILL") notes.violations.push(`a process ended by itself with ${code}: ${child.stderr}`);
-    return { ...notes.lived(), isKilled };
+    return { ...(await notes.lived()), isKilled };
 }
 
 /** @param isWell Asked until it says so, or `quietMs` have passed. */
@@ -98,7 +103,7 @@ export async function liveInPeace(living: Living, quietMs: number, isWell: () =>
     child.say(living.say);
     const isOver = (): boolean => notes.hasIdled && isWell();
     while (!child.hasEnded && Date.now() < until && !isOver()) await sleep(20);
-    const lived = notes.lived();
+    const lived = await notes.lived();
     const { hasIdled } = notes;
     if (!hasIdled && !child.hasEnded) notes.violations.push(`jobs were not at their end after ${quietMs} ms`);
     if (hasIdled) child.leave();
@@ -124,6 +129,8 @@ class Notes {
     readonly #firstRequest: number;
     #startedAt: number | undefined;
     #slowness = 1;
+    readonly #pulses: Pulse[] = [];
+    #disk: DiskWatch | undefined;
     #hasIdled = false;
 
     constructor(living: Living) {
@@ -140,23 +147,36 @@ class Notes {
         if (word === "starting") {
             this.#startedAt = Number(id);
             this.#slowness = Math.max(1, Number(detail));
+            const { life, isForWork } = this.#living;
+            if (isForWork !== undefined) this.#disk = new DiskWatch(life.networkDir, () => this.#first() !== undefined);
         }
+        if (word === "pulse") this.#pulses.push({ at: Number(id), cpuMs: Number(detail) });
         if (word === "idle") this.#hasIdled = true;
         if (word === "refused") this.violations.push(`send() of ${id} rejected: ${detail}`);
         if (word === "said" || word === "sent" || word === "ended") this.#told.set(id, word);
     }
 
-    lived(): Omit<Lived, "isKilled"> {
+    async lived(): Promise<Omit<Lived, "isKilled">> {
+        await this.#disk?.stop();
         const { violations } = this;
+        const pulses = [...this.#pulses];
         const startedAt = this.#startedAt ?? Date.now();
-        const { recorder, isForWork = () => true } = this.#living;
-        const first = recorder.requests.slice(this.#firstRequest).find(isForWork);
+        const first = this.#first();
+        const until = first?.at ?? pulses.at(-1)?.at ?? startedAt;
+        const standstills = [...keptOff(pulses), ...(this.#disk?.standstills ?? [])];
         return {
             told: this.#told,
             violations,
             firstRequestMs: first && first.at - startedAt,
-            livedMs: Date.now() - startedAt,
+            livedMs: until - startedAt,
+            pulses,
+            stoodMs: lostBetween(standstills, startedAt, until),
             slowness: this.#slowness,
         };
+    }
+
+    #first(): RecordedRequest | undefined {
+        const { recorder, isForWork = () => true } = this.#living;
+        return recorder.requests.slice(this.#firstRequest).find(isForWork);
     }
 }
