@@ -100,7 +100,7 @@ describe("presigned uploads", () => {
                 request.resume();
                 return true;
             });
-            await arrives({ timeLimits: { headersMs: 200 } });
+            await arrives({ timeLimits: { headersMs: 1000 } });
             expect(scene.storage.gate.puts).to.have.length(3);
             expect(scene.outcomes()).to.deep.equal(["upload 200"]);
         });

@@ -10,6 +10,7 @@ import { LevelStore } from "../../src/store/level.ts";
 import type { Range, Write } from "../../src/store/store.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
+import { Clock } from "../support/model.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { sweeperOf } from "../support/sweeper.ts";
@@ -21,7 +22,12 @@ describe("over time", () => {
     async function open(options: Parameters<typeof openScene>[0] = {}): Promise<void> {
         ({ world, remote, alice, roomId } = await openScene(options));
     }
-    afterEach(() => closeScene({ world, remote }));
+    let clock: Clock | undefined;
+    afterEach(async () => {
+        clock?.restore();
+        clock = undefined;
+        await closeScene({ world, remote });
+    });
 
     /** The journal, as it is when all that is over has been forgotten. */
     async function swept(): Promise<LevelStore> {
@@ -123,13 +129,16 @@ describe("over time", () => {
     });
 
     it("a reservation that is about to end is not used any more", async () => {
-        await open({ unusedExpirationMs: 400 });
+        const HOUR = 3_600_000;
+        clock = new Clock();
+        await open({ unusedExpirationMs: HOUR });
         const media = world.component();
         await media.start();
         const url = remote.file(someBytes(100));
         await (await media.send(photoMessage(roomId, alice, { kind: "http", url }))).uploads[0]?.done;
         await until(() => world.homeserver.pendingMedia(alice) === 2);
-        await until(() => world.homeserver.pendingMedia(alice) === 0);
+        clock.advance(HOUR + 1000);
+        expect(world.homeserver.pendingMedia(alice)).to.equal(0);
         const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
         expect((await sent.uploads[0]?.done)?.state).to.equal("done");
     });

@@ -108,7 +108,7 @@ describe("the thread of large files", () => {
             const media = world.component({
                 transferThread,
                 maxAttempts: 1,
-                timeLimits: { headersMs: 300, idleMs: 300 },
+                timeLimits: { headersMs: 1000 },
                 allowPrivateAddresses: ["127.0.0.0/8"],
             });
             await media.start();
