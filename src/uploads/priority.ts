@@ -9,6 +9,8 @@ export interface Urgency {
     readonly size: number | undefined;
     readonly backfill: boolean;
     readonly expiresAt: number | undefined;
+    /** No other address can come in place of the one it has. @default false */
+    readonly isBound?: boolean;
     /** @default false */
     readonly isThumbnail?: boolean;
 }
@@ -21,7 +23,7 @@ const LARGEST_HANDICAP = 600 * SECOND;
 const UNKNOWN_SIZE_HANDICAP = 30 * SECOND;
 /**
  * Live files go before history however long that has waited: behind a backlog of days, nothing new would be seen for
- * hours. Its addresses are replaced where they end meanwhile.
+ * hours. Its addresses are replaced where they end meanwhile; where that cannot be, it is due before that.
  */
 const BACKFILL_HANDICAP = 100 * 365 * 24 * HOUR;
 /** However large or old: an hour before its reservation ends a job is due, or with a quarter of a short life left. */
@@ -38,12 +40,14 @@ export function isThumbnail(at: readonly string[] = []): boolean {
     return at[0] === "info" || at.at(-2) === "info";
 }
 
-export function dueTime({ readyAt, size, backfill, expiresAt, isThumbnail = false }: Urgency): number {
+export function dueTime(urgency: Urgency): number {
+    const { readyAt, size, backfill, expiresAt, isBound = false, isThumbnail = false } = urgency;
     const bySize =
         size === undefined ? UNKNOWN_SIZE_HANDICAP : Math.min(LARGEST_HANDICAP, (size / 2 ** 20) * PER_MEBIBYTE);
-    const inTurn = readyAt + bySize;
+    const inTurn = readyAt + bySize + (backfill ? BACKFILL_HANDICAP : 0);
     const beforeEnd =
-        expiresAt === undefined ? inTurn : expiresAt - Math.min(BEFORE_EXPIRY, Math.max(0, expiresAt - readyAt) / 4);
-    const due = Math.min(inTurn, beforeEnd) + (backfill ? BACKFILL_HANDICAP : 0);
-    return Math.round(due) - (isThumbnail ? THUMBNAIL_START : 0);
+        expiresAt === undefined || (backfill && !isBound)
+            ? inTurn
+            : expiresAt - Math.min(BEFORE_EXPIRY, Math.max(0, expiresAt - readyAt) / 4);
+    return Math.round(Math.min(inTurn, beforeEnd)) - (isThumbnail ? THUMBNAIL_START : 0);
 }

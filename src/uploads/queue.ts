@@ -317,7 +317,9 @@ export class UploadQueue {
             rows++;
             const { time, id } = fromOrderedKey(key);
             left = await this.#takeOthers(time, left);
-            isFull = this.#places.isFull || blocked.length >= HOLD_BATCH;
+            // Behind history that is due after all that is live there is only such.
+            const isHistory = time > historyDueAt(Date.now());
+            isFull = (isHistory ? this.#places.isFullForHistory : this.#places.isFull) || blocked.length >= HOLD_BATCH;
             if (isFull) break;
             if (this.#running.has(id)) continue;
             const job = await loadJob(this.#parts.store, id);
@@ -336,9 +338,6 @@ export class UploadQueue {
             if (refusal === "source") blocked.push(id);
             else if (refusal === undefined) void this.#begin(job);
             else left = { ...left, large: true };
-            // Behind history there is only history.
-            isFull = job.backfill && this.#places.isFullForHistory;
-            if (isFull) break;
         }
         // Behind the rows that were not read there may be anybody, but large ones left are looked past for small ones' sake.
         const isUnread = isFull || (rows >= limit && blocked.length > 0);

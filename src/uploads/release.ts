@@ -1,5 +1,5 @@
 import type { Write } from "../store/store.ts";
-import type { Job } from "./job.ts";
+import { type Job, mayMove } from "./job.ts";
 import { jobWrites } from "./job-records.ts";
 import { dueTime, isThumbnail } from "./priority.ts";
 import { transition } from "./transition.ts";
@@ -30,6 +30,8 @@ export function releaseWrites(job: Job): { job: Job; writes: Write[] } {
 }
 
 /** When a job that becomes ready now is due. */
-export function dueFromNow({ size, backfill, expiresAt, at }: Job): number {
-    return dueTime({ readyAt: Date.now(), size, backfill, expiresAt, isThumbnail: isThumbnail(at) });
+export function dueFromNow(job: Job): number {
+    const { size, backfill, expiresAt, at } = job;
+    const isBound = !mayMove(job);
+    return dueTime({ readyAt: Date.now(), size, backfill, expiresAt, isBound, isThumbnail: isThumbnail(at) });
 }

@@ -6,6 +6,7 @@ import { silentLogger } from "../../src/logger.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { jobWrites } from "../../src/uploads/job-records.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
+import { dueFromNow } from "../../src/uploads/release.ts";
 import { UploadQueue, type UploadQueueParts } from "../../src/uploads/queue.ts";
 import { SourceGate, type SourceLimits } from "../../src/uploads/source-gate.ts";
 import { MemoryStore } from "../support/memory-store.ts";
@@ -146,6 +147,36 @@ describe("jobs that a message waits for", () => {
         await Promise.all(all);
         expect(ids()).to.deep.equal(["old0", "old1", "new at once", "new", ...names.slice(2), "listed history"]);
         expect(most).to.equal(3);
+    });
+
+    it("history that has all its places has no list gone through for it, whatever its sources are", async () => {
+        const closed = { kind: "http", url: "https://closed.example/" } as const;
+        await open({ [new URL(closed.url).origin]: { concurrency: 1 } }, { concurrency: 4 });
+        for (const [id, extra] of Object.entries({ a: { source: closed }, b: {}, c: {} }))
+            await ready(id, dueFromNow(job(id, history)), { ...history, ...extra });
+        await until(() => began.length === 3);
+        for (let index = 0; index < 300; index++)
+            await add(
+                job(`old${index}`, {
+                    ...history,
+                    state: "ready",
+                    contentUri: `mxc://a/${index}`,
+                    dueAt: dueFromNow(job("", history)),
+                    source: closed,
+                }),
+            );
+        let commits = 0;
+        const commit = store.commit.bind(store);
+        store.commit = (writes) => {
+            commits++;
+            return commit(writes);
+        };
+        queue.poke();
+        await quiet();
+        expect(commits).to.equal(0);
+        await ready("new", Date.now());
+        await until(() => began.length === 4);
+        expect(ids()).to.deep.equal(["a", "b", "c", "new"]);
     });
 
     it("nor one whose source was closed, when it opens", async () => {

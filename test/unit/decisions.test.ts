@@ -29,6 +29,12 @@ describe("the order of work", () => {
         expect(live).to.be.below(dueTime({ ...at, backfill: true, readyAt, expiresAt: at.readyAt + 1 }));
     });
 
+    it("history whose address is with its caller, before that ends", () => {
+        const expiresAt = at.readyAt + DAY;
+        const due = dueTime({ ...at, backfill: true, isBound: true, expiresAt });
+        expect(due).to.be.within(dueTime({ ...at, size: 4096 * MIB }), expiresAt);
+    });
+
     it("what expires first, first", () => {
         const expiresAt = at.readyAt + 5 * 60_000;
         const soon = dueTime({ ...at, size: 4096 * MIB, expiresAt });
