@@ -137,10 +137,9 @@ export class Delivery {
         message: MessageRecord,
         content: MessageRecord["content"],
         stop: AbortSignal,
-        mayBeSent = false,
     ): Promise<string> {
         const { users, logger } = this.#parts;
-        let doubtful = mayBeSent;
+        let doubtful = false;
         let way = 0;
         let sealed: SealedEvent | undefined;
         const attempt = async (): Promise<string> => {
@@ -189,9 +188,13 @@ export class Delivery {
      */
     async #redactEdits(event: MessageRecord, mayBeSent: boolean, stop: AbortSignal): Promise<void> {
         const original = await loadMessage(this.#parts.store, originalOf(event) ?? "");
+        let isDoubtful = mayBeSent;
         for (const [index, redacts] of (original?.editEvents ?? []).entries()) {
             const ofEdit = { ...event, redacts, transactionId: `${event.transactionId}.${index}` };
-            await this.#sendUntilAnswered(ofEdit, event.content, stop, mayBeSent);
+            if (isDoubtful && (await this.#lookFor(ofEdit, stop)) !== undefined) continue;
+            // Behind the first one that is not there nothing was sent.
+            isDoubtful = false;
+            await this.#sendUntilAnswered(ofEdit, event.content, stop);
         }
     }
 
