@@ -113,7 +113,7 @@ const PATH_PARAMETERS = new RegExp(`(${PARAMETER_NAMES}(?:=|%3D))[^/;&]+`, "gi")
 /** What says by its beginning that it is a token: Slack's, Synapse's and MAS', GitHub's, GitLab's, Google's, and any JWT. */
 const TOKENS =
     /(?<![\w-])(?:(xox[a-z]-|xapp-|sy[tlr]_|gh[opsru]_|github_pat_|glpat-|AIza(?=[\w-]{30})|m(?:at|ct|ar)_(?=[A-Za-z\d]{20,}_))[\w-]{8,}|(eyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)*)/g;
-const PRIVATE_KEY = /(-----BEGIN [A-Z ]*PRIVATE KEY-----)[^-]+/g;
+const PRIVATE_KEY = /(-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----)[^]*?(?=-----END |$)/g;
 /** Of any other scheme than a file's or a page's. */
 const USER_OF_URL = /:\/\/[^\s/?#"<>]*@/g;
 
@@ -146,6 +146,8 @@ function withoutContent(value: string): string {
 }
 
 function withoutHeader(line: string, name: string, colon: string, value: string, next: string | undefined): string {
+    // Matrix' own codes: M_UNKNOWN_TOKEN.
+    if (/^M_[A-Z_]+$/.test(name)) return line;
     // A password may be any word.
     const isName = /[-_]|pass|secret|[a-z][A-Z]/.test(name);
     return isNoSecret(value) || (!isName && isProse(value, next)) ? line : `${name}${colon}…`;
@@ -156,8 +158,10 @@ function withoutAuthorization(line: string, name: string, first: string, more: s
     return isNoSecret(first) || isProse(first, more?.trim().split(/\s/, 1)[0]) ? line : `${name}…`;
 }
 
-/** `token: expired`, `"token": null`; `token:12:5` is a place in a file. */
+/** `token: expired`, `token: M_FORBIDDEN`, `"token": null`, an id or MXC URI; `token:12:5` is a place in a file. */
 function isNoSecret(value: string): boolean {
+    if (/^(?:M_[A-Z_]+|E[A-Z]{3,15})[.!)}]*$/.test(value) || /^(?:mxc:\/\/|[@!#][^\s:]+:[\w.-]+)/.test(value))
+        return true;
     return /^(?:\d+:\d+|null|undefined|true|false|none|missing|expired|invalid|revoked|unknown|required|\[redacted\]|…)[.!)}]*$/i.test(
         value,
     );

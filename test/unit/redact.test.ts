@@ -93,6 +93,12 @@ describe("redaction of the forms that secrets have", () => {
         for (const text of [`cannot read ${pem}`, inspect({ privateKey: pem }), JSON.stringify({ pem })]) {
             expect(redactText(text), text).not.to.contain("SECRET");
         }
+        const enciphered = `-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nSECRET\n-----END RSA PRIVATE KEY-----`;
+        expect(redactText(`cannot read ${enciphered} there`)).to.match(
+            /^cannot read [^]*END RSA PRIVATE KEY----- there$/,
+        );
+        const armored = "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nSECRET";
+        for (const text of [enciphered, armored]) expect(redactText(text)).not.to.contain("SECRET");
         const lines = ["one SECRET of several", "two SECRET of several"].join("\n").repeat(3);
         expect(redactText(inspect({ password: lines, size: 3 }))).to.equal("{\n  password: '…',\n  size: 3\n}");
     });
@@ -122,6 +128,9 @@ describe("redaction of the forms that secrets have", () => {
             "the key of the room",
             "token expired",
             "token: expired",
+            "M_UNKNOWN_TOKEN: Access token has expired",
+            "token: M_FORBIDDEN, secret: ENOENT",
+            "user_token: @alice:example.org, room_secret: !room:example.org, app_token: mxc://example.org/abc",
             'Unrecognized key: "fileName"',
             "cookie jar is full",
             "cookie: jar is full",
