@@ -27,6 +27,19 @@ describe("the door", () => {
         expect(checkMessage(good)).to.deep.equal(good);
     });
 
+    it("takes the places of encrypted files for those in the clear, and a bridge's own for what they are", () => {
+        const placesOf = (eventType: string, ...places: string[][]): string[] => {
+            const media = places.map((at) => ({ ...good.media[0], at }));
+            const content = { ...good.content, items: [{}] };
+            return checkMessage({ ...good, eventType, content, media }).media?.map(({ at }) => at.join(".")) ?? [];
+        };
+        const places = [["file"], ["info", "thumbnail_file"], ["items", "0", "file"], ["data", "file"]];
+        const plain = ["url", "info.thumbnail_url", "items.0.url", "data.file"];
+        expect(placesOf("m.room.message", ...places)).to.deep.equal(plain);
+        expect(placesOf("m.sticker", ...places)).to.deep.equal(plain);
+        expect(placesOf("org.x.own", ...places)).to.deep.equal(places.map((at) => at.join(".")));
+    });
+
     const bad: [field: string, message: unknown][] = [
         ["message", undefined],
         ["message", "text"],
