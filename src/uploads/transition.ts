@@ -233,7 +233,8 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "cancel":
             return {
                 ...withoutTheSecretsOf(job),
-                ...(event.isUnseen === true && job.dedupe === undefined && NO_ADDRESS),
+                // One that failed unseen has left its address then.
+                ...(event.isUnseen === true && job.state !== "failed" && job.dedupe === undefined && NO_ADDRESS),
                 state: "cancelled",
                 notBefore: undefined,
                 // That end stays: the list of what has ended has it, and so has the room.
