@@ -163,14 +163,18 @@ class Notes {
         const startedAt = this.#startedAt ?? Date.now();
         const first = this.#first();
         const until = first?.at ?? pulses.at(-1)?.at ?? startedAt;
-        const standstills = [...keptOff(pulses), ...(this.#disk?.standstills ?? [])];
+        // The same standstill may have kept it off both.
+        const stoodMs = Math.max(
+            lostBetween(keptOff(pulses), startedAt, until),
+            lostBetween(this.#disk?.standstills ?? [], startedAt, until),
+        );
         return {
             told: this.#told,
             violations,
             firstRequestMs: first && first.at - startedAt,
             livedMs: until - startedAt,
             pulses,
-            stoodMs: lostBetween(standstills, startedAt, until),
+            stoodMs,
             slowness: this.#slowness,
         };
     }
