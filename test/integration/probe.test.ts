@@ -12,6 +12,7 @@ import type {
     MediaItem,
     MediaSource,
     RemoteMessage,
+    SentMessage,
 } from "../../src/index.ts";
 import { bodies, download, messages } from "../support/download.ts";
 import { textMessage } from "../support/messages.ts";
@@ -111,6 +112,21 @@ describe("probeHeaders", () => {
         expect(info).to.deep.equal({ mimetype: "application/zip", size: 7, w: 1, h: 2 });
     });
 
+    /** What is found of a photo and of its thumbnail, each in its place. */
+    const expectWithThumbnail = ({ eventId, uploads: [photo, thumbnail] }: SentMessage): void => {
+        expect(shown(eventId)).to.deep.equal({
+            msgtype: "m.image",
+            body: "cat.jpg",
+            url: photo?.contentUri,
+            info: {
+                mimetype: "image/jpeg",
+                size: JPEG.length,
+                thumbnail_url: thumbnail?.contentUri,
+                thumbnail_info: { size: JPEG.length },
+            },
+        });
+    };
+
     it("of a thumbnail goes into `thumbnail_info`; a connector and a file of this machine are probed as well", async () => {
         const path = join(world.dataDir, "plan.bin");
         await writeFile(path, JPEG);
@@ -138,17 +154,7 @@ describe("probeHeaders", () => {
         const sent = await media.send({ ...message, media: [...(message.media ?? []), thumbnail] });
         for (const { done } of sent.uploads) await done;
         expect(opens).to.equal(1);
-        expect(shown(sent.eventId)).to.deep.equal({
-            msgtype: "m.image",
-            body: "cat.jpg",
-            url: sent.uploads[0]?.contentUri,
-            info: {
-                mimetype: "image/jpeg",
-                size: JPEG.length,
-                thumbnail_url: sent.uploads[1]?.contentUri,
-                thumbnail_info: { size: JPEG.length },
-            },
-        });
+        expectWithThumbnail(sent);
     });
 
     it("an encrypted file's places stand for the plain ones, in a room in the clear", async () => {
@@ -158,17 +164,7 @@ describe("probeHeaders", () => {
         const message = probed(source, {}, { at: ["file"] });
         const sent = await media.send({ ...message, media: [...(message.media ?? []), thumbnail] });
         for (const { done } of sent.uploads) await done;
-        expect(shown(sent.eventId)).to.deep.equal({
-            msgtype: "m.image",
-            body: "cat.jpg",
-            url: sent.uploads[0]?.contentUri,
-            info: {
-                mimetype: "image/jpeg",
-                size: JPEG.length,
-                thumbnail_url: sent.uploads[1]?.contentUri,
-                thumbnail_info: { size: JPEG.length },
-            },
-        });
+        expectWithThumbnail(sent);
         expect(sent.uploads.map(({ at }) => at)).to.deep.equal([["url"], ["info", "thumbnail_url"]]);
         const ofOwnKind = { ...probed(source, {}), eventType: "org.example.own" };
         const own = await media.send({ ...ofOwnKind, media: [{ at: ["file"], source }, thumbnail] });
