@@ -51,6 +51,12 @@ export function isPlace(content: unknown, path: readonly string[]): boolean {
     return true;
 }
 
+/** Where an event describes the file that stands at `at`: in `info`, or in `thumbnail_info` for its thumbnail. */
+export function infoPath(at: readonly string[]): readonly string[] {
+    const last = at.at(-1) ?? "";
+    return [...at.slice(0, -1), /_(?:url|file)$/.test(last) ? last.replace(/_(?:url|file)$/, "_info") : "info"];
+}
+
 export function isObject(value: unknown): value is JsonObject {
     return typeof value === "object" && value !== null && !Array.isArray(value);
 }

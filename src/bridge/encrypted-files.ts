@@ -15,10 +15,15 @@ export function placeOf({ at = [], encryption }: Job): readonly string[] {
     return [...at.slice(0, -1), (at.at(-1) ?? "").replace(/^url$/, "file").replace(/_url$/, "_file")];
 }
 
-/** The place in an event in the clear of what is said to stand where it would be encrypted. */
+/**
+ * The place in an event in the clear of what is said to stand where it would be encrypted: in the message, its `info`, or an
+ * element of its gallery. What else is called so is a bridge's own, and stays where it is.
+ */
 export function plainPlaceOf(at: string[]): string[] {
-    const last = at.at(-1);
-    return last === "file" || last === "thumbnail_file" ? [...at.slice(0, -1), last.replace(/file$/, "url")] : at;
+    const [last = "", above] = [at.at(-1), at.at(-2)];
+    const isOfFile = last === "file" && (above === undefined || /^\d+$/.test(above));
+    const isOfThumbnail = last === "thumbnail_file" && above === "info";
+    return isOfFile || isOfThumbnail ? [...at.slice(0, -1), last.replace(/file$/, "url")] : at;
 }
 
 /** What stands there; undefined where there is nothing to show. */

@@ -1,7 +1,7 @@
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Job } from "../uploads/job.ts";
 import { isThumbnail } from "../uploads/priority.ts";
-import { asObject, galleryOf, isObject, isPlace, placed, valueAt, without } from "./content-path.ts";
+import { asObject, galleryOf, infoPath, isObject, isPlace, placed, valueAt, without } from "./content-path.ts";
 import { hasNoFileYet, placeOf, valueOf } from "./encrypted-files.ts";
 import { failedItem, failureNotice, itemOf } from "./failure-notice.ts";
 import type { FailureTexts } from "./failure-texts.ts";
@@ -144,8 +144,7 @@ export function reply(eventId: string, content: JsonObject, relation: unknown): 
 export function describedFile(content: JsonObject, at: readonly string[]) {
     const beside = asObject(valueAt(content, at.slice(0, -1)));
     const last = at.at(-1) ?? "";
-    const info = asObject(beside[/_(?:url|file)$/.test(last) ? last.replace(/_(?:url|file)$/, "_info") : "info"]);
-    const { mimetype, size } = info;
+    const { mimetype, size } = asObject(valueAt(content, infoPath(at)));
     const name = last === "url" || last === "file" ? (beside["filename"] ?? beside["body"]) : undefined;
     return {
         mimetype: typeof mimetype === "string" ? mimetype : undefined,

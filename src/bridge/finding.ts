@@ -1,6 +1,6 @@
 import type { JsonObject } from "../matrix/answer.ts";
 import { safeFilename } from "../uploads/sources/filename.ts";
-import { asObject } from "./content-path.ts";
+import { asObject, infoPath } from "./content-path.ts";
 
 /**
  * What a probe has found of a file, and how it gets into its message's content: only where the caller left something
@@ -72,12 +72,6 @@ export function withFinding(
     const found = { ...(mimetype !== undefined && { mimetype }), ...sizeOf(finding.size), ...finding.info };
     const filled = Object.keys(found).length === 0 ? content : withInfo(content, infoPath(at), found);
     return isMain ? withName(withMsgtype(filled), nameOf(finding.filename)) : filled;
-}
-
-/** Where an event describes the file whose MXC URI stands at `at`: in `info`, or in `thumbnail_info` for its thumbnail. */
-function infoPath(at: readonly string[]): readonly string[] {
-    const last = at.at(-1) ?? "";
-    return [...at.slice(0, -1), /_(?:url|file)$/.test(last) ? last.replace(/_(?:url|file)$/, "_info") : "info"];
 }
 
 function withInfo(content: JsonObject, [key = "", ...rest]: readonly string[], found: JsonObject): JsonObject {

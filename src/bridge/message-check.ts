@@ -149,16 +149,9 @@ const roomAvatarOptions = avatarOptions.extend({ sender: userId.optional() });
 function inPlainPlaces<T extends z.output<typeof fields>>(message: T): T {
     const { eventType = "m.room.message", media } = message;
     if (eventType !== "m.room.message" && eventType !== "m.sticker") return message;
-    if (media === undefined || !media.some(({ at }) => isEncryptedPlace(at))) return message;
-    const plain = (at: string[]): string[] => (isEncryptedPlace(at) ? plainPlaceOf(at) : at);
-    return { ...message, media: media.map((item) => ({ ...item, at: plain(item.at) })) };
-}
-
-/** Of the message, of its `info`, or of an element of its gallery; what else is called so is the bridge's own. */
-function isEncryptedPlace(at: readonly string[]): boolean {
-    const [last, above] = [at.at(-1), at.at(-2)];
-    if (last === "thumbnail_file") return above === "info";
-    return last === "file" && (above === undefined || /^\d+$/.test(above));
+    // Mostly so, and then nothing is copied.
+    if (media === undefined || media.every(({ at }) => plainPlaceOf(at) === at)) return message;
+    return { ...message, media: media.map((item) => ({ ...item, at: plainPlaceOf(item.at) })) };
 }
 
 /** What is known of a picture's file. */
