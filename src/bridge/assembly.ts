@@ -35,7 +35,7 @@ import type { CheckedOptions } from "./options-check.ts";
 import { Outbox } from "./outbox.ts";
 import { Outcomes } from "./outcomes.ts";
 import { MAX_PROBED, Probe } from "./probe.ts";
-import { finishedWrite, type MessageRecord, reviseMark } from "./records.ts";
+import { jobEndWrites, type MessageRecord, reviseMark } from "./records.ts";
 import { Replacement } from "./replacement.ts";
 import { Registered } from "./registered.ts";
 import { leftBy, Reservations } from "./reservations.ts";
@@ -331,8 +331,7 @@ function failurePolicy({ onFailure, failureTexts }: CheckedOptions): FailurePoli
 /** What has to be journaled in the same step as a job's change: its end, and that its event is to be looked at. */
 function alongside(before: Job, after: Job): Write[] {
     if (!isFinal(after.state)) return isRenewed(before, after) ? [reviseMark(after.messageId)] : [];
-    // One that had failed is in the list of what has ended already.
-    const writes = isFinal(before.state) ? [] : [finishedWrite(after.finishedAt ?? Date.now(), "job", after.id)];
+    const writes = jobEndWrites(before, after);
     if (mustRevise(after)) writes.push(reviseMark(after.messageId));
     return writes;
 }

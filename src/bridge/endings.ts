@@ -1,6 +1,6 @@
 import { MediaError } from "../errors.ts";
 import type { Store, Write } from "../store/store.ts";
-import { isFinal, type Job, storedError } from "../uploads/job.ts";
+import { type Job, storedError } from "../uploads/job.ts";
 import { jobWrites } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { isThumbnail } from "../uploads/priority.ts";
@@ -13,6 +13,7 @@ import {
     finishedWrite,
     forgetEdited,
     isEdit,
+    jobEndWrites,
     loadJobs,
     loadMessage,
     type MessageRecord,
@@ -162,9 +163,7 @@ export class Endings {
                 const reservation = job.state === "reserved" ? reservationOf(job) : undefined;
                 if (reservation !== undefined) unused.push(reservation);
                 cancelled.push(after);
-                // One that had failed before the event is in the list of what has ended already.
-                const end = isFinal(job.state) ? [] : [finishedWrite(finishedAt, "job", job.id)];
-                return [...jobWrites(job, after), ...end];
+                return [...jobWrites(job, after), ...jobEndWrites(job, after)];
             });
             await store.commit([
                 messageWrite({ ...refused, content: {} }),

@@ -54,7 +54,8 @@ function lineOf(job: Job, texts: FailureTexts): Said {
 }
 
 export function codeOf(job: Job): ErrorCode {
-    return job.state === "cancelled" ? (failureOf(job)?.code ?? "CANCELLED") : (job.error?.code ?? "CANCELLED");
+    const error = job.state === "cancelled" ? failureOf(job) : job.error;
+    return error?.code ?? "CANCELLED";
 }
 
 function valuesOf(job: Job, texts: FailureTexts): Record<Placeholder, string | undefined> {

@@ -1,7 +1,7 @@
 import { hash, randomUUID } from "node:crypto";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Range, Store, StoredRecord, Write } from "../store/store.ts";
-import type { Job, StoredError } from "../uploads/job.ts";
+import { isFinal, type Job, type StoredError } from "../uploads/job.ts";
 import { loadJob, orderedKey } from "../uploads/job-records.ts";
 import type { MediaItem, RemoteMessage } from "./message.ts";
 
@@ -121,6 +121,12 @@ export function outboxKey({ roomId, sequence }: { roomId: string; sequence: stri
 
 export function finishedWrite(at: number, kind: "job" | "message", id: string): Write {
     return { collection: FINISHED, key: orderedKey(at, `${kind} ${id}`), record: {} };
+}
+
+/** What puts a job that has come to its end into the list of what has ended; one that had failed before stands there already. */
+export function jobEndWrites(before: Job, after: Job): Write[] {
+    if (!isFinal(after.state) || isFinal(before.state)) return [];
+    return [finishedWrite(after.finishedAt ?? Date.now(), "job", after.id)];
 }
 
 export async function loadMessage(store: Store, id: string): Promise<MessageRecord | undefined> {

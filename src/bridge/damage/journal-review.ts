@@ -8,7 +8,7 @@ import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { type JobEvent, transition } from "../../uploads/transition.ts";
 import {
     FINISHED,
-    finishedWrite,
+    jobEndWrites,
     loadJobs,
     reviseMark,
     loadMessage,
@@ -144,8 +144,7 @@ async function reviewBeforeItsEvent(job: Job, { store, logger, onJob, strategy }
               ];
     const after = steps.reduce((current, step) => transition(current, step) ?? current, job);
     if (after.state === job.state) return undefined;
-    const end = isFinal(after.state) ? [finishedWrite(at, "job", id)] : [];
-    await store.commit([...jobWrites(job, after), ...end]);
+    await store.commit([...jobWrites(job, after), ...jobEndWrites(job, after)]);
     if (message === undefined) logger.error("A file's message was lost before it was sent", { jobId: id, messageId });
     onJob(after);
     return isFinal(after.state) ? ("ended" as const) : ("put back" as const);
