@@ -263,6 +263,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         connectors: options.connectors,
         logger,
         closing: hooks.closing,
+        onNewJob: (job) => engine.expect(job),
         uploaderOf,
         hasCrypto: (sender) => users.hasCrypto(sender),
     });

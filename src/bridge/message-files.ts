@@ -28,6 +28,8 @@ export interface MessageFilesParts {
     readonly logger: Logger;
     /** Aborts when the component closes: a stream that is being spooled is then let go. */
     readonly closing: AbortSignal;
+    /** Told about a message's jobs before they are journaled: they may never be. */
+    readonly onNewJob: (job: Job) => void;
     readonly uploaderOf: (sender: string) => string;
     readonly hasCrypto: (sender: string) => boolean;
 }
@@ -123,6 +125,7 @@ export class MessageFiles {
                 jobs.push(job);
                 unused.delete(probed);
                 probed?.keepFor(job.id);
+                this.#parts.onNewJob(job);
             }
             const useWrites = () => used.flatMap((file) => this.#parts.lookup.useWrites(file));
             return { jobs, shared, useWrites, content, hasCrypto };

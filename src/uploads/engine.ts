@@ -42,6 +42,8 @@ export interface EngineParts {
 const KEEP_OPENED_MS = 30_000;
 
 export interface Engine {
+    /** The job's transfer will come: what takes long to start is started. */
+    expect(job: Job): void;
     transfer(job: Job, signal: AbortSignal, watch: TransferWatch): Promise<Transferred>;
     /** After a transfer that ended with `isStored`: tells the homeserver, and returns the MXC URI. */
     complete(job: Job, signal: AbortSignal): Promise<string>;
@@ -93,6 +95,9 @@ export function createEngine(parts: EngineParts): Engine {
     const isForThread = (job: Job): boolean =>
         parts.transferThread && isLargeForCertain(job) && job.source.kind !== "connector" && !opened.has(job.id);
     return {
+        expect: (job) => {
+            if (isForThread(job)) thread.expect();
+        },
         transfer: (job, signal, watch) =>
             attempted(job, signal, watch, (attempt) =>
                 withStorage(job, { storages, logger }, (job) =>

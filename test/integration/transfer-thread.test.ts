@@ -13,7 +13,7 @@ import { silentLogger } from "../../src/logger.ts";
 import { Spool } from "../../src/uploads/sources/spool.ts";
 import { TransferThread } from "../../src/uploads/thread/transfer-thread.ts";
 import { decrypted, readable, standInCrypto, withCrypto } from "../support/crypto.ts";
-import { download } from "../support/download.ts";
+import { download, messages } from "../support/download.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { sha256, someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -83,6 +83,23 @@ describe("the thread of large files", () => {
             expect(sha256((await download(world.homeserver, mxc)).body)).to.equal(sha256(bytes));
             await media.close();
         }
+    });
+
+    it("starts before the file's event is there, and for no small file", async () => {
+        const media = world.component();
+        await media.start();
+        const eventsWhenStarted: number[] = [];
+        const note = (): void => void eventsWhenStarted.push(messages(world.homeserver, roomId).length);
+        process.on("worker", note);
+        try {
+            for (const size of [100_000, LARGE]) {
+                const { uploads } = await media.send(photo(remote.file(someBytes(size)), size));
+                await uploads[0]?.done;
+            }
+        } finally {
+            process.off("worker", note);
+        }
+        expect(eventsWhenStarted).to.deep.equal([1]);
     });
 
     it("ends a file as the bridge's own thread does, word by word", async () => {

@@ -78,8 +78,10 @@ export async function mixed(context: Context, { name, track, urlOf, mixes }: Cou
     return { rows, figures: [...charts.map(({ chart }) => chart.figure()), rss.figure()] };
 }
 
-/** Ghosts are registered and have joined, connections are open and the code is compiled. */
-function warmUp({ rooms }: Mix, prefix: string, urlOf: (size: number) => string) {
-    const file = { url: urlOf(1000), size: 1000 };
-    return [...rooms, ...rooms].map((room, i) => ({ ...room, key: `${prefix} warm-up ${i}`, atMs: i * 20, file }));
+/** Ghosts are registered and have joined, connections are open and the code is compiled, for each size of file that comes. */
+function warmUp({ rooms, kinds }: Mix, prefix: string, urlOf: (size: number) => string) {
+    return [...rooms, ...rooms].map((room, i) => {
+        const size = kinds[i]?.bytes ?? 1000;
+        return { ...room, key: `${prefix} warm-up ${i}`, atMs: i * 20, file: { url: urlOf(size), size } };
+    });
 }

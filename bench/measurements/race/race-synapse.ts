@@ -30,7 +30,7 @@ export const raceSynapse: Measurement = {
             serverName: synapse.ghost.slice(synapse.ghost.indexOf(":") + 1),
             seen: () => tap.call("seen"),
         };
-        const seconds = context.quick ? 4 : 10;
+        const seconds = context.quick ? 4 : 20;
         return mixed(context, {
             name: "synapse",
             track,

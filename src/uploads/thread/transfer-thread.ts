@@ -14,9 +14,9 @@ import { fromWire, toWire } from "./wire-error.ts";
  * that heap is next to empty and nobody waits, and a second processor can take a share.
  *
  * The thread does what `transfer()` does and nothing else; the queue, the journal and every decision stay with the
- * caller. It starts with the first file and stays. Where none can be started, `here` does the work. When it dies, the attempts
- * that it had reject with UPLOAD_INTERRUPTED, as they would if their connections had broken, and the next one starts another; after
- * `MAX_DEATHS` of them `here` does the work as well.
+ * caller. It starts when the first file is expected, and stays. Where none can be started, `here` does the work. When it
+ * dies, the attempts that it had reject with UPLOAD_INTERRUPTED, as they would if their connections had broken, and the
+ * next one starts another; after `MAX_DEATHS` of them `here` does the work as well.
  */
 export interface ThreadParts {
     readonly settings: ThreadSettings;
@@ -86,6 +86,11 @@ export class TransferThread {
         }
     }
 
+    /** A file for it will come: it starts beside that one's message, while no byte waits for it. */
+    expect(): void {
+        if (!this.#isGivenUp && !this.#isClosed) this.#started();
+    }
+
     /** Ends the thread. To be called when no attempt is under way. */
     async close(): Promise<void> {
         this.#isClosed = true;
@@ -95,14 +100,7 @@ export class TransferThread {
     /** Undefined where there is none to be had. Rejects when the signal aborts. */
     async #listening(signal: AbortSignal): Promise<ThreadLife | undefined> {
         if (this.#isGivenUp) return undefined;
-        const { settings, entry } = this.#parts;
-        this.#life ??= new ThreadLife({
-            settings,
-            entry,
-            onMessage: (message) => this.#heard(message),
-            onEnd: (cause) => void this.#lost(cause),
-        });
-        const life = this.#life;
+        const life = this.#started();
         try {
             await unlessAborted(life.ready, [signal]);
             return life;
@@ -111,6 +109,17 @@ export class TransferThread {
             this.#giveUp("No thread could be started", error);
             return undefined;
         }
+    }
+
+    #started(): ThreadLife {
+        const { settings, entry } = this.#parts;
+        this.#life ??= new ThreadLife({
+            settings,
+            entry,
+            onMessage: (message) => this.#heard(message),
+            onEnd: (cause) => void this.#lost(cause),
+        });
+        return this.#life;
     }
 
     #heard(message: Exclude<FromThread, { type: "ready" }>): void {
