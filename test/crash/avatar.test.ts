@@ -1,16 +1,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { LevelStore } from "../../src/store/level.ts";
 import type { AvatarPlan } from "../support/avatar-driver.ts";
 import { download } from "../support/download.ts";
+import { compiledDriver } from "../support/compiled-driver.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 
-const DRIVER = fileURLToPath(new URL("../support/avatar-driver.ts", import.meta.url));
 const BYTES = someBytes(4000);
 const PATIENCE = { limitMs: 60_000 };
 
@@ -46,7 +45,7 @@ describe("kill -9 while a picture is to be set", function () {
                 roomId,
                 asks,
             };
-            child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
+            child = spawn(process.execPath, [compiledDriver("avatar-driver"), JSON.stringify(plan)], {
                 stdio: ["pipe", "ignore", "inherit"],
             });
             return child;

@@ -3,16 +3,15 @@ import { once } from "node:events";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { decrypted, readable } from "../support/crypto.ts";
 import { bodies, download, messages } from "../support/download.ts";
 import { fileOf } from "../support/crash-files.ts";
 import type { DriverPlan } from "../support/crash-driver.ts";
+import { compiledDriver } from "../support/compiled-driver.ts";
 import { type Remote, sha256, startRemote } from "../support/remote.ts";
 import { openWorld, type World } from "../support/world.ts";
 
-const DRIVER = fileURLToPath(new URL("../support/crash-driver.ts", import.meta.url));
 const MESSAGES = 12;
 /** Milliseconds after a start. */
 const INSTANTS = [0, 3, 9, 17, 30, 55, 90];
@@ -78,7 +77,7 @@ describe("kill -9", function () {
     });
 
     function start(): ChildProcess {
-        child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
+        child = spawn(process.execPath, [compiledDriver("crash-driver"), JSON.stringify(plan)], {
             stdio: ["ignore", "pipe", "inherit"],
         });
         return child;

@@ -3,16 +3,14 @@ import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import type { MediaError } from "../../src/index.ts";
 import { bodies } from "../support/download.ts";
+import { compiledDriver } from "../support/compiled-driver.ts";
 import type { LockPlan } from "../support/lock-driver.ts";
 import { textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
-
-const DRIVER = fileURLToPath(new URL("../support/lock-driver.ts", import.meta.url));
 
 /** Another process, and what it says, line by line. */
 interface Other {
@@ -37,7 +35,7 @@ describe("two processes and one data directory", function () {
         const { world, alice, roomId } = scene;
         const { homeserver, dataDir, bot } = world;
         const plan: LockPlan = { homeserverUrl: homeserver.url, dataDir, bot, ghost: alice, roomId };
-        const child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
+        const child = spawn(process.execPath, [compiledDriver("lock-driver"), JSON.stringify(plan)], {
             stdio: ["pipe", "pipe", "inherit"],
         });
         others.push(child);

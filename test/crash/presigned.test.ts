@@ -1,15 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { fileOf } from "../support/crash-files.ts";
 import type { DriverPlan } from "../support/crash-driver.ts";
 import { bodies, download, messages } from "../support/download.ts";
+import { compiledDriver } from "../support/compiled-driver.ts";
 import { gets, openPresignedScene, type PresignedScene } from "../support/presigned-scene.ts";
 import { sha256 } from "../support/remote.ts";
 import { startS3rver } from "../support/s3rver.ts";
-
-const DRIVER = fileURLToPath(new URL("../support/crash-driver.ts", import.meta.url));
 
 describe("kill -9 between a storage and the homeserver", function () {
     this.timeout(60_000);
@@ -39,7 +37,7 @@ describe("kill -9 between a storage and the homeserver", function () {
                 messagesPerRoom: 2,
             };
             const start = (): ChildProcess => {
-                child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
+                child = spawn(process.execPath, [compiledDriver("crash-driver"), JSON.stringify(plan)], {
                     stdio: ["ignore", "ignore", "inherit"],
                 });
                 return child;

@@ -2,18 +2,17 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { LevelStore } from "../../src/store/level.ts";
 import { JOBS, jobFrom, jobWrites } from "../../src/uploads/job-records.ts";
 import { fileOf } from "../support/crash-files.ts";
 import type { DriverPlan } from "../support/crash-driver.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
+import { compiledDriver } from "../support/compiled-driver.ts";
 import { type Remote, sha256, startRemote } from "../support/remote.ts";
 import { until } from "../support/until.ts";
 import { openWorld, type World } from "../support/world.ts";
 
-const DRIVER = fileURLToPath(new URL("../support/crash-driver.ts", import.meta.url));
 const MESSAGES = 6;
 const FILES = 4;
 
@@ -75,7 +74,7 @@ describe("kill -9 inside the replacement of an address that has ended", function
     });
 
     function start(): ChildProcess {
-        child = spawn(process.execPath, ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)], {
+        child = spawn(process.execPath, [compiledDriver("crash-driver"), JSON.stringify(plan)], {
             stdio: ["ignore", "ignore", "inherit"],
         });
         return child;

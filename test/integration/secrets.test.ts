@@ -5,6 +5,7 @@ import { promisify } from "node:util";
 import { expect } from "chai";
 import { LevelStore } from "../../src/store/level.ts";
 import { JOBS, jobFrom } from "../../src/uploads/job-records.ts";
+import { compiledDriver } from "../support/compiled-driver.ts";
 import type { CanaryItem, CanaryPlan } from "../support/canary-driver.ts";
 import { readable } from "../support/crypto.ts";
 import { someBytes } from "../support/remote.ts";
@@ -12,7 +13,6 @@ import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { AS_TOKEN } from "../support/world.ts";
 
 const run = promisify(execFile);
-const DRIVER = join(import.meta.dirname, "..", "support", "canary-driver.ts");
 
 /** Words that appear nowhere else. */
 const CANARIES = {
@@ -78,7 +78,7 @@ describe("secrets", () => {
         };
         const { stdout, stderr } = await run(
             process.execPath,
-            ["--import=./scripts/typescript.mjs", DRIVER, JSON.stringify(plan)],
+            [compiledDriver("canary-driver"), JSON.stringify(plan)],
             {
                 maxBuffer: 64 * 2 ** 20,
             },
