@@ -1,8 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import { isDeepStrictEqual } from "node:util";
 import { deferred } from "../deferred.ts";
 import { MediaError } from "../errors.ts";
-import { LinkedAbort } from "../linked-abort.ts";
 import { loggable } from "../redact.ts";
 import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
@@ -13,9 +10,9 @@ import type { KeyedLocks } from "./keyed-locks.ts";
 import { Callers, historyDueAt } from "./callers.ts";
 import { both, EVERYBODY, isSmall, type Left, NOBODY, Places } from "./places.ts";
 import { dueFromNow, type Release, released } from "./release.ts";
-import { LONGEST_WAIT_MS } from "./retry.ts";
 import { steadyNow } from "./steady-clock.ts";
 import { STORE_RETRY_MS, Tries, type TryParts } from "./tries.ts";
+import { type Wanted, WaitedFor } from "./waited-for.ts";
 import { WaitingJobs } from "./waiting-jobs.ts";
 
 /**
@@ -60,8 +57,7 @@ export class UploadQueue {
     readonly #parts: UploadQueueParts;
     readonly #places: Places;
     readonly #callers: Callers;
-    /** What wakes those who wait for a job, by its id, when it is cancelled. */
-    readonly #awaited = new Map<string, LinkedAbort>();
+    readonly #waitedFor: WaitedFor;
     readonly #running = new Map<string, Run>();
     /** Those under way whose beginning is not journaled yet. */
     readonly #claimed = new Set<string>();
@@ -93,6 +89,13 @@ export class UploadQueue {
             gate: parts.gate,
             mustWait: (job) => this.#held.mustWait(job),
             begin: (job) => this.#begin(job),
+        });
+        this.#waitedFor = new WaitedFor({
+            store: parts.store,
+            callers: this.#callers,
+            isOpen: () => this.#open,
+            cancel: (id) => this.cancel(id),
+            poke: () => this.poke(),
         });
     }
 
@@ -188,50 +191,9 @@ export class UploadQueue {
      * Runs one job now, outside the schedule: a server without `/create` gives the MXC only with the upload, which the
      * job's message waits for. Resolves with the job in its final state, or as soon as it is `enough`. Rejects with the
      * reason of `closing`; the job is then to go on later.
-     * @param until.stop Ends the job for good when it aborts before `closing` does; it must not have aborted yet.
      */
-    async runNow(
-        job: Job,
-        closing: AbortSignal,
-        { enough = () => false, stop }: { enough?: (job: Job) => boolean; stop?: AbortSignal } = {},
-    ): Promise<Job> {
-        const waiting = new LinkedAbort([closing]);
-        const abandon = (): void => {
-            // On closing the queue itself breaks the try off.
-            if (!closing.aborted) this.cancel(job.id).catch(() => {});
-        };
-        this.#awaited.set(job.id, waiting);
-        stop?.addEventListener("abort", abandon, { once: true });
-        let before: Job | undefined;
-        try {
-            while (true) {
-                // As journaled, and only after listening: it may have been cancelled before, or between two tries.
-                const current = (await loadJob(this.#parts.store, job.id)) ?? job;
-                if (isFinal(current.state) || enough(current)) return current;
-                // A turn that changed nothing may be followed by another such, for ever, with no other work in between.
-                const pauseMs = isDeepStrictEqual(current, before) ? STORE_RETRY_MS : 0;
-                before = current;
-                await this.#turn(current, pauseMs, waiting.signal).catch((error: unknown) => {
-                    closing.throwIfAborted();
-                    if (!waiting.signal.aborted) throw error;
-                });
-            }
-        } finally {
-            stop?.removeEventListener("abort", abandon);
-            this.#awaited.delete(job.id);
-            waiting.release();
-        }
-    }
-
-    /** One try, as soon as the job's wait is over and it is its turn among those that are waited for. */
-    async #turn(job: Job, pauseMs: number, signal: AbortSignal): Promise<void> {
-        const delay = Math.max(pauseMs, Math.min((job.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS));
-        if (delay > 0) await sleep(delay, undefined, { signal });
-        if (!this.#open) throw new MediaError("CLOSED");
-        const turn = this.#callers.wait(job, signal);
-        this.#callers.serveUrgent();
-        if (!this.#callers.areNone) this.poke();
-        await turn;
+    runNow(job: Job, closing: AbortSignal, wanted: Wanted = {}): Promise<Job> {
+        return this.#waitedFor.run(job, closing, wanted);
     }
 
     /**
@@ -256,7 +218,7 @@ export class UploadQueue {
             const job = await loadJob(this.#parts.store, id);
             if (job === undefined) throw new MediaError("JOB_UNKNOWN", { detail: id });
             await this.#tries.advance(job, { type: "cancel", at: Date.now(), isUnseen });
-            this.#awaited.get(id)?.abort(new MediaError("CANCELLED"));
+            this.#waitedFor.cancelled(id);
             return true;
         });
     }
