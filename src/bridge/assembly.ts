@@ -127,12 +127,13 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         onReplaced: hooks.onReplaced,
     });
     const files = new KnownFiles(store);
-    const addresses = new Addresses({ store, files, reservations });
+    const hasten = (jobId: string, dueAt: number): void => queue.hasten(jobId, dueAt);
+    const addresses = new Addresses({ store, files, reservations, hasten });
     const onJob = (job: Job): void => hooks.onJob(job, 0);
     const followers = new Followers({ store, jobLocks, alongside, onJob });
     const onTurn = (): void => queue.poke();
     const onLeaderless = (key: string): void => tending.look(key);
-    const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, onTurn, onLeaderless });
+    const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, hasten, onTurn, onLeaderless });
     const checkMs = options.dedupeCheckMs;
     const keepMs = options.dedupeKeepMs;
     const lookup = new Lookup({ store, users, files, logger, checkMs, keepMs, closing: hooks.closing });

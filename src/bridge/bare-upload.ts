@@ -73,6 +73,7 @@ async function inOneStep(job: Job, parts: BareUploadParts, mayOthers: boolean): 
     let journaled: Promise<void> | undefined;
     const upload = async () => {
         await (journaled ??= journal(job, parts));
+        addresses.entered(job);
         queue.poke();
         return ends.of(job.id);
     };

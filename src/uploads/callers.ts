@@ -16,7 +16,7 @@ export interface CallersParts {
 
 /** A job that is waited for, until its turn. */
 interface Caller {
-    readonly job: Job;
+    job: Job;
     /** From then on history counts as much as what is new: its room, with what is new behind it, waits. Milliseconds since the epoch. */
     readonly urgentAt: number;
     /** Out of the line; whoever waits goes on when `ended` settles. */
@@ -57,6 +57,11 @@ export class Callers {
         this.#line.add(caller);
         signal.addEventListener("abort", leave);
         await over.promise;
+    }
+
+    /** To be told of a job that has changed, which may wait here. */
+    changed(job: Job): void {
+        for (const caller of this.#line) if (caller.job.id === job.id) caller.job = job;
     }
 
     /** Begins what goes before everything in the lists. */

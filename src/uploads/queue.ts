@@ -6,6 +6,7 @@ import { transition } from "./transition.ts";
 import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE } from "./job-records.ts";
 import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
+import { Hastening } from "./hastening.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
 import { Callers, historyDueAt } from "./callers.ts";
 import { both, EVERYBODY, isSmall, type Left, NOBODY, Places } from "./places.ts";
@@ -58,6 +59,7 @@ export class UploadQueue {
     readonly #places: Places;
     readonly #callers: Callers;
     readonly #waitedFor: WaitedFor;
+    readonly #hastening: Hastening;
     readonly #running = new Map<string, Run>();
     /** Those under way whose beginning is not journaled yet. */
     readonly #claimed = new Set<string>();
@@ -92,10 +94,22 @@ export class UploadQueue {
         });
         this.#waitedFor = new WaitedFor({
             store: parts.store,
+            locks: parts.locks,
             callers: this.#callers,
             isOpen: () => this.#open,
             cancel: (id) => this.cancel(id),
             poke: () => this.poke(),
+        });
+        this.#hastening = new Hastening({
+            ...parts,
+            isOpen: () => this.#open,
+            leaves: (id) => this.#running.get(id)?.ended,
+            advance: (job, event) => this.#tries.advance(job, event),
+            onHastened: (job) => {
+                this.#held.holds(job);
+                this.#callers.changed(job);
+                this.poke();
+            },
         });
     }
 
@@ -221,6 +235,11 @@ export class UploadQueue {
             this.#waitedFor.cancelled(id);
             return true;
         });
+    }
+
+    /** Has history go with what is new from its next try on, because something new waits for it that is due then. */
+    hasten(id: string, dueAt: number): void {
+        this.#hastening.hasten(id, dueAt);
     }
 
     /** Gives a failed job another full set of tries. Rejects with JOB_UNKNOWN or JOB_NOT_RETRYABLE. */

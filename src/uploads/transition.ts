@@ -30,6 +30,8 @@ import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
  *  ready, transferring, completing ── replace ──► replaced (another job has its place, with a new MXC)
  * ```
  *
+ * *hasten* leaves the state as it is, and the job is history no more.
+ *
  * In an encrypted room, *prepare* encrypts the file before its event: it begins from *unreserved* or *reserved* and rests
  * there again.
  */
@@ -66,6 +68,8 @@ export type JobEvent =
     /** `error`: why its own try came to nothing. */
     | { readonly type: "follow"; readonly error?: MediaError; readonly at: number }
     | { readonly type: "lead"; readonly address: Address; readonly dueAt: number }
+    /** Something new waits for it, and is due then: it is history no more. */
+    | { readonly type: "hasten"; readonly dueAt: number }
     | { readonly type: "replace"; readonly by: string; readonly at: number }
     /** `isUnseen`: no event has shown its address, which is left to another file then. */
     | { readonly type: "cancel"; readonly at: number; readonly isUnseen?: boolean };
@@ -96,6 +100,8 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
     fail: ["ready", "transferring", "completing"],
     follow: ["ready", "transferring", "completing"],
     lead: ["ready", "transferring", "completing"],
+    // From *unreserved* and *reserved*: its own message waits for it in no list. From *transferring*: a crash cut it off.
+    hasten: ["unreserved", "reserved", "ready", "transferring", "completing"],
     retry: ["failed"],
     replace: ["ready", "transferring", "completing"],
     // From *failed*: its bytes and what they could be had with were kept to be tried again.
@@ -220,6 +226,10 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
         case "lead": {
             const { address, dueAt } = event;
             return { ...job, ...movedTo(job, address.contentUri), ...address, follows: undefined, dueAt };
+        }
+        case "hasten": {
+            const dueAt = job.dueAt === undefined ? undefined : Math.min(job.dueAt, event.dueAt);
+            return { ...job, backfill: false, dueAt };
         }
         case "replace":
             return {

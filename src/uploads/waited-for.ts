@@ -6,12 +6,15 @@ import type { Store } from "../store/store.ts";
 import type { Callers } from "./callers.ts";
 import { isFinal, type Job } from "./job.ts";
 import { loadJob } from "./job-records.ts";
+import type { KeyedLocks } from "./keyed-locks.ts";
 import { LONGEST_WAIT_MS } from "./retry.ts";
 import { steadyNow } from "./steady-clock.ts";
 import { STORE_RETRY_MS } from "./tries.ts";
 
 export interface WaitedForParts {
     readonly store: Store;
+    /** Those that jobs are changed under. */
+    readonly locks: KeyedLocks;
     readonly callers: Callers;
     /** False once nothing may begin any more. */
     readonly isOpen: () => boolean;
@@ -76,11 +79,15 @@ export class WaitedFor {
 
     /** One try, as soon as the job's wait is over and it is its turn among those that are waited for. */
     async #turn(job: Job, pauseMs: number, signal: AbortSignal): Promise<void> {
-        const { callers, isOpen, poke } = this.#parts;
+        const { store, locks, callers, isOpen, poke } = this.#parts;
         const delay = Math.max(pauseMs, Math.min((job.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS));
         if (delay > 0) await sleep(delay, undefined, { signal });
         if (!isOpen()) throw new MediaError("CLOSED");
-        const turn = callers.wait(job, signal);
+        // As it is by now, and in the line before it changes again: something new may have come to wait for it.
+        const { turn } = await locks.hold([job.id], async () => {
+            const current = (await loadJob(store, job.id)) ?? job;
+            return { turn: callers.wait(current, signal) };
+        });
         callers.serveUrgent();
         if (!callers.areNone) poke();
         await turn;

@@ -205,9 +205,12 @@ function decider(store: MemoryStore) {
     const jobLocks = new KeyedLocks();
     const leaderless: string[] = [];
     const onLeaderless = (key: string): void => void leaderless.push(key);
+    const hastened: [jobId: string, dueAt: number][] = [];
+    const hasten = (...call: [string, number]): void => void hastened.push(call);
     const silent = { alongside: () => [], onJob: () => {}, onTurn: () => {} };
     const followers = new Followers({ store, jobLocks, ...silent });
-    return { files, leaderless, turns: new Turns({ store, files, followers, jobLocks, onLeaderless, ...silent }) };
+    const turns = new Turns({ store, files, followers, jobLocks, hasten, onLeaderless, ...silent });
+    return { files, leaderless, hastened, turns };
 }
 
 const nothing = (): void => {};
@@ -272,7 +275,7 @@ describe("who leads a file that several want", () => {
     async function withFile(leader?: string) {
         const store = new MemoryStore();
         await store.open();
-        const { turns, files, leaderless } = decider(store);
+        const { turns, files, leaderless, hastened } = decider(store);
         for (const id of ["first", "second"]) await store.commit(jobWrites(undefined, job(id, {})));
         await store.commit(files.set(key, pendingFile(key, "@a:example.org", address, leader)));
         const stored = async (id: string) => (await loadJob(store, id)) ?? job(id, {});
@@ -281,7 +284,7 @@ describe("who leads a file that several want", () => {
             await store.commit(released.writes);
             released.confirm();
         };
-        return { store, turns, leaderless, release, stored };
+        return { store, turns, leaderless, hastened, release, stored };
     }
 
     it("is who begins in the commit of its event", async () => {
@@ -399,6 +402,59 @@ describe("who leads a file that several want", () => {
             "failed RESERVATION_GONE",
             "failed SOURCE_NOT_FOUND",
         ]);
+    });
+
+    describe("where history leads", () => {
+        const old = { state: "ready", backfill: true, dueAt: 90_000_000 } as const;
+        const live = { state: "ready", dueAt: 1000 } as const;
+        const following = { follows: true } as const;
+
+        it("is still that one, told of what is new and follows, at its turn or with its event", async () => {
+            const { store, turns, hastened, release, stored } = await withFile("first");
+            await store.commit(jobWrites(undefined, job("first", old)));
+            await store.commit(jobWrites(undefined, job("turn", live)));
+            expect(await turns.beforeBegin(await stored("turn"))).to.equal(undefined);
+            expect(await stored("turn")).to.include(following);
+            expect(hastened).to.deep.equal([["first", 1000]]);
+            await release("second", withTurn);
+            const { dueAt } = await stored("second");
+            expect(hastened.slice(1)).to.deep.equal([["first", dueAt]]);
+            await store.commit(jobWrites(undefined, job("third", { ...old, ...following })));
+            await store.commit(jobWrites(undefined, job("more", old)));
+            expect(await turns.beforeBegin(await stored("more"))).to.equal(undefined);
+            expect(hastened, "of history it is not told").to.have.length(2);
+        });
+
+        // As after a restart, and when its address was replaced.
+        for (const state of ["ready", "replaced"] as const)
+            it(`is told of the first of those that are new and follow (it is ${state})`, async () => {
+                const { store, turns, hastened } = await withFile("gone");
+                await store.commit(jobWrites(undefined, job("gone", { ...old, state, replacedBy: "next" })));
+                await store.commit(jobWrites(undefined, job("next", { ...old, contentUri: "mxc://example.org/2" })));
+                const bound = { messageId: undefined, isGivenOut: true } as const;
+                await store.commit(jobWrites(undefined, job("bound", { ...old, ...bound, ...following, dueAt: 500 })));
+                for (const dueAt of [2000, 1000])
+                    await store.commit(jobWrites(undefined, job(`live ${dueAt}`, { ...live, ...following, dueAt })));
+                await store.commit(jobWrites(undefined, job("old", { ...old, ...following })));
+                await turns.tend(key);
+                expect(hastened).to.deep.equal([[state === "ready" ? "gone" : "next", 1000]]);
+            });
+
+        it("and takes over from what is new, is told of that", async () => {
+            const { store, turns, hastened, stored } = await withFile("first");
+            await store.commit(jobWrites(undefined, job("first", { ...live, state: "transferring" })));
+            await store.commit(jobWrites(undefined, job("second", { ...old, ...following })));
+            expect(await turns.handOver(await stored("first"), new MediaError("SOURCE_NOT_FOUND"))).to.equal(true);
+            expect(hastened).to.deep.equal([["second", 1000]]);
+        });
+
+        it("is told of nobody where only history follows", async () => {
+            const { store, turns, hastened } = await withFile("first");
+            await store.commit(jobWrites(undefined, job("first", old)));
+            await store.commit(jobWrites(undefined, job("second", { ...old, ...following })));
+            await turns.tend(key);
+            expect(hastened).to.deep.equal([]);
+        });
     });
 
     it("has its place in the schedule when it leads, also where it was held for its source before", () => {

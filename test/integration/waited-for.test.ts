@@ -9,6 +9,7 @@ import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { dueFromNow } from "../../src/uploads/release.ts";
 import { UploadQueue, type UploadQueueParts } from "../../src/uploads/queue.ts";
 import { SourceGate, type SourceLimits } from "../../src/uploads/source-gate.ts";
+import { steadyNow } from "../../src/uploads/steady-clock.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { until } from "../support/until.ts";
 
@@ -207,6 +208,24 @@ describe("jobs that a message waits for", () => {
         await drain(5);
         await Promise.all(all);
         expect(ids().slice(3)).to.deep.equal(["large", "old2"]);
+    });
+
+    it("history that something new waits for goes before all, in the line and after its own wait", async () => {
+        await open({}, { concurrency: 2 });
+        const all = [now(job("first", history))];
+        await until(() => began.length === 1);
+        all.push(now(job("second", history)), now(job("third", history)));
+        all.push(now(job("fourth", { ...history, notBefore: steadyNow() + 300 })));
+        await quiet();
+        expect(ids()).to.deep.equal(["first"]);
+        queue.hasten("third", 0);
+        await until(() => began.length === 2);
+        queue.hasten("fourth", 0);
+        ends.get("third")?.();
+        await until(() => began.length === 3);
+        expect(ids()).to.deep.equal(["first", "third", "fourth"]);
+        await drain(4);
+        await Promise.all(all);
     });
 
     it("one that waits can be cancelled at once, and all are told when the queue closes", async () => {

@@ -27,6 +27,7 @@ const CHART: Record<JobEvent["type"], Record<string, string>> = {
     fail: { "ready transferring completing": "failed" },
     follow: { "ready transferring completing": "ready" },
     lead: { ready: "ready", transferring: "transferring", completing: "completing" },
+    hasten: Object.fromEntries(ALL.split(" ").map((state) => [state, state])),
     retry: { failed: "ready" },
     replace: { "ready transferring completing": "replaced" },
     cancel: { [`${ALL} failed`]: "cancelled" },
@@ -78,18 +79,18 @@ const event: fc.Arbitrary<JobEvent> = fc.oneof(
     fc.record({ ...type("fail"), error, at: time }),
     fc.record({ ...type("follow"), at: time }),
     fc.record({ ...type("lead"), address: fc.record({ contentUri: mxc }), dueAt: time }),
+    fc.record({ ...type("hasten"), dueAt: time }),
     fc.record({ ...type("retry"), dueAt: time }),
     fc.record({ ...type("replace"), by: fc.constant("other"), at: time }),
     fc.record({ ...type("cancel"), at: time }),
 );
 
-const FRESH: Job = {
+const FRESH: Omit<Job, "backfill"> = {
     id: "job",
     state: "unreserved",
     uploader: "@a:b",
     source: { kind: "http", url: "https://files.example.org/x?token=secret", headers: { cookie: "secret" } },
     createdAt: 0,
-    backfill: false,
     attempts: 0,
     messageId: "message",
     dedupe: "file",
@@ -106,7 +107,7 @@ function listOf(job: Job): string | undefined {
 describe("the model of a job", () => {
     it("goes as the chart says, stands in the one list where it belongs, and keeps no secret when it is over", () => {
         assertBounded(
-            fc.property(fc.array(event, { maxLength: 60, size: "max" }), (events) => {
+            fc.property(fc.boolean(), fc.array(event, { maxLength: 60, size: "max" }), (backfill, events) => {
                 const rows = new Map<string, StoredRecord>();
                 const write = (writes: ReturnType<typeof jobWrites>): void => {
                     for (const { collection, key, record } of writes) {
@@ -114,12 +115,15 @@ describe("the model of a job", () => {
                         else rows.set(`${collection}/${key}`, record);
                     }
                 };
-                let job = FRESH;
+                let job: Job = { ...FRESH, backfill };
                 write(jobWrites(undefined, job));
                 for (const step of events) {
                     const next = transition(job, step);
                     expect(next?.state, `${step.type} from ${job.state}`).to.equal(expected(job, step));
                     if (next === undefined) continue;
+                    expect(next.backfill).to.equal(job.backfill && step.type !== "hasten");
+                    if (step.type === "hasten" && job.dueAt !== undefined)
+                        expect(next.dueAt, "never later").to.equal(Math.min(job.dueAt, step.dueAt));
                     const mayGoOn = step.type === "retry" || (job.state === "failed" && step.type === "cancel");
                     if (isFinal(job.state) && !mayGoOn) expect(next.state).to.equal(job.state);
                     // What the room was told of a failure, and the row of its end, stay as they are.

@@ -3,7 +3,7 @@ import { expect } from "chai";
 import fc from "fast-check";
 import { MediaError } from "../../src/errors.ts";
 import { silentLogger } from "../../src/logger.ts";
-import type { Job } from "../../src/uploads/job.ts";
+import { isFinal, type Job } from "../../src/uploads/job.ts";
 import { JOBS, jobFrom, jobWrites } from "../../src/uploads/job-records.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { isSmall } from "../../src/uploads/places.ts";
@@ -113,6 +113,10 @@ class Real {
             const isPlaceFree = running.length < (large < CONCURRENCY ? CONCURRENCY : 0);
             expect(isPlaceFree, `${job.id} waits although a place is free`).to.equal(false);
         }
+    }
+
+    jobOf(id: string): Job {
+        return JSON.parse(this.disk.records.get(`${JOBS}\0${id}`) ?? "{}") as Job;
     }
 
     /** Nobody who is ready and due earlier may stand behind this one. Kept as failures of the run, not of the job. */
@@ -271,6 +275,17 @@ const commands = [
             if (id === undefined) return;
             model.due.set(id, "done");
             await real.queue.retry(id);
+        }),
+    ),
+    fc.nat(30).map((index) =>
+        command(`hasten(${index})`, async (model, real) => {
+            const id = [...model.due.keys()][index % Math.max(1, model.due.size)];
+            if (id === undefined) return;
+            real.queue.hasten(id, Date.now());
+            await real.quiet();
+            const { state, backfill } = real.jobOf(id);
+            const isLeft = isFinal(state) || state === "reserved" || real.running.has(id);
+            expect(backfill && !isLeft, `${id} is history`).to.equal(false);
         }),
     ),
     fc.constantFrom("close" as const, "die" as const).map((how) => command(how, (_model, real) => real.restart(how))),

@@ -3,6 +3,7 @@ import type { Address, Job } from "../../uploads/job.ts";
 import { applies, transition } from "../../uploads/transition.ts";
 import { jobWrites } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
+import { dueFromNow } from "../../uploads/release.ts";
 import { deferred } from "../../deferred.ts";
 import { type Reservation, type Reservations, takenWrite } from "../reservations.ts";
 import type { KnownFiles } from "./known-files.ts";
@@ -27,18 +28,32 @@ export interface Claim {
 
 /** With less time left than this, the address of a file that nobody transfers is not worth sharing. */
 const WORTH_SHARING_MS = 60_000;
+/** Before whatever is in the queue's lists. */
+const FIRST_OF_ALL = 0;
+
+export interface AddressesParts {
+    readonly store: Store;
+    readonly files: KnownFiles;
+    readonly reservations: Reservations;
+    /** Told of a job that something new waits for, and when that is due: from then on it is no history. */
+    readonly hasten: (jobId: string, dueAt: number) => void;
+}
 
 export class Addresses {
     readonly #store: Store;
     readonly #files: KnownFiles;
     readonly #reservations: Reservations;
     readonly #unwritten = new Map<string, Promise<void>>();
+    readonly #hasten: AddressesParts["hasten"];
     readonly #alone = new KeyedLocks();
+    /** Who is in there or waits for it, in that order, by the file's key. */
+    readonly #lines = new Map<string, Set<Job>>();
 
-    constructor(parts: { store: Store; files: KnownFiles; reservations: Reservations }) {
+    constructor(parts: AddressesParts) {
         this.#store = parts.store;
         this.#files = parts.files;
         this.#reservations = parts.reservations;
+        this.#hasten = parts.hasten;
     }
 
     /** What a new job can have without a request; undefined where it has to be seen to later. Synchronous. */
@@ -85,9 +100,32 @@ export class Addresses {
         return this.#assign(job, { ...shared(file), writes, confirm: giveBack, undo: giveBack }, onwards);
     }
 
-    /** Runs `task` while no other job with the same file is in here: one of them gets the address, or the file, for all. */
-    alone<T>({ dedupe }: Job, task: () => Promise<T>): Promise<T> {
-        return dedupe === undefined ? task() : this.#alone.hold([dedupe], task);
+    /**
+     * Runs `task` while no other job with the same file is in here: one of them gets the address, or the file, for all. What
+     * is new does not wait in here for history's turn: those before it have its own.
+     */
+    async alone<T>(job: Job, task: () => Promise<T>): Promise<T> {
+        const { dedupe: key } = job;
+        if (key === undefined) return task();
+        const line = this.#lines.get(key) ?? new Set();
+        for (const before of line) this.#hastenFor(job, before);
+        this.#lines.set(key, line.add(job));
+        try {
+            return await this.#alone.hold([key], task);
+        } finally {
+            line.delete(job);
+            if (line.size === 0) this.#lines.delete(key);
+        }
+    }
+
+    /** To be called by who is in there when its job is journaled: something new may have come to wait for it before. */
+    entered(job: Job): void {
+        for (const waiting of this.#lines.get(job.dedupe ?? "") ?? []) this.#hastenFor(waiting, job);
+    }
+
+    #hastenFor(waiting: Job, before: Job): void {
+        if (waiting.backfill || !before.backfill) return;
+        this.#hasten(before.id, waiting.messageId === undefined ? dueFromNow(waiting) : FIRST_OF_ALL);
     }
 
     async #assign(job: Job, claim: Claim, onwards: (job: Job) => Job): Promise<Job> {

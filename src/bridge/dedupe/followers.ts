@@ -1,5 +1,5 @@
 import type { Store, Write } from "../../store/store.ts";
-import { type Job, type StoredError, thrownAgain } from "../../uploads/job.ts";
+import { type Job, mayMove, type StoredError, thrownAgain } from "../../uploads/job.ts";
 import { type JobEvent, transition } from "../../uploads/transition.ts";
 import { FOLLOWING, fromGroupedKey, jobWrites, loadJob } from "../../uploads/job-records.ts";
 import type { KeyedLocks } from "../../uploads/keyed-locks.ts";
@@ -64,6 +64,18 @@ export class Followers {
         for await (const id of this.#ids(key)) {
             const job = await loadJob(this.#parts.store, id);
             if (job?.error !== undefined) return job.error;
+        }
+        return undefined;
+    }
+
+    /** The first of those that are new, where any is. */
+    async firstLive(key: string): Promise<Job | undefined> {
+        for await (const id of this.#ids(key)) {
+            const job = await loadJob(this.#parts.store, id);
+            if (job?.follows !== true) continue;
+            if (!job.backfill) return job;
+            // Behind history there is only such, but for that which is due before its caller's address ends.
+            if (mayMove(job)) return undefined;
         }
         return undefined;
     }

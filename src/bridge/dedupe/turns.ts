@@ -15,7 +15,8 @@ import { loadShared, pendingFile, type SharedFile, uploadedFile } from "./shared
  * a turn of their own. When the file is there, all are done. When the leader's source gives nothing, a follower goes on with
  * its own (bounded), and the former leader follows it: nobody has failed before all have. When the leader was cancelled,
  * another takes its place; so it does, with another address, when the homeserver has lost that which a caller of `upload()` has.
- * Nobody leads who has no place: another one's source may be open, or its turn come sooner.
+ * Nobody leads who has no place: another one's source may be open, or its turn come sooner. History that leads, and that
+ * something new follows, is history no more, and has that one's turn wherever it waits again.
  *
  * A job that begins in the commit of its event leads from then on, and one whose file has a leader when its event is
  * accepted follows at once: a sticker that is sent by hundreds while it is on its way would otherwise take hundreds of turns.
@@ -33,6 +34,8 @@ export interface TurnsParts {
     readonly alongside: (before: Job, after: Job) => readonly Write[];
     /** Told after each journaled change. */
     readonly onJob: (job: Job) => void;
+    /** Told of a job that something new waits for, and when that is due: from then on it is no history. */
+    readonly hasten: (jobId: string, dueAt: number) => void;
     /** Told when a job has got a turn of its own. */
     readonly onTurn: () => void;
     /** Told of a file whose followers may have lost their leader. */
@@ -85,6 +88,7 @@ export class Turns {
         if (after === undefined) return this.#withTurn(job, file, own);
         const confirm = (): void => {
             onJob(after);
+            if (after.follows === true) this.#hastenFor(after, file.leader);
             // Whoever it follows was to lead by a commit that failed.
             if (after.follows === true && files.peek(key)?.leader !== file.leader) onLeaderless(key);
         };
@@ -173,7 +177,7 @@ export class Turns {
             const leader = file && (await this.#leaderOf(file));
             if (file !== undefined && leader !== undefined && isAlive(leader)) {
                 if (file.leader !== leader.id) await files.change(key, movedTo(file, leader));
-                return;
+                return this.#hastenLeader(key, leader);
             }
             const failure = leader && failureOf(leader);
             const isOfSource = failure !== undefined && isOfTheSource(failure.code);
@@ -211,7 +215,19 @@ export class Turns {
         // Its message waits for the address that only its own upload gives.
         if (job.dueAt === undefined || !applies(job, "follow")) return job;
         await this.#change(job, { type: "follow", at: Date.now() });
+        this.#hastenFor(job, leader.id);
         return undefined;
+    }
+
+    /** Has whom a job follows go with what is new, where the job is. */
+    #hastenFor({ backfill, dueAt = Date.now() }: Job, leader: string | undefined): void {
+        if (!backfill && leader !== undefined) this.#parts.hasten(leader, dueAt);
+    }
+
+    /** Has a file's leader go with what is new, where any of those is that follow it. */
+    async #hastenLeader(key: string, leader: Job): Promise<void> {
+        const first = leader.backfill ? await this.#parts.followers.firstLive(key) : undefined;
+        if (first !== undefined) this.#hastenFor(first, leader.id);
     }
 
     /** Ends a job whose file is there already, at another address perhaps. */
@@ -253,7 +269,8 @@ export class Turns {
         mayLead: (job: Job) => boolean = () => true,
     ): Promise<boolean> {
         const { files, followers, onTurn } = this.#parts;
-        const isPromoted = await followers.withUntried(key, async (job) => {
+        let promoted: Job | undefined;
+        await followers.withUntried(key, async (job) => {
             const { contentUri = "", dueAt = Date.now() } = job;
             const next = file ?? pendingFile(key, job.uploader, { contentUri });
             if (isLeftBehind(job, next)) {
@@ -265,10 +282,14 @@ export class Turns {
             if (after === undefined) return false;
             const record = { ...next, leader: job.id, takeovers: next.takeovers + takeovers };
             await files.change(key, record, (writes) => this.#commit(job, after, [...alongside, ...writes]));
+            promoted = after;
             return true;
         });
-        if (isPromoted) onTurn();
-        return isPromoted;
+        if (promoted === undefined) return false;
+        onTurn();
+        // Who has tried in vain, and is new, waits for it.
+        await this.#hastenLeader(key, promoted);
+        return true;
     }
 
     /** The job that leads now: one that was replaced has passed the lead on. */
