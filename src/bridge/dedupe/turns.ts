@@ -1,11 +1,12 @@
-import { type ErrorCode, MediaError } from "../../errors.ts";
+import type { ErrorCode, MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
-import { type Address, failureOf, isFinal, type Job, mayMove } from "../../uploads/job.ts";
-import { applies, type JobEvent, transition } from "../../uploads/transition.ts";
+import { failureOf, isFinal, type Job, mayMove } from "../../uploads/job.ts";
+import { applies, transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { newestJob } from "../successor.ts";
 import { type Release, released } from "../../uploads/release.ts";
+import { addressGone, addressOf, endWith, isLeftBehind, lastsLonger, movedTo } from "./common-address.ts";
 import type { Followers } from "./followers.ts";
 import type { KnownFiles } from "./known-files.ts";
 import { loadShared, pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
@@ -313,35 +314,6 @@ function isAlive(job: Job): boolean {
     return !isFinal(job.state) && job.follows !== true;
 }
 
-/** Whether a file's address is another than the one that is with the job's caller. */
-function isLeftBehind({ isGivenOut, contentUri }: Job, file: Pick<SharedFile, "contentUri">): boolean {
-    return isGivenOut === true && contentUri !== undefined && contentUri !== file.contentUri;
-}
-
-/** Whether a job's own address ends later than the one that its file has. */
-function lastsLonger(job: Job, file: SharedFile): boolean {
-    return job.expiresAt !== undefined && file.expiresAt !== undefined && job.expiresAt > file.expiresAt;
-}
-
-/** How a job ends whose file is there. */
-function endWith(job: Job, file: SharedFile): JobEvent {
-    const { contentUri, size } = file;
-    return isLeftBehind(job, file) ? addressGone() : { type: "reuse", contentUri, size, at: Date.now() };
-}
-
-function addressGone(): JobEvent {
-    return { type: "fail", error: new MediaError("RESERVATION_GONE"), at: Date.now() };
-}
-
 function isOfTheSource(code: ErrorCode): boolean {
     return OF_THE_SOURCE.test(code);
-}
-
-function addressOf({ contentUri, expiresAt, presigned }: SharedFile): Address {
-    return { contentUri, expiresAt, presigned };
-}
-
-/** A leader that was replaced has a new address. */
-function movedTo(file: SharedFile, { id, contentUri = file.contentUri, expiresAt, presigned }: Job): SharedFile {
-    return { ...file, leader: id, contentUri, expiresAt, presigned };
 }

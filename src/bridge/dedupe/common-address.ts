@@ -1,0 +1,35 @@
+import { MediaError } from "../../errors.ts";
+import type { Address, Job } from "../../uploads/job.ts";
+import type { JobEvent } from "../../uploads/transition.ts";
+import type { SharedFile } from "./shared-file.ts";
+
+/** What becomes of a shared file's address, and of a job that has another one. Decisions only. */
+
+export function addressOf({ contentUri, expiresAt, presigned }: SharedFile): Address {
+    return { contentUri, expiresAt, presigned };
+}
+
+/** A leader that was replaced has a new address. */
+export function movedTo(file: SharedFile, { id, contentUri = file.contentUri, expiresAt, presigned }: Job): SharedFile {
+    return { ...file, leader: id, contentUri, expiresAt, presigned };
+}
+
+/** Whether a job's own address ends later than the one that its file has. */
+export function lastsLonger(job: Job, file: SharedFile): boolean {
+    return job.expiresAt !== undefined && file.expiresAt !== undefined && job.expiresAt > file.expiresAt;
+}
+
+/** Whether a file's address is another than the one that is with the job's caller. */
+export function isLeftBehind({ isGivenOut, contentUri }: Job, file: Pick<SharedFile, "contentUri">): boolean {
+    return isGivenOut === true && contentUri !== undefined && contentUri !== file.contentUri;
+}
+
+/** How a job ends whose file is there. */
+export function endWith(job: Job, file: SharedFile): JobEvent {
+    const { contentUri, size } = file;
+    return isLeftBehind(job, file) ? addressGone() : { type: "reuse", contentUri, size, at: Date.now() };
+}
+
+export function addressGone(): JobEvent {
+    return { type: "fail", error: new MediaError("RESERVATION_GONE"), at: Date.now() };
+}
