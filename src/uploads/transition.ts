@@ -5,7 +5,7 @@ import {
     type JobEncryption,
     type Prepared,
 } from "./encryption/job-encryption.ts";
-import { type Address, type Job, type JobState, type PresignedUpload, storedError } from "./job.ts";
+import { type Address, type Job, type JobState, mayMove, type PresignedUpload, storedError } from "./job.ts";
 import { isWaitedOut } from "./retry.ts";
 import { type SourceDescription, withoutSecrets } from "./sources/source.ts";
 
@@ -216,8 +216,8 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 follows: true,
                 notBefore: undefined,
                 heldFor: undefined,
-                // The address is the other job's to look after.
-                expiresAt: undefined,
+                // The address is the other job's to look after, but for what a caller was told: the other may leave it.
+                expiresAt: mayMove(job) ? undefined : job.expiresAt,
                 presigned: undefined,
                 // An error says that its own source was tried in vain; what failed before it was tried again says nothing.
                 error: event.error && storedError(event.error),

@@ -221,6 +221,8 @@ const atOnce = (job: Job, mayLead: boolean): Release => ({ ...withTurn(job), isB
 describe("who leads a file that several want", () => {
     const key = "file";
     const address = { contentUri: "mxc://example.org/1" };
+    /** Of an upload() whose caller was told of it. */
+    const given = { messageId: undefined, isGivenOut: true, contentUri: "mxc://example.org/0" } as const;
 
     function job(id: string, more: Partial<Job>): Job {
         return {
@@ -284,7 +286,7 @@ describe("who leads a file that several want", () => {
             await store.commit(released.writes);
             released.confirm();
         };
-        return { store, turns, leaderless, hastened, release, stored };
+        return { store, files, turns, leaderless, hastened, release, stored };
     }
 
     it("is who begins in the commit of its event", async () => {
@@ -390,8 +392,8 @@ describe("who leads a file that several want", () => {
         const error = { code: "SOURCE_NOT_FOUND", message: "" } as const;
         const follower = { state: "ready", follows: true } as const;
         await store.commit(jobWrites(undefined, job("gone", { state: "cancelled" })));
-        // Their address is with their callers, and not the file's any more.
-        const leftBehind = { messageId: undefined, isGivenOut: true, contentUri: "mxc://example.org/0" } as const;
+        // Their address is with their callers, has ended, and is not the file's any more.
+        const leftBehind = { ...given, expiresAt: 1 };
         for (let i = 0; i < 200; i++)
             await store.commit(jobWrites(undefined, job(`a${i}`, { ...follower, ...leftBehind, dueAt: 1000 + i })));
         await store.commit(jobWrites(undefined, job("b", { ...follower, dueAt: 2000, error })));
@@ -402,6 +404,99 @@ describe("who leads a file that several want", () => {
             "failed RESERVATION_GONE",
             "failed SOURCE_NOT_FOUND",
         ]);
+    });
+
+    describe("where the address that a caller has is the file's no more", () => {
+        const lasting = { ...given, state: "ready", dueAt: 1000 } as const;
+        const ends = {
+            "still lives": { expiresAt: Date.now() + 86_400_000 },
+            "may still live": {},
+            "has ended": { expiresAt: 1 },
+        } as const;
+        for (const [how, more] of Object.entries(ends)) {
+            const isOver = how === "has ended";
+            const expected = isOver
+                ? { state: "failed" }
+                : { state: "ready", dueAt: 1000, contentUri: given.contentUri };
+
+            it(`goes on with that at its turn, whoever leads, while it ${how}`, async () => {
+                const { store, turns, stored } = await withFile("first");
+                for (const state of ["ready", "done", "failed"] as const) {
+                    await store.commit(jobWrites(undefined, job("first", { state, dueAt: 1 })));
+                    await store.commit(jobWrites(undefined, job("given", { ...lasting, ...more })));
+                    const begun = await turns.beforeBegin(await stored("given"));
+                    expect(begun?.id, state).to.equal(isOver ? undefined : "given");
+                    expect(await stored("given")).to.include(expected);
+                    expect((await stored("given")).error?.code).to.equal(isOver ? "RESERVATION_GONE" : undefined);
+                    expect(await loadShared(store, key)).to.include({ leader: "first" });
+                }
+            });
+
+            for (const [moment, leader] of [
+                ["once it is", { state: "replaced", replacedBy: "second" }],
+                ["when the file has come elsewhere", { state: "done" }],
+            ] as const)
+                it(`and it follows, goes on ${moment} while that ${how}`, async () => {
+                    const { store, files, turns, stored } = await withFile("first");
+                    const elsewhere = { contentUri: "mxc://example.org/2", state: "ready", dueAt: 5 } as const;
+                    await store.commit(jobWrites(undefined, job("first", { dueAt: 1, ...leader })));
+                    await store.commit(jobWrites(undefined, job("second", elsewhere)));
+                    if (leader.state === "done")
+                        await files.change(key, { ...pendingFile(key, "@a:example.org", address), state: "uploaded" });
+                    const own = leader.state === "done" ? given : address;
+                    for (const id of ["given", "other"])
+                        await store.commit(
+                            jobWrites(undefined, job(id, { ...lasting, ...own, ...more, follows: true })),
+                        );
+                    await store.commit(
+                        jobWrites(undefined, job("message", { state: "ready", dueAt: 9, follows: true })),
+                    );
+                    await turns.tend(key);
+                    for (const id of ["given", "other"]) {
+                        const { state, follows, error, contentUri } = await stored(id);
+                        expect({ state, follows, code: error?.code, contentUri }).to.deep.equal({
+                            state: expected.state,
+                            follows: undefined,
+                            code: isOver ? "RESERVATION_GONE" : undefined,
+                            contentUri: own.contentUri,
+                        });
+                    }
+                    const { state } = await stored("message");
+                    expect(state).to.equal(leader.state === "done" ? "done" : "ready");
+                });
+        }
+
+        it("is known by its end while it follows, as no message's is", async () => {
+            const { store, turns, stored } = await withFile("first");
+            await store.commit(jobWrites(undefined, job("first", { state: "ready", dueAt: 1 })));
+            const expiresAt = Date.now() + 86_400_000;
+            await store.commit(jobWrites(undefined, job("given", { ...lasting, ...address, expiresAt })));
+            await store.commit(jobWrites(undefined, job("second", { state: "ready", dueAt: 2, expiresAt })));
+            for (const id of ["given", "second"]) await turns.beforeBegin(await stored(id));
+            expect(await stored("given")).to.include({ follows: true, expiresAt });
+            expect(await stored("second"))
+                .to.include({ follows: true })
+                .and.not.to.have.property("expiresAt");
+        });
+
+        it("has ended with that where the homeserver has lost it", async () => {
+            const { store, turns, stored } = await withFile("first");
+            await store.commit(jobWrites(undefined, job("first", { state: "replaced", replacedBy: "second" })));
+            const next = { contentUri: "mxc://example.org/2", state: "ready", dueAt: 5, addressesLost: 1 } as const;
+            await store.commit(jobWrites(undefined, job("second", next)));
+            const follower = { ...lasting, ...address, expiresAt: Date.now() + 86_400_000, follows: true };
+            await store.commit(jobWrites(undefined, job("given", follower)));
+            await turns.tend(key);
+            expect((await stored("given")).error?.code).to.equal("RESERVATION_GONE");
+        });
+
+        it("brings that one alone: the others' address stays the file's", async () => {
+            const { store, turns } = await withFile("first");
+            const begun = job("given", { ...lasting, state: "transferring" });
+            const done = transition(begun, { type: "finish", size: 1, contentUri: given.contentUri, at: 1 });
+            expect(done && turns.finishWrites(begun, done)).to.deep.equal([]);
+            expect(await loadShared(store, key)).to.include({ state: "pending", leader: "first" });
+        });
     });
 
     describe("where history leads", () => {

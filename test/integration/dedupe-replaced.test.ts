@@ -18,7 +18,8 @@ async function replaceLeader(dataDir: string, leader: string, contentUri: string
     const store = new LevelStore(join(dataDir, "journal"));
     await store.open(() => {});
     const old = jobFrom((await store.get(JOBS, leader)) ?? {});
-    const next: Job = { ...old, id: "replacement", contentUri, state: "ready" };
+    const expiresAt = (old.expiresAt ?? Date.now()) + 1000;
+    const next: Job = { ...old, id: "replacement", contentUri, expiresAt, state: "ready" };
     const replaced = transition(old, { type: "replace", by: next.id, at: Date.now() });
     if (replaced === undefined) throw new Error(`it is ${old.state}`);
     const message = (await store.get("message", old.messageId ?? "")) ?? {};
@@ -83,6 +84,53 @@ describe("a file in common whose address had to be replaced", () => {
         const again = await media.upload(source, { userId: alice, dedupeKey: "photo" });
         expect(again.contentUri, "so it is for who shares it").to.equal(replaced);
         await closeScene({ world, remote });
+    });
+
+    describe("while the one before still lives", () => {
+        for (const [how, isLeading] of [
+            ["that follows it", true],
+            ["that waits for its turn too", false],
+        ] as const)
+            it(`is not an upload()'s ${how}, whose caller has that one: it goes there`, async () => {
+                const { world, remote, alice, roomId } = await openScene();
+                const bytes = someBytes(5000);
+                const never = remote.on("/never", () => {});
+                const source = { kind: "http", url: remote.on("/sticker", () => {}) } as const;
+                const first = world.component({ concurrency: isLeading ? 2 : 1, smallFileConcurrency: 0 });
+                await first.start();
+                const ready: string[] = [];
+                first.on("job", ({ id, state }) => void (state === "ready" && ready.push(id)));
+                if (!isLeading) await first.upload({ kind: "http", url: never }, { userId: alice });
+                if (!isLeading) await until(() => remote.requests.length === 1);
+                const sent = await first.send(photoMessage(roomId, alice, source, {}, { dedupeKey: "sticker" }));
+                if (isLeading) await until(() => remote.requests.length === 1);
+                const shared = await first.upload(source, { userId: alice, dedupeKey: "sticker" });
+                expect(shared.contentUri).to.equal(sent.uploads[0]?.contentUri);
+                if (isLeading) await until(() => ready.filter((id) => id === shared.jobId).length === 2);
+                const spare = await first.upload({ kind: "http", url: never }, { userId: alice });
+                await first.cancel(spare.jobId);
+                await first.close();
+                await replaceLeader(world.dataDir, sent.uploads[0]?.jobId ?? "", spare.contentUri);
+
+                remote.on("/sticker", (_request, response) => {
+                    response.writeHead(200, { "content-length": bytes.length }).end(bytes);
+                });
+                const second = world.component({ concurrency: 4 });
+                await second.start();
+                await until(() => edits(world.homeserver, roomId).get(sent.eventId)?.["url"] === spare.contentUri);
+                const ended = await until(async () => {
+                    for await (const job of second.jobs())
+                        if (job.id === shared.jobId && (job.state === "done" || job.state === "failed")) return job;
+                    return undefined;
+                });
+                expect(ended).to.include({ state: "done", contentUri: shared.contentUri });
+                for (const uri of [shared.contentUri, spare.contentUri])
+                    expect((await download(world.homeserver, uri)).body.equals(bytes), uri).to.equal(true);
+                expect(messages(world.homeserver, roomId), "the event and one edit").to.have.length(2);
+                const again = await second.upload(source, { userId: alice, dedupeKey: "sticker" });
+                expect(again.contentUri, "and so does the file").to.equal(spare.contentUri);
+                await closeScene({ world, remote });
+            });
     });
 
     describe("because the homeserver has lost it while one transfers the file", () => {

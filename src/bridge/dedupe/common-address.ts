@@ -1,4 +1,5 @@
 import { MediaError } from "../../errors.ts";
+import { runsOut } from "../../uploads/expiry.ts";
 import type { Address, Job } from "../../uploads/job.ts";
 import type { JobEvent } from "../../uploads/transition.ts";
 import type { SharedFile } from "./shared-file.ts";
@@ -24,10 +25,20 @@ export function isLeftBehind({ isGivenOut, contentUri }: Job, file: Pick<SharedF
     return isGivenOut === true && contentUri !== undefined && contentUri !== file.contentUri;
 }
 
-/** How a job ends whose file is there. */
+/** What becomes of a job whose file is there. */
 export function endWith(job: Job, file: SharedFile): JobEvent {
     const { contentUri, size } = file;
-    return isLeftBehind(job, file) ? addressGone() : { type: "reuse", contentUri, size, at: Date.now() };
+    return isLeftBehind(job, file) ? leftAlone(job) : { type: "reuse", contentUri, size, at: Date.now() };
+}
+
+/**
+ * What becomes of a job that is left behind: a turn of its own, for its caller's address is to be filled all the same; or its
+ * end, where that address has too little life left. Where its end is not known, the homeserver will say.
+ */
+export function leftAlone(job: Job): JobEvent {
+    const { contentUri, expiresAt, dueAt = Date.now() } = job;
+    if (contentUri === undefined || runsOut(job, Date.now())) return addressGone();
+    return { type: "lead", address: { contentUri, expiresAt, presigned: undefined }, dueAt };
 }
 
 export function addressGone(): JobEvent {

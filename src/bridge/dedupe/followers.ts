@@ -36,10 +36,16 @@ export class Followers {
         } while (after !== undefined);
     }
 
-    /** Ends every follower by the event that is its. */
+    /** Lets each follower have the event that is its, where there is one for it. */
+    async each(key: string, eventFor: (job: Job) => JobEvent | undefined): Promise<void> {
+        for (let rows = await this.#rows(key); rows.length > 0; rows = await this.#rows(key, rows.at(-1)))
+            await Promise.all(rows.map((row) => this.#change(row, eventFor)));
+    }
+
+    /** Has every follower follow no more, by the event that is its. */
     async endAll(key: string, eventFor: (job: Job) => JobEvent): Promise<void> {
         for (let rows = await this.#rows(key); rows.length > 0; rows = await this.#rows(key)) {
-            await Promise.all(rows.map((row) => this.#end(row, eventFor)));
+            await Promise.all(rows.map((row) => this.#change(row, eventFor)));
         }
     }
 
@@ -80,12 +86,15 @@ export class Followers {
         return undefined;
     }
 
-    async #end(row: string, eventFor: (job: Job) => JobEvent): Promise<void> {
+    async #change(row: string, eventFor: (job: Job) => JobEvent | undefined): Promise<void> {
         const { store, jobLocks, alongside, onJob } = this.#parts;
         const { id } = fromGroupedKey(row);
         await jobLocks.hold([id], async () => {
             const before = await loadJob(this.#parts.store, id);
-            const after = before?.follows === true ? transition(before, eventFor(before)) : undefined;
+            const isFollowing = before?.follows === true;
+            const event = isFollowing ? eventFor(before) : undefined;
+            if (isFollowing && event === undefined) return;
+            const after = event && before && transition(before, event);
             if (before === undefined || after === undefined) {
                 // Its record was lost to damage, or another commit has just ended it.
                 return store.commit([{ collection: FOLLOWING, key: row }]);

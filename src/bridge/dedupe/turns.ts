@@ -1,12 +1,12 @@
 import type { ErrorCode, MediaError } from "../../errors.ts";
 import type { Store, Write } from "../../store/store.ts";
 import { failureOf, isFinal, type Job, mayMove } from "../../uploads/job.ts";
-import { applies, transition } from "../../uploads/transition.ts";
+import { applies, type JobEvent, transition } from "../../uploads/transition.ts";
 import { jobWrites, loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import { newestJob } from "../successor.ts";
 import { type Release, released } from "../../uploads/release.ts";
-import { addressGone, addressOf, endWith, isLeftBehind, lastsLonger, movedTo } from "./common-address.ts";
+import { addressGone, addressOf, endWith, isLeftBehind, lastsLonger, leftAlone, movedTo } from "./common-address.ts";
 import type { Followers } from "./followers.ts";
 import type { KnownFiles } from "./known-files.ts";
 import { loadShared, pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
@@ -17,7 +17,8 @@ import { loadShared, pendingFile, type SharedFile, uploadedFile } from "./shared
  * its own (bounded), and the former leader follows it: nobody has failed before all have. When the leader was cancelled,
  * another takes its place; so it does, with another address, when the homeserver has lost that which a caller of `upload()` has.
  * Nobody leads who has no place: another one's source may be open, or its turn come sooner. History that leads, and that
- * something new follows, is history no more, and has that one's turn wherever it waits again.
+ * something new follows, is history no more, and has that one's turn wherever it waits again. Where the file comes to another
+ * address than the one that a caller of `upload()` has, that one is filled beside it, as long as it lives.
  *
  * A job that begins in the commit of its event leads from then on, and one whose file has a leader when its event is
  * accepted follows at once: a sticker that is sent by hundreds while it is on its way would otherwise take hundreds of turns.
@@ -149,9 +150,13 @@ export class Turns {
 
     /** The writes that go with a job's change when it has brought a file that others wait for. Synchronous. */
     finishWrites(before: Job, after: Job): Write[] {
+        const { files } = this.#parts;
         const isBrought = before.state === "transferring" || before.state === "completing";
         const file = isBrought && after.state === "done" ? uploadedFile(after) : undefined;
-        return file === undefined ? [] : this.#parts.files.set(file.key, file);
+        const known = file && files.peek(file.key);
+        // The others, and who comes later, stay with the address that they have.
+        if (file === undefined || (known !== undefined && isLeftBehind(after, known))) return [];
+        return files.set(file.key, file);
     }
 
     /**
@@ -170,14 +175,15 @@ export class Turns {
     /** Sees to a file's followers after its leader may have ended. */
     async tend(key: string): Promise<void> {
         await this.#locks.hold([key], async () => {
-            const { files, followers } = this.#parts;
+            const { files, followers, onTurn } = this.#parts;
             const file = await files.load(key);
             if (file?.state === "uploaded") {
-                return followers.endAll(key, (job) => endWith(job, file));
+                await followers.endAll(key, (job) => endWith(job, file));
+                return onTurn();
             }
             const leader = file && (await this.#leaderOf(file));
             if (file !== undefined && leader !== undefined && isAlive(leader)) {
-                if (file.leader !== leader.id) await files.change(key, movedTo(file, leader));
+                if (file.leader !== leader.id) await this.#move(file, leader);
                 return this.#hastenLeader(key, leader);
             }
             const failure = leader && failureOf(leader);
@@ -209,6 +215,7 @@ export class Turns {
         const file = await this.#parts.files.load(key);
         if (file?.state === "uploaded") return this.#reuse(job, file);
         if (file?.leader === job.id) return job;
+        if (file !== undefined && isLeftBehind(job, file)) return this.#goAlone(job);
         const leader = file && (await this.#leaderOf(file));
         // It took the leader's place in its message: its own address is the file's now.
         if (leader?.id === job.id) return this.#lead(job, key, undefined);
@@ -232,8 +239,30 @@ export class Turns {
     }
 
     /** Ends a job whose file is there already, at another address perhaps. */
-    async #reuse(job: Job, file: SharedFile): Promise<undefined> {
+    async #reuse(job: Job, file: SharedFile): Promise<Job | undefined> {
+        if (isLeftBehind(job, file)) return this.#goAlone(job);
         await this.#change(job, endWith(job, file));
+        return undefined;
+    }
+
+    /** A job that is left behind is worked beside its file's others, for its caller's address. */
+    async #goAlone(job: Job): Promise<Job | undefined> {
+        const event = leftAlone(job);
+        if (event.type === "lead") return job;
+        await this.#change(job, event);
+        return undefined;
+    }
+
+    /** A file goes where its leader has gone, whose address was replaced. */
+    async #move(file: SharedFile, leader: Job): Promise<void> {
+        const { store, files, followers, onTurn } = this.#parts;
+        const former = await loadJob(store, file.leader ?? "");
+        const moved = movedTo(file, leader);
+        await files.change(file.key, moved);
+        const isLost = (leader.addressesLost ?? 0) > (former?.addressesLost ?? 0);
+        const eventOf = (job: Job): JobEvent => (isLost ? addressGone() : leftAlone(job));
+        await followers.each(file.key, (job) => (isLeftBehind(job, moved) ? eventOf(job) : undefined));
+        onTurn();
     }
 
     async #lead(job: Job, key: string, file: SharedFile | undefined): Promise<Job | undefined> {
@@ -250,10 +279,6 @@ export class Turns {
             // It was replaced ahead of its turn: its event shows that one, and nobody leads to the former.
             await files.change(key, movedTo(file, job));
             return job;
-        }
-        if (isLeftBehind(job, file)) {
-            await this.#change(job, addressGone());
-            return undefined;
         }
         const after = transition(job, { type: "lead", address: addressOf(file), dueAt: job.dueAt ?? Date.now() });
         if (after === undefined) return job;
@@ -275,7 +300,8 @@ export class Turns {
             const { contentUri = "", dueAt = Date.now() } = job;
             const next = file ?? pendingFile(key, job.uploader, { contentUri });
             if (isLeftBehind(job, next)) {
-                await this.#change(job, addressGone());
+                await this.#change(job, leftAlone(job));
+                onTurn();
                 return false;
             }
             if (!mayLead(job)) return false;
