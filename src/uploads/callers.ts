@@ -4,6 +4,7 @@ import type { Job } from "./job.ts";
 import { isSmall, type Left, type Places } from "./places.ts";
 import { dueTime } from "./priority.ts";
 import type { SourceGate } from "./source-gate.ts";
+import { steadyNow } from "./steady-clock.ts";
 
 export interface CallersParts {
     readonly places: Places;
@@ -17,7 +18,7 @@ export interface CallersParts {
 /** A job that is waited for, until its turn. */
 interface Caller {
     job: Job;
-    /** From then on history counts as much as what is new: its room, with what is new behind it, waits. Milliseconds since the epoch. */
+    /** From then on, by `steadyNow()`, history counts as much as what is new: its room, with what is new behind it, waits. */
     readonly urgentAt: number;
     /** Out of the line; whoever waits goes on when `ended` settles. */
     readonly go: (ended: Promise<unknown>) => void;
@@ -53,7 +54,7 @@ export class Callers {
             over.resolve(ended);
         };
         const leave = (): void => go(Promise.reject(signal.reason as Error));
-        const caller: Caller = { job, urgentAt: Date.now() + HISTORY_PATIENCE_MS, go };
+        const caller: Caller = { job, urgentAt: steadyNow() + HISTORY_PATIENCE_MS, go };
         this.#line.add(caller);
         signal.addEventListener("abort", leave);
         await over.promise;
@@ -66,7 +67,7 @@ export class Callers {
 
     /** Begins what goes before everything in the lists. */
     serveUrgent(): void {
-        this.#serve((caller) => isUrgent(caller, Date.now()));
+        this.#serve((caller) => isUrgent(caller, steadyNow()));
     }
 
     /** Begins the history that is waited for, where nobody who goes before it was left without a place. */
@@ -107,7 +108,12 @@ function isUrgent({ job, urgentAt }: Caller, now: number): boolean {
     return !job.backfill || urgentAt <= now;
 }
 
-/** When history that is waited for has its turn among the lists' jobs: after all that is new, before other history. */
-export function historyDueAt(now: number): number {
-    return dueTime({ readyAt: now, size: Number.MAX_SAFE_INTEGER, backfill: false, expiresAt: undefined });
+/**
+ * When history that is waited for has its turn among the lists' jobs: after all that is new, before other history, and before
+ * that which only has to be done before its caller's address ends. By the clock that is ahead: what became ready before the
+ * other was set back is new all the same.
+ */
+export function historyDueAt(): number {
+    const readyAt = Math.max(Date.now(), steadyNow());
+    return dueTime({ readyAt, size: Number.MAX_SAFE_INTEGER, backfill: false, expiresAt: undefined });
 }

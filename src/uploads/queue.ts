@@ -299,7 +299,7 @@ export class UploadQueue {
             const { time, id } = fromOrderedKey(key);
             left = await this.#takeOthers(time, left);
             // Behind history that is due after all that is live there is only such.
-            const isHistory = time > historyDueAt(Date.now());
+            const isHistory = time > historyDueAt();
             isFull = (isHistory ? this.#places.isFullForHistory : this.#places.isFull) || blocked.length >= HOLD_BATCH;
             if (isFull) break;
             if (this.#running.has(id)) continue;
@@ -346,7 +346,7 @@ export class UploadQueue {
      */
     async #takeOthers(before: number, left: Left): Promise<Left> {
         let all = left;
-        const historyAt = historyDueAt(Date.now());
+        const historyAt = historyDueAt();
         if (historyAt < before && !this.#callers.areNone) {
             all = both(all, await this.#takeHeld(historyAt));
             this.#callers.serveHistory(all);

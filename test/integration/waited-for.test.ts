@@ -210,6 +210,52 @@ describe("jobs that a message waits for", () => {
         expect(ids().slice(3)).to.deep.equal(["large", "old2"]);
     });
 
+    describe("when the clock is set back", () => {
+        const [real, since] = [Date.now, performance.now.bind(performance)];
+        afterEach(() => {
+            Date.now = real;
+            performance.now = since;
+        });
+        /** Time passes, and by the clock less than none. */
+        const pass = (ms: number): void => {
+            Date.now = () => real() - DAY / 24;
+            performance.now = () => since() + ms;
+            queue.poke();
+        };
+
+        it("what became ready before is no history: it has its place, and comes before history that is waited for", async () => {
+            await open({}, { concurrency: 2 });
+            const all = [now(job("old1", history))];
+            await until(() => began.length === 1);
+            for (const id of ["new1", "new2"]) await ready(id, Date.now(), { notBefore: steadyNow() + 60_000 });
+            await queue.lookAgain();
+            all.push(now(job("old2", history)));
+            await quiet();
+            expect(ids()).to.deep.equal(["old1"]);
+            pass(61_000);
+            await until(() => began.length === 2);
+            expect(ids()).to.deep.equal(["old1", "new1"]);
+            await drain(4);
+            await Promise.all(all);
+            expect(ids()).to.deep.equal(["old1", "new1", "new2", "old2"]);
+        });
+
+        it("history that is waited for has waited all the same", async () => {
+            await open({}, { concurrency: 2 });
+            const all = [now(job("old1", history)), now(job("old2", history))];
+            await until(() => began.length === 1);
+            await ready("new1", Date.now());
+            await until(() => began.length === 2);
+            await ready("new2", Date.now());
+            pass(DAY + 1000);
+            ends.get("old1")?.();
+            await until(() => began.length === 3);
+            expect(ids()).to.deep.equal(["old1", "new1", "old2"]);
+            await drain(4);
+            await Promise.all(all);
+        });
+    });
+
     it("history that something new waits for goes before all, in the line and after its own wait", async () => {
         await open({}, { concurrency: 2 });
         const all = [now(job("first", history))];
