@@ -1,7 +1,9 @@
 import { readdir, writeFile } from "node:fs/promises";
+import type { ServerResponse } from "node:http";
 import { join } from "node:path";
 import { expect } from "chai";
 import { Registry } from "prom-client";
+import { deferred } from "../../src/deferred.ts";
 import type { JobInfo, MediaError } from "../../src/index.ts";
 import { BridgeMedia, type BridgeMediaOptions, type CryptoLike } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
@@ -525,6 +527,50 @@ describe("in an encrypted room", () => {
         expect(late).to.include({ code: "ENCRYPTION_KEYS_GONE" });
         expect((await fileOf(sent.eventId)).equals(bytes)).to.equal(true);
         nothingInTheClear();
+    });
+
+    it("an edit shows a picture also after its failed thumbnail was cancelled, until the picture is there", async () => {
+        const media = await started({ encryption: "two-pass" });
+        const bytes = someBytes(5000);
+        const given = deferred<ServerResponse>();
+        let [pictures, thumbnails] = [0, 0];
+        // Each is read once to be encrypted, before the event.
+        const picture = remote.on("/picture", (_request, response) => {
+            if (pictures++ === 0) response.end(bytes);
+            else given.resolve(response);
+        });
+        const thumbnail = remote.on("/thumbnail", (_request, response) => {
+            response.writeHead(thumbnails++ === 0 ? 200 : 404).end(someBytes(50));
+        });
+        const content = { msgtype: "m.image", body: "cat.jpg", info: { mimetype: "image/jpeg" } };
+        const message = photoMessage(roomId, alice, http(picture), {
+            content,
+            media: [
+                { at: ["url"], source: http(picture) },
+                { at: ["info", "thumbnail_url"], source: http(thumbnail) },
+            ],
+        });
+        const sent = await media.send(message);
+        const code = (promise: Promise<unknown> | undefined) =>
+            promise?.then(
+                () => "none",
+                (reason: MediaError) => reason.code,
+            );
+        expect(await code(sent.uploads[1]?.done)).to.equal("SOURCE_NOT_FOUND");
+        let edits = 0;
+        const edit = () => media.edit(message.id, { id: `${edits++}`, content: { ...content, body: `edit ${edits}` } });
+        const shown = () => readable(world.homeserver, roomId)[0]?.content;
+        await edit();
+        await media.cancel(sent.uploads[1]?.jobId ?? "");
+        // Whatever that has set off has come to its end: what is sent last is told last.
+        await media.send(textMessage(roomId, alice, "another"));
+        await edit();
+        expect(shown()).to.include({ body: "edit 2" });
+        (await given.promise).end(bytes);
+        await sent.uploads[0]?.done;
+        expect((await fileOf(sent.eventId)).equals(bytes)).to.equal(true);
+        expect(shown()?.["info"]).not.to.have.property("thumbnail_file");
+        await until(async () => (await code(edit())) === "ENCRYPTION_KEYS_GONE");
     });
 
     it("a message is redacted although its keys are forgotten", async () => {
