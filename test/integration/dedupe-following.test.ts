@@ -543,6 +543,21 @@ describe("who leads a file that several want", () => {
             expect(hastened).to.deep.equal([["second", 1000]]);
         });
 
+        it("and takes over, does so also where it cannot be seen just then whether anybody is new", async () => {
+            const store = new Interrupted();
+            await store.open();
+            const { turns, files, leaderless } = decider(store);
+            const first = job("first", { ...live, state: "transferring" });
+            await store.commit(jobWrites(undefined, first));
+            await store.commit(jobWrites(undefined, job("second", { ...old, ...following })));
+            await store.commit(files.set(key, pendingFile(key, "@a:example.org", address, "first")));
+            store.interrupt = async (look) => {
+                if (look > 1) throw new MediaError("STORE_READ_FAILED");
+            };
+            expect(await turns.handOver(first, new MediaError("SOURCE_NOT_FOUND"))).to.equal(true);
+            expect(leaderless, "it is looked at again").to.deep.equal([key]);
+        });
+
         it("is told of nobody where only history follows", async () => {
             const { store, turns, hastened } = await withFile("first");
             await store.commit(jobWrites(undefined, job("first", old)));

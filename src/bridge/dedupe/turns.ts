@@ -294,7 +294,7 @@ export class Turns {
         alongside: readonly Write[],
         mayLead: (job: Job) => boolean = () => true,
     ): Promise<boolean> {
-        const { files, followers, onTurn } = this.#parts;
+        const { files, followers, onTurn, onLeaderless } = this.#parts;
         let promoted: Job | undefined;
         await followers.withUntried(key, async (job) => {
             const { contentUri = "", dueAt = Date.now() } = job;
@@ -314,8 +314,8 @@ export class Turns {
         });
         if (promoted === undefined) return false;
         onTurn();
-        // Who has tried in vain, and is new, waits for it.
-        await this.#hastenLeader(key, promoted);
+        // Who has tried in vain, and is new, waits for it. That it leads is journaled, whatever becomes of this look.
+        await this.#hastenLeader(key, promoted).catch(() => onLeaderless(key));
         return true;
     }
 
