@@ -14,7 +14,8 @@ import type { Addresses } from "./dedupe/addresses.ts";
 import type { HomeserverRequests } from "./homeserver-requests.ts";
 import { loadJobs, type MessageRecord, outboxWrite } from "./records.ts";
 import type { Registered } from "./registered.ts";
-import type { Blocked, Reservation, Reservations } from "./reservations.ts";
+import type { Reservation, Reservations } from "./reservations.ts";
+import type { Blocked } from "./user-limits.ts";
 
 /**
  * How the files of a message whose turn in its room has come get the MXC URIs they still lack: one of their own, that of

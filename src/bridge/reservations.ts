@@ -1,8 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
-import { asMediaError, MediaError, reasonOf } from "../errors.ts";
-import { LinkedAbort } from "../linked-abort.ts";
+import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { type CreatedMedia, createMedia } from "../matrix/media-endpoints.ts";
@@ -11,6 +9,7 @@ import type { Store, StoredRecord, Write } from "../store/store.ts";
 import { isFinal, type Job, type PresignedUpload } from "../uploads/job.ts";
 import { steadyNow } from "../uploads/steady-clock.ts";
 import { Closing } from "./closing.ts";
+import { type Blocked, UserLimits } from "./user-limits.ts";
 
 /**
  * MXC URIs from `/create` that have no content yet.
@@ -30,13 +29,6 @@ export interface Reservation {
 
 export type Obtained = { readonly reservation: Reservation } | Blocked;
 
-/** The user holds as many unused ones as it may: one of its uploads has to finish, or this time to pass. */
-export interface Blocked {
-    readonly blockedForMs: number;
-    /** It has been so for `PATIENCE_MS`: what holds them may be files that failed, and they do so for a day. */
-    readonly isLasting: boolean;
-}
-
 export const RESERVATIONS = "reservation";
 
 /** Over all users together, so that neither memory nor a start grows with their number. */
@@ -45,11 +37,6 @@ const MAX_AHEAD = 400;
 const ASSUMED_LIFETIME_MS = 30 * 60_000;
 /** With less than this part of its life left, a reservation is no longer worth taking. */
 const WORTH_TAKING = 0.25;
-const LONGEST_BLOCK_MS = 60_000;
-const SHORTEST_BLOCK_MS = 200;
-/** How long a user gets no address before its files are uploaded without: whoever waits for them waits for their bytes then. */
-const PATIENCE_MS = 5000;
-const LASTING = "A user gets no address any more: its files are uploaded before their messages";
 /** How long a 404 that does not say why is believed: it may still be a proxy's. */
 const UNEXPLAINED_MS = 5 * 60_000;
 
@@ -62,11 +49,7 @@ export class Reservations {
     readonly #warm = new Map<string, Reservation[]>();
     readonly #refills = new PQueue({ concurrency: 4 });
     readonly #refilling = new Set<string>();
-    readonly #blockedUntil = new Map<string, number>();
-    readonly #blockedSince = new Map<string, number>();
-    /** Users that get none, however many of their uploads have finished: since when, and whether the log says so. */
-    readonly #without = new Map<string, { readonly since: number; readonly last: number; readonly isTold: boolean }>();
-    readonly #waiters = new Map<string, Set<() => void>>();
+    readonly #limits: UserLimits;
     readonly #closing = new Closing();
     #count = 0;
     /** Asked for ahead, and not there yet. */
@@ -79,6 +62,7 @@ export class Reservations {
         this.#users = parts.users;
         this.#logger = parts.logger;
         this.#ahead = parts.ahead;
+        this.#limits = new UserLimits(parts.logger);
     }
 
     /** Unused reservations at hand. */
@@ -124,7 +108,7 @@ export class Reservations {
             const reservation = warm.shift();
             this.#count--;
             if (warm.length === 0) this.#warm.delete(userId);
-            this.#without.delete(userId);
+            this.#limits.obtained(userId);
             if (reservation !== undefined && worthTaking(reservation)) return reservation;
             if (reservation !== undefined) this.#store.commit([takenWrite(reservation)]).catch(() => {});
         }
@@ -150,33 +134,18 @@ export class Reservations {
             return { reservation: await this.#create(userId, signal) };
         } catch (error) {
             if (!(error instanceof MediaError) || !mayBeLimit(error)) throw error;
-            return this.#blocked(userId, error);
+            return this.#limits.refusedToWaiting(userId, error);
         }
     }
 
     /** Resolves when an upload of this user has finished, or after `ms`. Rejects when `signal` aborts. */
-    async waitForPlace(userId: string, ms: number, signal: AbortSignal): Promise<void> {
-        const finished = new LinkedAbort([signal]);
-        const waiters = this.#waiters.get(userId) ?? new Set();
-        const wake = (): void => finished.abort();
-        this.#waiters.set(userId, waiters.add(wake));
-        try {
-            await sleep(ms, undefined, { signal: finished.signal });
-        } catch (error) {
-            if (signal.aborted) throw asMediaError(signal.reason);
-            if (!finished.signal.aborted) throw error;
-        } finally {
-            finished.release();
-            waiters.delete(wake);
-            if (waiters.size === 0) this.#waiters.delete(userId);
-        }
+    waitForPlace(userId: string, ms: number, signal: AbortSignal): Promise<void> {
+        return this.#limits.waitForPlace(userId, ms, signal);
     }
 
     /** To be called when an upload of this user has finished: the homeserver counts one unused address less. */
     placeFreed(userId: string): void {
-        this.#blockedUntil.delete(userId);
-        this.#blockedSince.delete(userId);
-        this.#wake(userId);
+        this.#limits.placeFreed(userId);
     }
 
     /**
@@ -184,17 +153,13 @@ export class Reservations {
      * with the time for which the user has been at its limit: a backlog that waits for it asks ever more seldom.
      */
     blockedFor(userId: string): number {
-        const now = steadyNow();
-        if ((this.#blockedUntil.get(userId) ?? 0) <= now) return 0;
-        const since = now - (this.#blockedSince.get(userId) ?? now);
-        return Math.min(Math.max(SHORTEST_BLOCK_MS, since), LONGEST_BLOCK_MS) * (1 + Math.random() / 2);
+        return this.#limits.blockedFor(userId);
     }
 
     /** Fills up what is kept ahead for a user, in the background. */
     keepAhead(userId: string): void {
         if (!this.supported || this.#refilling.has(userId) || this.#closing.signal.aborted) return;
-        if ((this.#blockedUntil.get(userId) ?? 0) > steadyNow()) return;
-        this.#blockedUntil.delete(userId);
+        if (this.#limits.isBlocked(userId)) return;
         if ((this.#warm.get(userId)?.length ?? 0) >= this.#ahead || this.#count >= MAX_AHEAD) return;
         this.#refilling.add(userId);
         void this.#refills.add(() => this.#refill(userId)).finally(() => this.#refilling.delete(userId));
@@ -215,7 +180,7 @@ export class Reservations {
                 this.#add(reservation);
             } catch (thrown) {
                 const error = asMediaError(thrown);
-                if (mayBeLimit(error)) this.#block(userId, error);
+                if (mayBeLimit(error)) this.#limits.refused(userId, error);
                 this.#logger.debug("No reservation could be kept ahead", { userId, code: error.code });
                 return;
             } finally {
@@ -235,7 +200,7 @@ export class Reservations {
                 return create();
             });
             this.#answers.check(created.contentUri, randomUUID());
-            this.#without.delete(userId);
+            this.#limits.obtained(userId);
             return { ...withBelievableEnd(created), userId, createdAt: Date.now() };
         } catch (error) {
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") {
@@ -248,38 +213,13 @@ export class Reservations {
         }
     }
 
-    #block(userId: string, { retryAfterMs }: MediaError, leastMs = 1000): number {
-        const now = steadyNow();
-        const ms = Math.min(Math.max(retryAfterMs ?? leastMs, SHORTEST_BLOCK_MS), LONGEST_BLOCK_MS);
-        this.#blockedUntil.set(userId, now + ms);
-        if (!this.#blockedSince.has(userId)) this.#blockedSince.set(userId, now);
-        return ms;
-    }
-
-    /** The same for somebody who waits: with how long the user has been without an address. */
-    #blocked(userId: string, error: MediaError): Blocked {
-        const now = steadyNow();
-        for (const [other, { last }] of this.#without) if (!isRecent(last, now)) this.#without.delete(other);
-        const { since, isTold } = this.#without.get(userId) ?? { since: now, isTold: false };
-        const forMs = now - since;
-        const isLasting = forMs >= PATIENCE_MS;
-        if (isLasting && !isTold) this.#logger.warn(LASTING, { userId, ...reasonOf(error) });
-        this.#without.set(userId, { since, last: now, isTold: isTold || isLasting });
-        const ms = this.#block(userId, error, Math.max(1000, forMs));
-        return { blockedForMs: isLasting ? ms : Math.min(ms, PATIENCE_MS - forMs), isLasting };
-    }
-
-    #wake(userId: string): void {
-        for (const wake of this.#waiters.get(userId) ?? []) wake();
-    }
-
     #add(reservation: Reservation): void {
         const warm = this.#warm.get(reservation.userId) ?? [];
         warm.push(reservation);
         this.#warm.set(reservation.userId, warm);
         this.#count++;
         // Somebody who waits for a place of this user's can have this one instead.
-        this.#wake(reservation.userId);
+        this.#limits.wake(reservation.userId);
     }
 }
 
@@ -306,11 +246,6 @@ export function leftBy(before: Job, after: Job): Reservation | undefined {
  */
 function withBelievableEnd({ expiresAt, ...created }: CreatedMedia): CreatedMedia {
     return expiresAt === undefined || expiresAt <= Date.now() ? created : { ...created, expiresAt };
-}
-
-/** What was so long ago says nothing of what holds a user's addresses now. */
-function isRecent(last: number, now: number): boolean {
-    return now - last < 2 * LONGEST_BLOCK_MS;
 }
 
 /** A limit of unused addresses: 429, or matrix-media-repo's 500. A failing proxy's 5xx has no Matrix code. */

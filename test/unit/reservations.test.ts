@@ -1,7 +1,8 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect } from "chai";
-import { type Blocked, Reservations } from "../../src/bridge/reservations.ts";
+import { Reservations } from "../../src/bridge/reservations.ts";
+import type { Blocked } from "../../src/bridge/user-limits.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
 import { MemoryStore } from "../support/memory-store.ts";
