@@ -1,7 +1,11 @@
+import { mkdtemp, rm } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect } from "chai";
-import type { BridgeMedia, MediaError, RemoteMessage } from "../../src/index.ts";
+import type { BridgeMedia, BridgeMediaOptions, MediaError, RemoteMessage } from "../../src/index.ts";
 import { messages } from "../support/download.ts";
+import { copyImage } from "../support/image.ts";
 import { photoMessage } from "../support/messages.ts";
 import { type Remote, someBytes, startRemote } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -68,8 +72,8 @@ describe("a live file that shares its upload with history", () => {
     });
 
     /** A component of which history may have all places but one. */
-    async function started(concurrency = 2): Promise<void> {
-        media = world.component({ concurrency, smallFileConcurrency: 0 });
+    async function started(concurrency = 2, options: Partial<BridgeMediaOptions> = {}): Promise<void> {
+        media = world.component({ concurrency, smallFileConcurrency: 0, ...options });
         await media.start();
     }
     const message = (url: string, backfill: boolean, room = roomId): RemoteMessage =>
@@ -113,19 +117,33 @@ describe("a live file that shares its upload with history", () => {
             expect(sticker.asked(), "one upload for both").to.equal(2);
         });
 
-        it("and is cut off by a restart, has its own turn", async () => {
+        it("and is cut off by a restart, has its own turn", () => cutOff(async () => {}));
+
+        it("and is cut off by a crash, has its own turn", async () => {
+            const dataDir = await mkdtemp(join(tmpdir(), "bridge-media-"));
+            await cutOff(async () => {
+                await copyImage(world.dataDir, dataDir);
+                return { dataDir };
+            });
+            await media.close();
+            await rm(dataDir, { recursive: true, force: true });
+        });
+
+        /** @param end What becomes of the process before it is closed. */
+        async function cutOff(end: () => Promise<Partial<BridgeMediaOptions> | void>): Promise<void> {
             await started(3);
             await media.send(slowHistory());
             await until(() => slow.asked() === 1);
             await media.send(message(sticker.url, true));
             await until(() => sticker.asked() === 1);
             const fresh = await media.send(message(sticker.url, false));
+            const options = await end();
             await media.close();
             sticker.open();
-            await started();
+            await started(2, options ?? {});
             await until(() => slow.asked() === 2, { what: "history has all its places" });
             await until(() => isDone(fresh.uploads[0]?.jobId), { what: "the live file" });
-        });
+        }
 
         it("in its place, since its own source gave nothing, has its own turn", async () => {
             await started();
