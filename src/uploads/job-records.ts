@@ -67,6 +67,15 @@ function expiringKey(job: Job): string | undefined {
     return at === undefined ? undefined : orderedKey(at, job.id);
 }
 
+/**
+ * Takes a row away whose job has its place elsewhere: it went there since the list was read, or damage left the row. To be
+ * called while the job's lock is held.
+ */
+export async function tidyRow(store: Store, id: string, collection: string, key: string): Promise<void> {
+    const job = await loadJob(store, id);
+    if (job === undefined || !isPlaceOf(job, collection, key)) await store.commit([{ collection, key }]);
+}
+
 /** A key that sorts by time first. Times are milliseconds since the epoch, 15 digits last beyond the year 30000. */
 export function orderedKey(time: number, id: string): string {
     return `${Math.max(0, Math.round(time)).toString().padStart(15, "0")} ${id}`;

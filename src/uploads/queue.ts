@@ -3,7 +3,7 @@ import { MediaError } from "../errors.ts";
 import { loggable } from "../redact.ts";
 import { isFinal, type Job } from "./job.ts";
 import { transition } from "./transition.ts";
-import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE } from "./job-records.ts";
+import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE, tidyRow } from "./job-records.ts";
 import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import { Hastening } from "./hastening.ts";
@@ -76,11 +76,9 @@ export class UploadQueue {
 
     constructor(parts: UploadQueueParts) {
         this.#parts = parts;
-        this.#tries = new Tries(
-            parts,
-            () => this.#open,
-            () => this.poke(),
-        );
+        const isOpen = (): boolean => this.#open;
+        const poke = (): void => this.poke();
+        this.#tries = new Tries(parts, isOpen, poke);
         this.#held = new HeldJobs(parts.store, parts.gate, parts.locks);
         this.#waiting = new WaitingJobs(parts.store, parts.locks, (job) =>
             this.#tries.advance(job, { type: "promote" }),
@@ -96,19 +94,19 @@ export class UploadQueue {
             store: parts.store,
             locks: parts.locks,
             callers: this.#callers,
-            isOpen: () => this.#open,
+            isOpen,
             cancel: (id) => this.cancel(id),
-            poke: () => this.poke(),
+            poke,
         });
         this.#hastening = new Hastening({
             ...parts,
-            isOpen: () => this.#open,
+            isOpen,
             leaves: (id) => this.#running.get(id)?.ended,
             advance: (job, event) => this.#tries.advance(job, event),
             onHastened: (job) => {
                 this.#held.holds(job);
                 this.#callers.changed(job);
-                this.poke();
+                poke();
             },
         });
     }
@@ -311,7 +309,7 @@ export class UploadQueue {
                 continue;
             }
             if (!isPlaceOf(job, SCHEDULE, key)) {
-                await this.#tidy(id, SCHEDULE, key);
+                await this.#parts.locks.hold([id], () => tidyRow(this.#parts.store, id, SCHEDULE, key));
                 continue;
             }
             if (!this.#open) break;
@@ -329,15 +327,6 @@ export class UploadQueue {
             this.#fillAgain = true;
         }
         return isFull || rows >= limit ? EVERYBODY : left;
-    }
-
-    /** Takes a row away whose job has its place elsewhere: it went there since the list was read, or damage left the row. */
-    async #tidy(id: string, collection: string, key: string): Promise<void> {
-        await this.#parts.locks.hold([id], async () => {
-            const job = await loadJob(this.#parts.store, id);
-            if (job === undefined || !isPlaceOf(job, collection, key))
-                await this.#parts.store.commit([{ collection, key }]);
-        });
     }
 
     /**
