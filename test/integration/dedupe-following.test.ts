@@ -490,6 +490,51 @@ describe("who leads a file that several want", () => {
             expect((await stored("given")).error?.code).to.equal("RESERVATION_GONE");
         });
 
+        describe("because its leader has got another one", () => {
+            async function movedAway() {
+                const { store, ...rest } = await withFile("first");
+                await store.commit(jobWrites(undefined, job("first", { state: "replaced", replacedBy: "second" })));
+                const next = { contentUri: "mxc://example.org/2", state: "transferring", dueAt: 5 } as const;
+                await store.commit(jobWrites(undefined, job("second", next)));
+                await store.commit(jobWrites(undefined, job("given", { ...lasting, ...address, follows: true })));
+                return { store, ...rest, second: job("second", next) };
+            }
+
+            for (const how of ["the disk refused that", "the process ended meanwhile"] as const)
+                it(`goes on with its own also where ${how}`, async () => {
+                    const { store, turns, stored } = await movedAway();
+                    const commit = store.commit.bind(store);
+                    store.commit = async (writes) => {
+                        if (writes.some((write) => write.key === "given")) throw new MediaError("STORE_WRITE_FAILED");
+                        return commit(writes);
+                    };
+                    const refused = await turns.tend(key).catch(({ code }: MediaError) => code);
+                    expect(refused).to.equal("STORE_WRITE_FAILED");
+                    store.commit = commit;
+                    await (how === "the disk refused that" ? turns : decider(store).turns).tend(key);
+                    expect(await stored("given")).not.to.have.property("follows");
+                    const moved = { leader: "second", contentUri: "mxc://example.org/2" };
+                    expect(await loadShared(store, key)).to.include(moved);
+                });
+
+            it("does not take it from the file that has come there meanwhile", async () => {
+                const { store, turns, second } = await movedAway();
+                const get = store.get.bind(store);
+                let reads = 0;
+                store.get = async (collection, id) => {
+                    const record = await get(collection, id);
+                    if (id !== "first" || ++reads !== 2) return record;
+                    const end = { type: "finish", size: 1, contentUri: "mxc://example.org/2", at: 1 } as const;
+                    const done = transition(second, end) ?? second;
+                    await store.commit([...jobWrites(second, done), ...turns.finishWrites(second, done)]);
+                    return record;
+                };
+                await turns.tend(key);
+                expect(reads).to.be.above(1);
+                expect(await loadShared(store, key)).to.include({ state: "uploaded" });
+            });
+        });
+
         it("brings that one alone: the others' address stays the file's", async () => {
             const { store, turns } = await withFile("first");
             const begun = job("given", { ...lasting, state: "transferring" });

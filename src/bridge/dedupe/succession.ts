@@ -86,16 +86,21 @@ export class Succession {
         if (first !== undefined) hastenFor(this.#parts, first, leader.id);
     }
 
-    /** A file goes where its leader has gone, whose address was replaced. */
+    /**
+     * A file goes where its leader has gone, whose address was replaced. Its record comes last, for by that it is known that this
+     * is still to be done.
+     */
     async #move(file: SharedFile, leader: Job): Promise<void> {
-        const { store, files, followers, onTurn } = this.#parts;
+        const { store, files, followers, onTurn, onLeaderless } = this.#parts;
         const former = await loadJob(store, file.leader ?? "");
         const moved = movedTo(file, leader);
-        await files.change(file.key, moved);
         const isLost = (leader.addressesLost ?? 0) > (former?.addressesLost ?? 0);
         const eventOf = (job: Job): JobEvent => (isLost ? addressGone() : leftAlone(job));
         await followers.each(file.key, (job) => (isLeftBehind(job, moved) ? eventOf(job) : undefined));
         onTurn();
+        // Its leader may have brought the file meanwhile.
+        if (files.peek(file.key) === file) await files.change(file.key, moved);
+        else onLeaderless(file.key);
     }
 
     /** Lets a follower lead that may and has not tried yet; false where there is none. */
