@@ -20,6 +20,8 @@ export class HeldJobs {
     /** Sources with held jobs; no job of it is due before that time. */
     readonly #earliest = new Map<string, number>();
     #opensAt = Number.POSITIVE_INFINITY;
+    /** How often it was told of a job. */
+    #told = 0;
 
     constructor(store: Store, gate: SourceGate, locks: KeyedLocks) {
         this.#store = store;
@@ -53,6 +55,7 @@ export class HeldJobs {
     /** To be told of a job that lies here, or may still do although it was taken: its try could not be begun. */
     holds({ heldFor, dueAt }: Job): void {
         if (heldFor === undefined || dueAt === undefined) return;
+        this.#told++;
         this.#earliest.set(heldFor, Math.min(dueAt, this.#earliest.get(heldFor) ?? dueAt));
     }
 
@@ -76,7 +79,10 @@ export class HeldJobs {
         while (true) {
             const source = this.#firstOpen(before);
             if (source === undefined) return undefined;
+            const told = this.#told;
             const head = await this.#head(source, isRunning, running);
+            // One that was told of since may be due before what was read.
+            if (told !== this.#told) continue;
             if (head === undefined) {
                 this.#earliest.delete(source);
                 continue;

@@ -112,6 +112,29 @@ describe("changes that meet", () => {
         jobs.holds(held);
         expect((await jobs.next(Number.POSITIVE_INFINITY, () => false, 0))?.id).to.equal("job");
     });
+
+    it("a look at a source's held jobs, and one of those that is put forward: that is due from then on", async () => {
+        const held: Job = { ...waiting, notBefore: undefined, heldFor: source, dueAt: 1000 };
+        const store = await storeWith(held);
+        const gate = { closedUntil: () => 0 } as unknown as SourceGate;
+        const jobs = new HeldJobs(store, gate, new KeyedLocks());
+        await jobs.start();
+        jobs.holds({ ...held, dueAt: 10 });
+        const keys = store.keys.bind(store);
+        const sooner = { ...held, dueAt: 5 };
+        let isFirst = true;
+        store.keys = async function* (range) {
+            for await (const key of keys(range)) {
+                if (isFirst) {
+                    isFirst = false;
+                    await store.commit(jobWrites(held, sooner));
+                    jobs.holds(sooner);
+                }
+                yield key;
+            }
+        };
+        expect((await jobs.next(20, () => false, 0))?.id).to.equal("job");
+    });
 });
 
 describe("a journal that is slow, or refuses", () => {
