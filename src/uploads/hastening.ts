@@ -32,8 +32,8 @@ export interface HasteningParts {
  */
 export class Hastening {
     readonly #parts: HasteningParts;
-    /** The first turn that was asked for, by the job. */
-    readonly #wanted = new Map<string, number>();
+    /** The first turn that was asked for, by the job, and when that has been seen to. */
+    readonly #wanted = new Map<string, { dueAt: number; readonly over: Promise<void> }>();
 
     constructor(parts: HasteningParts) {
         this.#parts = parts;
@@ -42,8 +42,17 @@ export class Hastening {
     /** @param dueAt The turn of the one that waits. */
     hasten(id: string, dueAt: number): void {
         const known = this.#wanted.get(id);
-        this.#wanted.set(id, Math.min(dueAt, known ?? dueAt));
-        if (known === undefined) void this.#seeTo(id).finally(() => this.#wanted.delete(id));
+        if (known !== undefined) {
+            known.dueAt = Math.min(known.dueAt, dueAt);
+            return;
+        }
+        const over = this.#seeTo(id).finally(() => this.#wanted.delete(id));
+        this.#wanted.set(id, { dueAt, over });
+    }
+
+    /** Resolves when nothing is written any more; to be called when nothing is to be begun any more. */
+    async close(): Promise<void> {
+        await Promise.all([...this.#wanted.values()].map(({ over }) => over));
     }
 
     async #seeTo(id: string): Promise<void> {
@@ -53,6 +62,7 @@ export class Hastening {
                 await leaves(id);
                 if (await this.#change(id)) return;
             } catch (error) {
+                if (!isOpen()) return;
                 const text = "An upload that something new waits for could not be put forward and will be again";
                 logger.error(text, { jobId: id, error: loggable(error) });
                 await sleep(STORE_RETRY_MS);
@@ -66,7 +76,7 @@ export class Hastening {
         return locks.hold([id], async () => {
             if (leaves(id) !== undefined) return false;
             const job = await loadJob(store, id);
-            const dueAt = this.#wanted.get(id);
+            const dueAt = this.#wanted.get(id)?.dueAt;
             if (job === undefined || dueAt === undefined) return true;
             if (job.replacedBy !== undefined) this.hasten(job.replacedBy, dueAt);
             if (!job.backfill || job.follows === true) return true;

@@ -260,6 +260,7 @@ export class UploadQueue {
         await this.#filling;
         for (const { controller } of this.#running.values()) controller.abort(new MediaError("CLOSED"));
         await this.#places.onIdle();
+        await this.#hastening.close();
     }
 
     async #fill(): Promise<void> {

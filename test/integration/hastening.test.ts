@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { expect } from "chai";
+import { deferred } from "../../src/deferred.ts";
 import { MediaError } from "../../src/errors.ts";
 import { silentLogger } from "../../src/logger.ts";
 import type { Write } from "../../src/store/store.ts";
@@ -161,6 +162,30 @@ describe("history that something new waits for", () => {
         queue.hasten("a", 1000);
         await until(async () => (await loadJob(store, "c"))?.backfill === false);
         expect(await loadJob(store, "b")).to.include({ state: "replaced", backfill: true });
+    });
+
+    it("is not seen to any more once the queue is closed, whatever the disk does", async () => {
+        await queue.start();
+        for (const id of ["slow", "refused"]) await add(old(id, { notBefore: steadyNow() + 600_000 }));
+        const get = store.get.bind(store);
+        const read = deferred();
+        store.get = async (collection, id) => {
+            if (id === "slow") await read.promise;
+            return get(collection, id);
+        };
+        store.refusals = 1000;
+        for (const id of ["slow", "refused"]) queue.hasten(id, 1000);
+        await until(() => store.refusals < 1000);
+        let isClosed = false;
+        const closed = queue.close().then(() => (isClosed = true));
+        await quiet();
+        expect(isClosed, "closed while it is at work").to.equal(false);
+        read.resolve();
+        await closed;
+        const { refusals } = store;
+        await quiet();
+        expect(store.refusals).to.equal(refusals);
+        expect(await loadJob(store, "refused")).to.include({ backfill: true });
     });
 
     it("is changed once the disk takes it, and not where it follows another one or has ended", async () => {
