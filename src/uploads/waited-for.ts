@@ -82,10 +82,10 @@ export class WaitedFor {
         const { store, locks, callers, isOpen, poke } = this.#parts;
         const delay = Math.max(pauseMs, Math.min((job.notBefore ?? 0) - steadyNow(), LONGEST_WAIT_MS));
         if (delay > 0) await sleep(delay, undefined, { signal });
-        if (!isOpen()) throw new MediaError("CLOSED");
         // As it is by now, and in the line before it changes again: something new may have come to wait for it.
         const { turn } = await locks.hold([job.id], async () => {
             const current = (await loadJob(store, job.id)) ?? job;
+            if (!isOpen()) throw new MediaError("CLOSED");
             return { turn: callers.wait(current, signal) };
         });
         callers.serveUrgent();

@@ -1,6 +1,7 @@
 import { setMaxListeners } from "node:events";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
+import { deferred } from "../../src/deferred.ts";
 import { MediaError } from "../../src/errors.ts";
 import { silentLogger } from "../../src/logger.ts";
 import type { Job } from "../../src/uploads/job.ts";
@@ -292,6 +293,20 @@ describe("jobs that a message waits for", () => {
         await queue.close();
         expect(await left).to.equal("CLOSED");
         expect(ids()).to.deep.equal(["first"]);
+    });
+
+    it("one that is just being changed when the queue closes does not stand in line any more", async () => {
+        await open({});
+        const waiting = job("waiting", history);
+        await add(waiting);
+        const { promise: changed, resolve } = deferred();
+        const changing = queue.locks.hold(["waiting"], () => changed);
+        const code = queue.runNow(waiting, never).catch((error: MediaError) => error.code);
+        await quiet();
+        await queue.close();
+        resolve();
+        await changing;
+        expect(await code).to.equal("CLOSED");
     });
 
     it("one that failed, and whose message then got an address, begins with its event", async () => {
