@@ -3,7 +3,10 @@ import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import { Addresses, type AddressesParts } from "../../src/bridge/dedupe/addresses.ts";
+import { deferred } from "../../src/deferred.ts";
 import type { BridgeMedia, BridgeMediaOptions, MediaError, RemoteMessage } from "../../src/index.ts";
+import type { Job } from "../../src/uploads/job.ts";
 import { messages } from "../support/download.ts";
 import { copyImage } from "../support/image.ts";
 import { photoMessage } from "../support/messages.ts";
@@ -215,5 +218,31 @@ describe("a live file that shares its upload with history", () => {
             await until(areSent(1), { what: "its event" });
             expect((await fresh).uploads[0]?.contentUri).to.equal((await old).uploads[0]?.contentUri);
         });
+    });
+});
+
+describe("those that wait for one of them to bring their file without /create", () => {
+    it("tell nobody but who does, however many they are, and the next one when its turn has come", async () => {
+        const told: string[] = [];
+        const parts = { hasten: (jobId: string) => void told.push(jobId) };
+        const addresses = new Addresses(parts as unknown as AddressesParts);
+        const job = (id: string, backfill: boolean) =>
+            ({ id, backfill, dedupe: "file", messageId: id }) as unknown as Job;
+        const ends: (() => void)[] = [];
+        const alone = (id: string, backfill: boolean) => {
+            const { promise, resolve } = deferred();
+            ends.push(resolve);
+            return addresses.alone(job(id, backfill), () => promise);
+        };
+        const history = Array.from({ length: 100 }, (_, index) => alone(`old ${index}`, true));
+        const live = Array.from({ length: 100 }, (_, index) => alone(`new ${index}`, false));
+        expect(new Set(told)).to.deep.equal(new Set(["old 0"]));
+        expect(told).to.have.length(100);
+        ends[0]?.();
+        await history[0];
+        await until(() => told.at(-1) === "old 1");
+        for (const end of ends) end();
+        await Promise.all([...history, ...live]);
+        expect(new Set(told).size).to.equal(100);
     });
 });

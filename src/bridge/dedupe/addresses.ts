@@ -102,23 +102,27 @@ export class Addresses {
 
     /**
      * Runs `task` while no other job with the same file is in here: one of them gets the address, or the file, for all. What
-     * is new does not wait in here for history's turn: those before it have its own.
+     * is new does not wait for history's turn: who is in here has its own.
      */
     async alone<T>(job: Job, task: () => Promise<T>): Promise<T> {
         const { dedupe: key } = job;
         if (key === undefined) return task();
         const line = this.#lines.get(key) ?? new Set();
-        for (const before of line) this.#hastenFor(job, before);
+        const [inside = job] = line;
+        this.#hastenFor(job, inside);
         this.#lines.set(key, line.add(job));
         try {
-            return await this.#alone.hold([key], task);
+            return await this.#alone.hold([key], () => {
+                this.entered(job);
+                return task();
+            });
         } finally {
             line.delete(job);
             if (line.size === 0) this.#lines.delete(key);
         }
     }
 
-    /** To be called by who is in there when its job is journaled: something new may have come to wait for it before. */
+    /** To be called by who is journaled only in there: something new may have come to wait for it before. */
     entered(job: Job): void {
         for (const waiting of this.#lines.get(job.dedupe ?? "") ?? []) this.#hastenFor(waiting, job);
     }
