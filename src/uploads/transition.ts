@@ -67,7 +67,8 @@ export type JobEvent =
     | { readonly type: "retry"; readonly dueAt: number }
     /** `error`: why its own try came to nothing. */
     | { readonly type: "follow"; readonly error?: MediaError; readonly at: number }
-    | { readonly type: "lead"; readonly address: Address; readonly dueAt: number }
+    /** `dedupe`: the file that it has in common with others from then on. @default The same as before */
+    | { readonly type: "lead"; readonly address: Address; readonly dueAt: number; readonly dedupe?: string }
     /** Something new waits for it, and is due then: it is history no more. */
     | { readonly type: "hasten"; readonly dueAt: number }
     | { readonly type: "replace"; readonly by: string; readonly at: number }
@@ -224,8 +225,9 @@ export function transition(job: Job, event: JobEvent): Job | undefined {
                 ...(event.error !== undefined && { failedAt: event.at }),
             };
         case "lead": {
-            const { address, dueAt } = event;
-            return { ...job, ...movedTo(job, address.contentUri), ...address, follows: undefined, dueAt };
+            const { address, dueAt, dedupe = job.dedupe } = event;
+            const turn = { follows: undefined, heldFor: undefined, dueAt, dedupe };
+            return { ...job, ...movedTo(job, address.contentUri), ...address, ...turn };
         }
         case "hasten": {
             const dueAt = job.dueAt === undefined ? undefined : Math.min(job.dueAt, event.dueAt);

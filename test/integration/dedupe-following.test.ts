@@ -424,10 +424,11 @@ describe("who leads a file that several want", () => {
                 for (const state of ["ready", "done", "failed"] as const) {
                     await store.commit(jobWrites(undefined, job("first", { state, dueAt: 1 })));
                     await store.commit(jobWrites(undefined, job("given", { ...lasting, ...more })));
-                    const begun = await turns.beforeBegin(await stored("given"));
-                    expect(begun?.id, state).to.equal(isOver ? undefined : "given");
+                    expect(await turns.beforeBegin(await stored("given")), state).to.equal(undefined);
                     expect(await stored("given")).to.include(expected);
                     expect((await stored("given")).error?.code).to.equal(isOver ? "RESERVATION_GONE" : undefined);
+                    const begun = await turns.beforeBegin(await stored("given"));
+                    expect(begun?.id, state).to.equal(isOver ? undefined : "given");
                     expect(await loadShared(store, key)).to.include({ leader: "first" });
                 }
             });
@@ -535,12 +536,37 @@ describe("who leads a file that several want", () => {
             });
         });
 
-        it("brings that one alone: the others' address stays the file's", async () => {
-            const { store, turns } = await withFile("first");
-            const begun = job("given", { ...lasting, state: "transferring" });
-            const done = transition(begun, { type: "finish", size: 1, contentUri: given.contentUri, at: 1 });
-            expect(done && turns.finishWrites(begun, done)).to.deep.equal([]);
-            expect(await loadShared(store, key)).to.include({ state: "pending", leader: "first" });
+        it("has its next turn in the schedule, also where it was held for its source before", async () => {
+            const { store, turns, stored } = await withFile("first");
+            const presigned = { url: "https://storage.example/", method: "PUT" } as const;
+            const held = { ...lasting, heldFor: "http://example.org", presigned };
+            await store.commit(jobWrites(undefined, job("first", { state: "ready", dueAt: 1 })));
+            await store.commit(jobWrites(undefined, job("given", held)));
+            await turns.beforeBegin(await stored("given"));
+            const given = await stored("given");
+            expect(placeWrites(given).map(({ collection }) => collection)).to.deep.equal([SCHEDULE]);
+            expect(given.presigned, "where its bytes are to go").to.deep.equal(presigned);
+        });
+
+        it("is filled once, for all who have it: the others' address stays the file's", async () => {
+            const { store, turns, stored } = await withFile("first");
+            await store.commit(jobWrites(undefined, job("first", { state: "cancelled" })));
+            const all = ["turn", "waiting", "following"];
+            for (const id of all)
+                await store.commit(jobWrites(undefined, job(id, { ...lasting, follows: id === "following" })));
+            await turns.tend(key);
+            for (const id of all.slice(0, 2)) await turns.beforeBegin(await stored(id));
+            const begun = [];
+            for (const id of all) begun.push((await turns.beforeBegin(await stored(id)))?.id);
+            expect(begun).to.deep.equal(["turn", undefined, undefined]);
+            const leading = await stored("turn");
+            const underWay = transition(leading, { type: "begin" }) ?? leading;
+            const end = { type: "finish", size: 1, contentUri: given.contentUri, at: 1 } as const;
+            const done = transition(underWay, end) ?? leading;
+            await store.commit([...jobWrites(leading, done), ...turns.finishWrites(underWay, done)]);
+            await turns.tend(done.dedupe ?? "");
+            for (const id of all) expect(await stored(id)).to.include({ state: "done", contentUri: given.contentUri });
+            expect(await loadShared(store, key)).to.include({ ...address, state: "pending" });
         });
     });
 

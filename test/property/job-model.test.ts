@@ -78,7 +78,15 @@ const event: fc.Arbitrary<JobEvent> = fc.oneof(
     fc.record(type("park")),
     fc.record({ ...type("fail"), error, at: time }),
     fc.record({ ...type("follow"), at: time }),
-    fc.record({ ...type("lead"), address: fc.record({ contentUri: mxc }), dueAt: time }),
+    fc.record(
+        {
+            ...type("lead"),
+            address: fc.record({ contentUri: mxc }),
+            dueAt: time,
+            dedupe: fc.constantFrom("file", "other file"),
+        },
+        { requiredKeys: ["type", "address", "dueAt"] },
+    ),
     fc.record({ ...type("hasten"), dueAt: time }),
     fc.record({ ...type("retry"), dueAt: time }),
     fc.record({ ...type("replace"), by: fc.constant("other"), at: time }),

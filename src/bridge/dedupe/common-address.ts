@@ -2,7 +2,7 @@ import { MediaError } from "../../errors.ts";
 import { runsOut } from "../../uploads/expiry.ts";
 import type { Address, Job } from "../../uploads/job.ts";
 import type { JobEvent } from "../../uploads/transition.ts";
-import type { SharedFile } from "./shared-file.ts";
+import { leftKeyOf, type SharedFile } from "./shared-file.ts";
 
 /** What becomes of a shared file's address, and of a job that has another one. Decisions only. */
 
@@ -32,13 +32,14 @@ export function endWith(job: Job, file: SharedFile): JobEvent {
 }
 
 /**
- * What becomes of a job that is left behind: a turn of its own, for its caller's address is to be filled all the same; or its
- * end, where that address has too little life left. Where its end is not known, the homeserver will say.
+ * What becomes of a job that is left behind: a turn of its own, for its caller's address is to be filled all the same, once for
+ * all who have it; or its end, where that address has too little life left. Where its end is not known, the homeserver will say.
  */
 export function leftAlone(job: Job): JobEvent {
-    const { contentUri, expiresAt, dueAt = Date.now() } = job;
+    const { contentUri, expiresAt, presigned, dueAt = Date.now(), dedupe = "" } = job;
     if (contentUri === undefined || runsOut(job, Date.now())) return addressGone();
-    return { type: "lead", address: { contentUri, expiresAt, presigned: undefined }, dueAt };
+    const address = { contentUri, expiresAt, presigned };
+    return { type: "lead", address, dueAt, dedupe: leftKeyOf(dedupe, contentUri) };
 }
 
 export function addressGone(): JobEvent {

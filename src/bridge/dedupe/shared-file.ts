@@ -37,6 +37,11 @@ export function sharedKeyOf(uploader: string, dedupeKey: string, transformVersio
     return hashOf([uploader, dedupeKey, transformVersion ?? null]);
 }
 
+/** Of those whose callers have been given an address of the file that is its no more: they have that one in common. */
+export function leftKeyOf(key: string, contentUri: string): string {
+    return hashOf([key, contentUri]);
+}
+
 export function pendingFile(key: string, uploader: string, address: Address, leader?: string): SharedFile {
     const { contentUri, expiresAt, presigned } = address;
     const now = Date.now();

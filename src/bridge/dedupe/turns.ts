@@ -4,7 +4,7 @@ import type { Job } from "../../uploads/job.ts";
 import { loadJob } from "../../uploads/job-records.ts";
 import { KeyedLocks } from "../../uploads/keyed-locks.ts";
 import type { Release } from "../../uploads/release.ts";
-import { applies, transition } from "../../uploads/transition.ts";
+import { applies, type JobEvent, transition } from "../../uploads/transition.ts";
 import { addressOf, endWith, isLeftBehind, lastsLonger, leftAlone, movedTo } from "./common-address.ts";
 import { pendingFile, type SharedFile, uploadedFile } from "./shared-file.ts";
 import { Succession } from "./succession.ts";
@@ -50,7 +50,7 @@ export class Turns {
             });
         // Without the file's lock first: many may come at once when it has just arrived.
         const file = await this.#parts.files.load(key);
-        if (file?.state === "uploaded") return ask((now) => this.#reuse(now, file));
+        if (file?.state === "uploaded") return ask((now) => this.#change(now, endWith(now, file)));
         return this.#locks.hold([key], () => ask((now) => this.#choose(now, key)));
     }
 
@@ -74,10 +74,7 @@ export class Turns {
         const { files } = this.#parts;
         const isBrought = before.state === "transferring" || before.state === "completing";
         const file = isBrought && after.state === "done" ? uploadedFile(after) : undefined;
-        const known = file && files.peek(file.key);
-        // The others, and who comes later, stay with the address that they have.
-        if (file === undefined || (known !== undefined && isLeftBehind(after, known))) return [];
-        return files.set(file.key, file);
+        return file === undefined ? [] : files.set(file.key, file);
     }
 
     /**
@@ -95,9 +92,9 @@ export class Turns {
 
     async #choose(job: Job, key: string): Promise<Job | undefined> {
         const file = await this.#parts.files.load(key);
-        if (file?.state === "uploaded") return this.#reuse(job, file);
+        if (file?.state === "uploaded") return this.#change(job, endWith(job, file));
         if (file?.leader === job.id) return job;
-        if (file !== undefined && isLeftBehind(job, file)) return this.#goAlone(job);
+        if (file !== undefined && isLeftBehind(job, file)) return this.#change(job, leftAlone(job));
         const leader = file && (await leaderOf(this.#parts.store, file));
         // It took the leader's place in its message: its own address is the file's now.
         if (leader?.id === job.id) return this.#lead(job, key, undefined);
@@ -109,19 +106,9 @@ export class Turns {
         return undefined;
     }
 
-    /** Ends a job whose file is there already, at another address perhaps. */
-    async #reuse(job: Job, file: SharedFile): Promise<Job | undefined> {
-        if (isLeftBehind(job, file)) return this.#goAlone(job);
-        await change(this.#parts, job, endWith(job, file));
-        return undefined;
-    }
-
-    /** A job that is left behind is worked beside its file's others, for its caller's address. */
-    async #goAlone(job: Job): Promise<Job | undefined> {
-        const event = leftAlone(job);
-        if (event.type === "lead") return job;
+    /** Has a job end, or have another turn, instead of this one. */
+    async #change(job: Job, event: JobEvent): Promise<undefined> {
         await change(this.#parts, job, event);
-        return undefined;
     }
 
     async #lead(job: Job, key: string, file: SharedFile | undefined): Promise<Job | undefined> {
