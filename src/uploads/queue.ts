@@ -297,9 +297,7 @@ export class UploadQueue {
             rows++;
             const { time, id } = fromOrderedKey(key);
             left = await this.#takeOthers(time, left);
-            // Behind history that is due after all that is live there is only such.
-            const isHistory = time > historyDueAt();
-            isFull = (isHistory ? this.#places.isFullForHistory : this.#places.isFull) || blocked.length >= HOLD_BATCH;
+            isFull = this.#places.isFull || blocked.length >= HOLD_BATCH;
             if (isFull) break;
             if (this.#running.has(id)) continue;
             const job = await loadJob(this.#parts.store, id);
@@ -313,7 +311,9 @@ export class UploadQueue {
                 await this.#parts.locks.hold([id], () => tidyRow(this.#parts.store, id, SCHEDULE, key));
                 continue;
             }
-            if (!this.#open) break;
+            // Behind history that is due after all that is live there is only such.
+            isFull = job.backfill && time > historyDueAt() && this.#places.isFullForHistory;
+            if (isFull || !this.#open) break;
             const refusal = this.#refusal(job);
             if (refusal === "source") blocked.push(id);
             else if (refusal === undefined) void this.#begin(job);

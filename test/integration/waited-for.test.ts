@@ -241,6 +241,16 @@ describe("jobs that a message waits for", () => {
             expect(ids()).to.deep.equal(["old1", "new1", "new2", "old2"]);
         });
 
+        it("and the process starts anew, what became ready before still has the place that history leaves it", async () => {
+            await open({}, { concurrency: 2 });
+            const old = now(job("old", history));
+            await until(() => began.length === 1);
+            await ready("new", Date.now() + DAY / 24);
+            await until(() => began.length === 2);
+            await drain(2);
+            await old;
+        });
+
         it("history that is waited for has waited all the same", async () => {
             await open({}, { concurrency: 2 });
             const all = [now(job("old1", history)), now(job("old2", history))];
