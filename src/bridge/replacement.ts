@@ -54,7 +54,7 @@ export class Replacement {
             // All bytes are there already: the homeserver may still take them.
             return undefined;
         }
-        const reservation = await this.#obtain(job.uploader, signal);
+        const reservation = await this.#obtain(job.uploader, signal, lost);
         if (reservation === undefined) return undefined;
         return this.#parts.messageLocks.hold(messageOf(job), () => this.#replace(job, reservation, lost, signal));
     }
@@ -80,20 +80,25 @@ export class Replacement {
         );
     }
 
-    /** Undefined where the homeserver has no `/create`. Rejects with HOMESERVER_RATE_LIMITED at the user's limit. */
-    async #obtain(uploader: string, signal: AbortSignal): Promise<Reservation | undefined> {
+    /**
+     * Undefined where the homeserver has no `/create`. Rejects with HOMESERVER_RATE_LIMITED at the user's limit.
+     * @param isNeeded Without another address the file cannot come. The one that it had was the homeserver's, so a 404 that does
+     * not say why is rather a proxy's: rejects as an answer that makes no sense, and is asked for again.
+     */
+    async #obtain(uploader: string, signal: AbortSignal, isNeeded = false): Promise<Reservation | undefined> {
         const { reservations } = this.#parts;
         const warm = reservations.takeWarm(uploader);
         if (warm !== undefined) return warm;
         const known = reservations.blockedFor(uploader);
         if (known > 0) throw new MediaError("HOMESERVER_RATE_LIMITED", { retryAfterMs: known });
         try {
-            const obtained = await reservations.obtain(uploader, signal);
+            const obtained = await reservations.obtain(uploader, signal, isNeeded);
             if ("reservation" in obtained) return obtained.reservation;
             throw new MediaError("HOMESERVER_RATE_LIMITED", { retryAfterMs: reservations.blockedFor(uploader) });
         } catch (error) {
-            if (error instanceof MediaError && error.code === "NOT_SUPPORTED") return undefined;
-            throw error;
+            if (!(error instanceof MediaError) || error.code !== "NOT_SUPPORTED") throw error;
+            if (!isNeeded || reservations.isWithout) return undefined;
+            throw new MediaError("HOMESERVER_ANSWER_INVALID", { cause: error });
         }
     }
 

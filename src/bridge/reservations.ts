@@ -78,6 +78,11 @@ export class Reservations {
         return this.#unsupportedUntil <= steadyNow();
     }
 
+    /** Whether the server has said so itself. */
+    get isWithout(): boolean {
+        return this.#unsupportedUntil === Number.POSITIVE_INFINITY;
+    }
+
     /** Takes up what an earlier run had reserved. */
     async start(): Promise<void> {
         const stale: Write[] = [];
@@ -125,11 +130,14 @@ export class Reservations {
         return { collection: RESERVATIONS, key: keyOf(reservation), record: reservation as unknown as StoredRecord };
     }
 
-    /** One kept ahead, or a new one. Rejects with NOT_SUPPORTED, or as `/create` fails. */
-    async obtain(userId: string, signal: AbortSignal): Promise<Obtained> {
+    /**
+     * One kept ahead, or a new one. Rejects with NOT_SUPPORTED, or as `/create` fails.
+     * @param isNeeded There is no other way: the server is asked unless it has said itself that it has no `/create`.
+     */
+    async obtain(userId: string, signal: AbortSignal, isNeeded = false): Promise<Obtained> {
         const warm = this.takeWarm(userId);
         if (warm !== undefined) return { reservation: warm };
-        if (!this.supported) throw new MediaError("NOT_SUPPORTED");
+        if (isNeeded ? this.isWithout : !this.supported) throw new MediaError("NOT_SUPPORTED");
         try {
             return { reservation: await this.#create(userId, signal) };
         } catch (error) {
@@ -201,6 +209,7 @@ export class Reservations {
             });
             this.#answers.check(created.contentUri, randomUUID());
             this.#limits.obtained(userId);
+            this.#unsupportedUntil = 0;
             return { ...withBelievableEnd(created), userId, createdAt: Date.now() };
         } catch (error) {
             if (error instanceof MediaError && error.code === "NOT_SUPPORTED") {

@@ -69,6 +69,30 @@ describe("a 404 that says no Matrix code", () => {
         expect(new Set(addresses).size).to.equal(1);
     });
 
+    it("to /create, when a file's address has ended, is waited out: the file comes by another one", async () => {
+        await open();
+        let first: string | undefined;
+        world.homeserver.intercept((request) => {
+            if (!isPut(request)) return undefined;
+            first ??= request.path;
+            const body = { errcode: "M_NOT_FOUND", error: "Media ID has expired" };
+            return request.path === first ? { status: 404, body } : undefined;
+        });
+        away(3, (request) => isCreate(request) && first !== undefined);
+        const media = world.component({ reserveAhead: 0 });
+        await media.start();
+        const bytes = someBytes(3000);
+        const photo = photoMessage(roomId, alice, { kind: "http", url: remote.file(bytes) });
+        const { eventId, uploads } = await media.send(photo);
+        expect((await uploads[0]?.done)?.state).to.equal("done");
+        const shown = await until(() => edits(world.homeserver, roomId).get(eventId));
+        expect((await download(world.homeserver, String(shown["url"]))).body.equals(bytes)).to.equal(true);
+        // One that came in time says that there is such an endpoint.
+        const again = await media.send({ ...photo, id: "another" });
+        expect(again.uploads[0]?.contentUri).to.be.a("string");
+        expect(asked(isOneStep)).to.equal(0);
+    });
+
     it("to an upload costs it no try, nor does a proxy's 408; what else has no Matrix code costs one", async () => {
         await open();
         const upload = async (status: number, maxAttempts: number) => {
