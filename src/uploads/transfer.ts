@@ -1,6 +1,7 @@
 import { asMediaError, MediaError } from "../errors.ts";
 import { LinkedAbort } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
+import { loggable } from "../redact.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import { checkAnnouncedType, promisedType } from "./content-check.ts";
 import { counted, tooLarge } from "./counted.ts";
@@ -117,7 +118,9 @@ async function opening<T>(
         const mimetype = promisedType(job.mimetype, job.family);
         checkAnnouncedType(mimetype, opened.mimetype);
         if (opened.size !== undefined && opened.size > maxBytes) throw tooLarge(maxBytes);
-        const explain = (error: unknown) => sourceError(error, signal);
+        // What lies in the spool is on our own disk.
+        const otherwise = job.source.kind === "spool" ? "SPOOL_FAILED" : undefined;
+        const explain = (error: unknown) => sourceError(error, signal, otherwise);
         // Ciphertext looks like anything.
         const promised = job.encryption?.spooled === true ? {} : { mimetype, sha256: job.sha256 };
         const body = counted(opened.stream, { size: opened.size, maxBytes }, promised, {
@@ -153,7 +156,10 @@ async function viaSpool(
         return await put(job, parts, { body, size }, opened, signal);
     } finally {
         copy?.stream.destroy();
-        await parts.spool.remove(name);
+        // The try has come to its end: what stays is removed by the next one, or by the next start.
+        await parts.spool.remove(name).catch((error: unknown) => {
+            parts.logger.warn("A spooled file could not be removed", { jobId: job.id, error: loggable(error) });
+        });
     }
 }
 

@@ -214,11 +214,37 @@ describe("a disk that fails", function () {
             letGo();
             await sending;
             await until(() => (disk?.hits ?? 0) > 0, LONG);
+            await until(() => media.log.join("").includes("will be tried again"), LONG);
+            expect(media.log.join("")).to.include("SPOOL_FAILED");
             await disk.mend();
             await until(async () => (await media.jobs()).includes("done"), LONG);
             await expectFile("cat", bytes);
             await until(async () => (await spooled()).length === 0, LONG);
             await media.close();
+        });
+
+        it("EIO when the copy of a source without a length is removed: the file is there by one upload", async () => {
+            const media = await started();
+            const bytes = someBytes(300_000);
+            const url = remote.on("/cat", (_request, response) => {
+                response.writeHead(200, { "content-type": "image/jpeg" }).end(bytes);
+            });
+            const { held, letGo } = hold(isA("PUT", /\/upload\//));
+            await media.send(photo("cat", { url }));
+            await held;
+            disk = await breakDisk(media.pid, { calls: "unlink,unlinkat,rmdir", error: "EIO", paths: await spooled() });
+            letGo();
+            await until(async () => (await media.jobs()).includes("done") && (disk?.hits ?? 0) > 0, LONG);
+            await disk.mend();
+            await expectFile("cat", bytes);
+            expect(
+                gate.puts.filter(({ path }) => path.includes("/upload/")),
+                "uploads",
+            ).to.have.length(1);
+            await media.close();
+            const again = await started();
+            expect(await spooled()).to.deep.equal([]);
+            await again.close();
         });
 
         it("EIO when a spooled file is removed: the file is there, and gone after the next start", async () => {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { PassThrough, type Readable, type Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
-import { MediaError, systemCode } from "../../errors.ts";
+import { type ErrorCode, MediaError, systemCode } from "../../errors.ts";
 import { limitedRequest } from "../limited-request.ts";
 import type { StepLimits } from "../limits.ts";
 import { type AddressPolicy, guardedAgents } from "./address-guard.ts";
@@ -209,13 +209,13 @@ function refusal({ statusCode = 0, headers }: IncomingMessage): MediaError {
     return statusError(statusCode, headers["retry-after"]);
 }
 
-/** What an error of the HTTP client, or of the socket below it, stands for. */
-export function sourceError(error: unknown, signal: AbortSignal): MediaError {
+/** What an error of the HTTP client, or of the socket below it, stands for. @param otherwise Where it does not say. */
+export function sourceError(error: unknown, signal: AbortSignal, otherwise?: ErrorCode): MediaError {
     if (signal.aborted && signal.reason instanceof MediaError) return signal.reason;
     for (let cause = error; cause instanceof Error; cause = cause.cause) {
         if (cause instanceof MediaError) return cause;
     }
     const detail = systemCode(error);
-    const code = detail === "ETIMEDOUT" ? "SOURCE_TIMEOUT" : "SOURCE_UNAVAILABLE";
+    const code = otherwise ?? (detail === "ETIMEDOUT" ? "SOURCE_TIMEOUT" : "SOURCE_UNAVAILABLE");
     return new MediaError(code, { cause: error, ...(detail !== undefined && { detail }) });
 }

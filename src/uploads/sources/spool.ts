@@ -80,7 +80,8 @@ export class Spool implements Source<SpoolDescription> {
             }
             return size;
         } catch (error) {
-            await this.remove(name);
+            // A disk that does not even take it away is told by why it did not take it.
+            await this.remove(name).catch(() => {});
             throw spoolError(error);
         }
     }

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import type { MessageEdit } from "../../../src/index.ts";
-import type { DriverSetup, Order, Reply } from "./driver.ts";
+import type { DriverSetup, Order, PictureOf, Reply } from "./driver.ts";
 import type { Spoken } from "./spoken.ts";
 
 const DRIVER = fileURLToPath(new URL("./driver.ts", import.meta.url));
@@ -57,6 +57,17 @@ export class ComponentProcess {
     /** The same for an edit. */
     async edit(messageId: string, edit: MessageEdit): Promise<string> {
         const { value, code } = await this.#order({ do: "edit", messageId, edit });
+        return code ?? String(value);
+    }
+
+    /** Resolves with "$" where it is done, for what has no event's id. */
+    async redact(messageId: string): Promise<string> {
+        return (await this.#order({ do: "redact", messageId })).code ?? "$";
+    }
+
+    /** Resolves with the picture's address. */
+    async setPicture(of: PictureOf, url: string): Promise<string> {
+        const { value, code } = await this.#order({ do: "picture", of, url });
         return code ?? String(value);
     }
 
