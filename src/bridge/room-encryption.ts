@@ -6,6 +6,7 @@ import { answerError, type JsonObject, mayBeAProxys } from "../matrix/answer.ts"
 import type { ActingUser, ActingUsers, CryptoLike } from "../matrix/client.ts";
 import { hasEncryptionState } from "../matrix/room-endpoints.ts";
 import { thrownAnswer } from "../matrix/thrown-answer.ts";
+import { steadyNow } from "../uploads/steady-clock.ts";
 import { asObject } from "./content-path.ts";
 import { nextTryIn } from "./homeserver-requests.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
@@ -86,10 +87,10 @@ export class RoomEncryption {
      */
     async #detect(user: ActingUser, crypto: CryptoLike, roomId: string): Promise<boolean> {
         if (await this.#bounded(crypto.isRoomEncrypted(roomId))) return true;
-        if ((this.#plainUntil.get(roomId) ?? 0) > Date.now()) return false;
+        if ((this.#plainUntil.get(roomId) ?? 0) > steadyNow()) return false;
         const found = await hasEncryptionState(user.access(), roomId, this.#parts.signal);
         if (this.#plainUntil.size >= MAX_PLAIN) this.#plainUntil.clear();
-        if (!found) this.#plainUntil.set(roomId, Date.now() + PLAIN_FRESH_MS);
+        if (!found) this.#plainUntil.set(roomId, steadyNow() + PLAIN_FRESH_MS);
         return found;
     }
 

@@ -4,6 +4,7 @@ import { isFinal, type Job } from "../uploads/job.ts";
 import { fromOrderedKey, JOBS, loadJob } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
+import { earlierNow } from "../uploads/steady-clock.ts";
 import { isTakenBack } from "./edits.ts";
 import {
     FINISHED,
@@ -39,7 +40,7 @@ export class Sweeper {
     constructor(parts: SweeperParts) {
         this.#parts = parts;
         const { logger, keepResultsMs: keepMs } = parts;
-        const work = (): Promise<void> => this.sweep(Date.now() - keepMs);
+        const work = (): Promise<void> => this.sweep(earlierNow() - keepMs);
         this.#tidying = new Tidying({ logger, keepMs, work, failure: "Old results could not be removed" });
     }
 

@@ -1,8 +1,13 @@
 /**
  * Milliseconds since the epoch as they go by here: the time at which the process started, and what has passed since. For
- * waits, which must not grow by a month when the machine's clock is set back. What others say of time, such as when an
- * address ends, is compared with `Date.now()`.
+ * waits, and for how long something is kept or believed, which must neither grow nor end by a month when the machine's
+ * clock is turned. What others say of time, such as when an address ends, is compared with `Date.now()`.
  */
 export function steadyNow(): number {
     return Math.round(performance.timeOrigin + performance.now());
+}
+
+/** For what is forgotten by age: the earlier of both, so that a turned clock makes nothing old. */
+export function earlierNow(): number {
+    return Math.min(Date.now(), steadyNow());
 }

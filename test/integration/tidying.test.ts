@@ -24,6 +24,7 @@ describe("what is over is tidied away", function () {
     });
     afterEach(async () => {
         mock.timers.reset();
+        mock.restoreAll();
         await closeScene({ world, remote });
     });
 
@@ -152,6 +153,8 @@ describe("what is over is tidied away", function () {
             }
         }
         mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.now() + 31 * DAY });
+        const now = performance.now.bind(performance);
+        mock.method(performance, "now", () => now() + 31 * DAY);
         const media = world.component({ store: (directory) => new Slow(directory) });
         await media.start();
         mock.timers.tick(1 * MINUTE);

@@ -1,6 +1,7 @@
 import type { Logger } from "../../logger.ts";
 import { loggable } from "../../redact.ts";
 import type { Damage, Store } from "../../store/store.ts";
+import { steadyNow } from "../../uploads/steady-clock.ts";
 import type { Reservations } from "../reservations.ts";
 import { type Review, type ReviewParts, reviewJournal } from "./journal-review.ts";
 
@@ -37,13 +38,13 @@ export class Aftermath {
 
     /** Whether what the journal says of an event may be older than the room. */
     get isInDoubt(): boolean {
-        return this.#doubtUntil > Date.now();
+        return this.#doubtUntil > steadyNow();
     }
 
     /** To be called with every damage that the store has found. */
     found(damage: Damage): void {
         this.#parts.logger.error("The journal was damaged; what is named here is lost, the rest goes on", damage);
-        this.#doubtUntil = Date.now() + DOUBT_MS;
+        this.#doubtUntil = steadyNow() + DOUBT_MS;
         this.#found = true;
         if (this.#open) this.#poke();
     }

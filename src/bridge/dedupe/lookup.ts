@@ -70,7 +70,9 @@ export class Lookup {
     }
 
     #isFresh({ checkedAt }: SharedFile): boolean {
-        return checkedAt + this.#parts.checkMs > Date.now();
+        const age = Date.now() - checkedAt;
+        // In the future: the clock was set back since.
+        return age >= 0 && age < this.#parts.checkMs;
     }
 
     async #check(file: SharedFile): Promise<SharedFile | undefined> {

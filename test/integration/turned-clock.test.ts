@@ -1,0 +1,108 @@
+import { mock } from "node:test";
+import { expect } from "chai";
+import { Aftermath, type AftermathParts } from "../../src/bridge/damage/aftermath.ts";
+import { BridgeMedia } from "../../src/index.ts";
+import { silentLogger } from "../../src/logger.ts";
+import { standInCrypto, withCrypto } from "../support/crypto.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+describe("where the clock is turned while a bridge runs", () => {
+    let { world, remote, alice, roomId } = {} as Scene;
+    let open: BridgeMedia | undefined;
+    beforeEach(async () => {
+        ({ world, remote, alice, roomId } = await openScene());
+    });
+    afterEach(async () => {
+        mock.reset();
+        mock.timers.reset();
+        await open?.close();
+        open = undefined;
+        await closeScene({ world, remote });
+    });
+
+    async function started(bridge = world.bridge): Promise<BridgeMedia> {
+        const media = new BridgeMedia(bridge, { dataDir: world.dataDir, allowPrivateAddresses: true });
+        open = media;
+        await media.start();
+        return media;
+    }
+
+    /** The clock is turned by `clockMs`, and `passedMs` go by. */
+    function turn(clockMs: number, passedMs = 0): void {
+        const now = performance.now.bind(performance);
+        mock.method(performance, "now", () => now() + passedMs);
+        mock.timers.enable({ apis: ["Date"], now: Date.now() + clockMs });
+    }
+    const asked = (part: string): number => world.homeserver.requests.filter(({ path }) => path.includes(part)).length;
+    const photo = (id: string, dedupeKey?: string) =>
+        photoMessage(
+            roomId,
+            alice,
+            { kind: "http", url: remote.file(someBytes(1000)) },
+            { id },
+            dedupeKey === undefined ? {} : { dedupeKey },
+        );
+
+    it("back: a room that was not encrypted is asked again after five minutes all the same", async () => {
+        const crypto = standInCrypto();
+        const media = await started(withCrypto(world.bridge, () => crypto));
+        await media.send(textMessage(roomId, alice, "one"));
+        turn(-3 * DAY, 6 * MINUTE);
+        await media.send(textMessage(roomId, alice, "two"));
+        expect(asked("/state/m.room.encryption")).to.equal(2);
+    });
+
+    it("back: what a user may upload is asked again after an hour all the same", async () => {
+        const media = await started();
+        await (await media.send(photo("one"))).uploads[0]?.done;
+        turn(-3 * DAY, HOUR + MINUTE);
+        await (await media.send(photo("two"))).uploads[0]?.done;
+        expect(asked("/media/config")).to.equal(2);
+    });
+
+    it("back: a shared file that was looked at in what is the future now is looked at again", async () => {
+        const media = await started();
+        await (await media.send(photo("one", "shared"))).uploads[0]?.done;
+        turn(-3 * DAY);
+        await media.send(photo("two", "shared"));
+        expect(asked("/download/")).to.equal(1);
+    });
+
+    for (const [where, days] of [
+        ["ahead", 60],
+        ["back", -60],
+    ] as const)
+        it(`${where}: what has just ended is not forgotten as if it were old`, async () => {
+            if (days < 0) turn(days * DAY);
+            const { contentUri } =
+                (await (await (await started()).send(photo("one", "shared"))).uploads[0]?.done) ?? {};
+            await open?.close();
+            mock.timers.reset();
+            mock.timers.enable({ apis: ["Date", "setTimeout"], now: Date.now() + days * DAY });
+            const media = await started();
+            // The first look at what is to be tidied away.
+            mock.timers.tick(2 * MINUTE);
+            mock.timers.reset();
+            await media.close();
+            const again = await started();
+            await again.send(photo("one", "shared"));
+            expect(asked("/send/"), "events").to.equal(1);
+            expect((await again.send(photo("two", "shared"))).uploads[0]?.contentUri).to.equal(contentUri);
+        });
+
+    it("ahead: a damaged journal is doubted for its hour all the same", () => {
+        const aftermath = new Aftermath({ logger: silentLogger } as AftermathParts);
+        aftermath.found({ finding: "a test" });
+        turn(3 * DAY, 59 * MINUTE);
+        expect(aftermath.isInDoubt).to.equal(true);
+        mock.timers.reset();
+        turn(3 * DAY, 2 * MINUTE);
+        expect(aftermath.isInDoubt).to.equal(false);
+    });
+});
