@@ -1,9 +1,9 @@
-import { existsSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { bodies, download, edits, messages } from "../support/download.ts";
+import { clockEnvironment, setClock } from "../support/faults/clock.ts";
 import { ComponentProcess } from "../support/faults/component-process.ts";
 import type { Spoken } from "../support/faults/spoken.ts";
 import { type Exchange, FaultGate } from "../support/faults/gate.ts";
@@ -11,17 +11,16 @@ import { sha256, someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
 
-/** The multi-threaded one: node has several. Debian's package `faketime`. */
-const LIBRARY = `/usr/lib/${{ x64: "x86_64", arm64: "aarch64" }[process.arch as string] ?? process.arch}-linux-gnu/faketime/libfaketimeMT.so.1`;
 const LONG = { limitMs: 60_000 };
 const HOUR = 3_600_000;
 
-/** What libfaketime reads: seconds from the true time. The monotonic clock, by which timers run, stays true. */
+const DAY = 24 * HOUR;
+
 const JUMPS = [
-    ["forward by an hour", "+3600"],
-    ["forward by 30 days", "+2592000"],
-    ["back by an hour", "-3600"],
-    ["back by 30 days", "-2592000"],
+    ["forward by an hour", HOUR],
+    ["forward by 30 days", 30 * DAY],
+    ["back by an hour", -HOUR],
+    ["back by 30 days", -30 * DAY],
 ] as const;
 
 describe("a clock that jumps", function () {
@@ -32,7 +31,6 @@ describe("a clock that jumps", function () {
     let component: ComponentProcess | undefined;
 
     beforeEach(async () => {
-        if (!existsSync(LIBRARY)) throw new Error("These tests need the package faketime: apt-get install faketime");
         ({ world, remote, alice, roomId } = await openScene({ txnMemoryMs: 0 }));
         gate = await FaultGate.open(world.homeserver.url);
         folder = await mkdtemp(join(tmpdir(), "clock-"));
@@ -46,8 +44,7 @@ describe("a clock that jumps", function () {
     });
 
     const clockFile = (): string => join(folder, "clock");
-    /** Takes effect with the next look at the clock. */
-    const setClock = (offset: string): Promise<void> => writeFile(clockFile(), offset);
+    const turnClock = (offsetMs: number): Promise<void> => setClock(clockFile(), offsetMs);
 
     async function started(): Promise<ComponentProcess> {
         component = await ComponentProcess.start(
@@ -56,12 +53,7 @@ describe("a clock that jumps", function () {
                 bot: world.bot,
                 options: { dataDir: world.dataDir, allowPrivateAddresses: true, concurrency: 2 },
             },
-            {
-                LD_PRELOAD: LIBRARY,
-                FAKETIME_TIMESTAMP_FILE: clockFile(),
-                FAKETIME_NO_CACHE: "1",
-                FAKETIME_DONT_FAKE_MONOTONIC: "1",
-            },
+            clockEnvironment(clockFile()),
         );
         return component;
     }
@@ -78,7 +70,7 @@ describe("a clock that jumps", function () {
             request.method === "PUT" && part.test(passage.path);
 
     it("a job that was put off by a clock a month ahead goes on when the clock is right again", async () => {
-        await setClock("+2592000");
+        await turnClock(30 * DAY);
         const media = await started();
         const bytes = someBytes(30_000);
         const failing = gate.inject(
@@ -93,7 +85,7 @@ describe("a clock that jumps", function () {
         await until(() => failing.hits > 0 && media.log.join("").includes("will be tried again"), LONG);
         await media.kill();
         failing.lift();
-        await setClock("+0");
+        await turnClock(0);
         const again = await started();
         await until(async () => (await again.jobs()).includes("done"), LONG);
         await again.close();
@@ -101,11 +93,11 @@ describe("a clock that jumps", function () {
 
     for (const [name, offset] of JUMPS) {
         it(`${name}, while an event, a file, a back-off and a backlog are under way`, async () => {
-            await setClock("+0");
+            await turnClock(0);
             const media = await started();
             let jumped = false;
             const jump = async (): Promise<void> => {
-                await setClock(offset);
+                await turnClock(offset);
                 jumped = true;
             };
             // The clock jumps while the event is on its way; a file fails before and after, so back-offs span the jump.
@@ -146,7 +138,7 @@ describe("a clock that jumps", function () {
             }
             // And started again with the true clock.
             await media.kill();
-            await setClock("+0");
+            await turnClock(0);
             const again = await started();
             for (const body of ["one", "two"]) expect(await again.send(text(body))).to.match(/^\$/);
             expect(await again.send(text("three"))).to.match(/^\$/);

@@ -1,7 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { expect } from "chai";
 import PQueue from "p-queue";
-import { type Cell, type Report, runCell } from "../support/faults/cell.ts";
+import { type Report, runCell } from "../support/faults/cell.ts";
+import type { Cell } from "../support/faults/cell-scene.ts";
 import { cells } from "../support/faults/table.ts";
 import { connectionFaults } from "../support/faults/connection-faults.ts";
 import { DOCUMENT, withTable } from "../support/faults/document.ts";
@@ -30,7 +31,8 @@ describe("the fault matrix", function () {
         const silent = new PQueue({ concurrency: SIDE_BY_SIDE.silent });
         const busy = new PQueue({ concurrency: SIDE_BY_SIDE.busy });
         for (const cell of chosen) {
-            const queue = cell.fault.silent === true ? silent : busy;
+            const isWaiting = cell.fault.silent === true || cell.step.after === "ending address";
+            const queue = isWaiting ? silent : busy;
             const report = queue.add(() => runCell(cell, { s3, certificates }));
             // Heard by its own test below.
             report.catch(() => {});

@@ -8,6 +8,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
 import type { PresignedMedia } from "../../src/dev/homeserver/index.ts";
+import { steadyNow } from "../../src/uploads/steady-clock.ts";
 import { FaultGate } from "./faults/gate.ts";
 
 /** A running S3 that verifies signatures and has the bucket. */
@@ -50,7 +51,10 @@ export class Storage {
     }
 
     /** @param contentType Signed as well, so that no other will do. */
-    sign(key: string, { signedAt = new Date(), contentType }: { signedAt?: Date; contentType?: string } = {}) {
+    sign(
+        key: string,
+        { signedAt = new Date(steadyNow()), contentType }: { signedAt?: Date; contentType?: string } = {},
+    ) {
         const command = new PutObjectCommand({
             Bucket: BUCKET,
             Key: key,
@@ -76,6 +80,8 @@ export class Storage {
     }
 
     async #read(key: string) {
+        // Whatever a test has done to this process's clock.
+        this.#client.config.systemClockOffset = steadyNow() - Date.now();
         try {
             const object = await this.#client.send(new GetObjectCommand({ Bucket: BUCKET, Key: key }));
             return {

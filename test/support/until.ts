@@ -5,11 +5,11 @@ export async function until<T>(
     condition: () => T | Promise<T>,
     { what = String(condition), limitMs = 15_000 }: { what?: string; limitMs?: number } = {},
 ): Promise<NonNullable<T>> {
-    const end = Date.now() + limitMs;
+    const end = performance.now() + limitMs;
     while (true) {
         const value = await condition();
         if (value !== undefined && value !== null && value !== false) return value;
-        if (Date.now() > end) throw new Error(`Never came: ${what}`);
+        if (performance.now() > end) throw new Error(`Never came: ${what}`);
         await sleep(5);
     }
 }

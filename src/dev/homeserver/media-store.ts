@@ -84,8 +84,12 @@ export class MediaStore {
         return this.#media.get(mediaId)?.content;
     }
 
+    now(): number {
+        return this.#settings.now();
+    }
+
     pending(userId: string): number {
-        return this.#pending.count(userId, Date.now());
+        return this.#pending.count(userId, this.now());
     }
 
     /** When an ID without content expires; undefined when there is no such ID, or it has expired. */
@@ -93,12 +97,12 @@ export class MediaStore {
         const medium = this.#media.get(mediaId);
         if (medium === undefined) return undefined;
         const expiry = medium.createdAt + this.#settings.unusedExpirationMs;
-        return expiry < Date.now() ? undefined : expiry;
+        return expiry < this.now() ? undefined : expiry;
     }
 
     /** `limited` is false for users of an appservice that is not rate limited: neither limit counts for them. */
     async create(owner: string, limited: boolean): Promise<{ id: string; expiresAt: number }> {
-        const now = Date.now();
+        const now = this.now();
         if (limited) {
             const wait = this.#createRate.take(owner, now);
             if (wait > 0) throw limitExceeded(wait);
@@ -157,7 +161,7 @@ export class MediaStore {
             await rm(part, { force: true });
             throw error;
         }
-        const content = { size, contentType, uploadedAt: Date.now(), ...(filename === undefined ? {} : { filename }) };
+        const content = { size, contentType, uploadedAt: this.now(), ...(filename === undefined ? {} : { filename }) };
         await this.#write({ kind: "content", id: mediaId, owner, content });
         this.#fill(mediaId, owner, content);
         this.held.announce(mediaId);

@@ -42,6 +42,8 @@ export interface HomeserverOptions {
     readonly presigned?: PresignedMedia;
     /** Slows every upload down to this rate. @default no limit */
     readonly bandwidthBytesPerSecond?: number;
+    /** The clock by which unused media IDs expire, in milliseconds since the epoch. @default this process's */
+    readonly now?: () => number;
     /** Errors of the server itself go here. @default false */
     readonly logger?: false | FastifyBaseLogger;
 }
@@ -58,6 +60,7 @@ export interface Settings {
     readonly legacyDownload: boolean;
     readonly presigned: PresignedMedia | undefined;
     readonly bandwidthBytesPerSecond: number | undefined;
+    readonly now: () => number;
 }
 
 /** Synapse's defaults, where Synapse has one (config/repository.py, config/ratelimiting.py). */
@@ -73,5 +76,6 @@ export function withDefaults(options: HomeserverOptions): Settings {
         legacyDownload: options.features?.legacyDownload ?? true,
         presigned: options.presigned,
         bandwidthBytesPerSecond: options.bandwidthBytesPerSecond,
+        now: options.now ?? (() => Date.now()),
     };
 }

@@ -1,3 +1,4 @@
+import { clockFaults } from "./clock.ts";
 import { connectionFaults } from "./connection-faults.ts";
 import { FAULTS } from "./faults.ts";
 import { STEPS } from "./steps.ts";
@@ -10,7 +11,7 @@ export const MARKERS = ["<!-- matrix: written by npm run fault-matrix -->", "<!-
 
 export function matrixTable(): string {
     const nobody = { key: "", cert: "" };
-    const faults = [...FAULTS, ...connectionFaults({ otherName: nobody, selfSigned: nobody })];
+    const faults = [...FAULTS, ...connectionFaults({ otherName: nobody, selfSigned: nobody }), ...clockFaults()];
     const notes: string[] = [];
     const rows = faults.map((fault) => {
         const cells = STEPS.map((step) => {

@@ -16,6 +16,10 @@ export interface Fault {
     readonly toldMs?: number;
     /** The request reaches the server more than once; then only its memory of transactions keeps an event single. */
     readonly repeats?: boolean;
+    /** It is the clock of the component's process, which it turns by so much while the request is at its gate. @default 0 */
+    readonly clockMs?: number;
+    /** Sets right what it has spoiled for good: awaited before all is said again after a restart. */
+    readonly lift?: () => Promise<void>;
     /** It meets connections and not requests: the gate then has a name and a certificate. @default false */
     readonly onConnection?: boolean;
 }

@@ -1,5 +1,6 @@
 import type { Exchange } from "./gate.ts";
-import type { Later } from "./later.ts";
+import { FRESH_LINK, LINK_CALL, type LINKS } from "./connector.ts";
+import { type Later, SETS_PICTURE } from "./later.ts";
 
 /** The steps of a message's life that go over the wire, one column of the matrix each. */
 export interface Step {
@@ -10,7 +11,14 @@ export interface Step {
     /** The step whose connections are made in the same way, and are enough. */
     readonly connectsAs?: string;
     /** What has to go wrong before, so that the step is taken at all. */
-    readonly after?: "lost event" | "lost upload" | "lost completion" | "lost address" | "file gone" | "broken body";
+    readonly after?:
+        | "lost event"
+        | "lost upload"
+        | "lost completion"
+        | "lost address"
+        | "ending address"
+        | "file gone"
+        | "broken body";
     /** What the bridge asks for once the room has its messages. @default nothing */
     readonly later?: Later;
     /** The homeserver gives addresses only with an upload. @default false */
@@ -33,6 +41,10 @@ export interface Step {
     readonly encrypted?: "spool" | "two-pass";
     /** The photo's bytes are given with the message. @default false */
     readonly handedOver?: boolean;
+    /** The photo comes by a connector, which was given this link to it. @default it is none's */
+    readonly connector?: keyof typeof LINKS;
+    /** It is a call of the remote network's, and no file. @default false */
+    readonly isCall?: boolean;
     /** Another room gets the same photo: at the same time, or before, so that it is there already. @default not */
     readonly shared?: "meanwhile" | "before";
 }
@@ -55,6 +67,8 @@ const asks = ({ request, passage }: Exchange, method: string, part: RegExp): boo
 
 export const isSend: Step["matches"] = (exchange, scene) =>
     isBy(exchange, scene) && asks(exchange, "PUT", /\/send\//) && !scene.areSent();
+export const isCreate: Step["matches"] = (exchange, scene) =>
+    isBy(exchange, scene) && asks(exchange, "POST", /\/create$/);
 export const isUpload: Step["matches"] = (exchange, scene) =>
     isBy(exchange, scene) && asks(exchange, "PUT", /\/media\/v3\/upload\//);
 const isLaterSend: Step["matches"] = (exchange, scene) =>
@@ -85,7 +99,7 @@ const STEPS_OF_ANY_FILE: readonly Step[] = [
     {
         name: "create",
         gate: "homeserver",
-        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "POST", /\/create$/),
+        matches: isCreate,
     },
     { name: "event", gate: "homeserver", matches: isSend },
     {
@@ -129,6 +143,13 @@ const STEPS_OF_ANY_FILE: readonly Step[] = [
         matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "GET", /\/download\//),
     },
     { name: "notice", gate: "homeserver", after: "file gone", matches: isLaterSend },
+    {
+        name: "another address for one that ends",
+        gate: "homeserver",
+        after: "ending address",
+        connectsAs: "create",
+        matches: (exchange, scene) => isCreate(exchange, scene) && scene.isPhotoSent(),
+    },
     { name: "edit with another address", gate: "homeserver", after: "lost address", matches: isLaterSend },
     {
         name: "upload without an address",
@@ -161,7 +182,14 @@ const STEPS_OF_LATER_CALLS: readonly Step[] = [
         name: "picture of a user",
         gate: "homeserver",
         later: "picture",
-        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "PUT", /\/profile\/.*\/avatar_url$/),
+        matches: (exchange, scene) => isBy(exchange, scene) && asks(exchange, "PUT", SETS_PICTURE.picture),
+    },
+    {
+        name: "picture of a room",
+        gate: "homeserver",
+        later: "room picture",
+        connectsAs: "picture of a user",
+        matches: (exchange) => asks(exchange, "PUT", SETS_PICTURE["room picture"]),
     },
 ];
 
@@ -198,6 +226,25 @@ const STEPS_OF_SHARED_FILES: readonly Step[] = [
     },
 ];
 
+/** A connector makes its connections by itself, and is asked for another link where the one that it was given has run out. */
+const STEPS_OF_CONNECTORS: readonly Step[] = [
+    { name: "connector: source", gate: "source", connector: "good", matches: isPhoto },
+    {
+        name: "connector: fresh link",
+        gate: "source",
+        connector: "run out",
+        isCall: true,
+        matches: ({ passage }) => passage.path === LINK_CALL,
+    },
+    {
+        name: "connector: source by a fresh link",
+        gate: "source",
+        connector: "run out",
+        connectsAs: "connector: source",
+        matches: (exchange, scene) => isPhoto(exchange, scene) && exchange.query.get("link") === FRESH_LINK,
+    },
+];
+
 /** What the thread of large files does. */
 const IN_THREAD = ["source", "source without a length", "source resumed", "upload", "presigned upload"];
 
@@ -207,6 +254,7 @@ export const STEPS: readonly Step[] = [
     { name: "handed-over bytes: upload", gate: "homeserver", handedOver: true, matches: isUpload },
     ...STEPS_OF_ENCRYPTED_FILES,
     ...STEPS_OF_SHARED_FILES,
+    ...STEPS_OF_CONNECTORS,
     ...STEPS_OF_ANY_FILE.filter(({ name }) => IN_THREAD.includes(name)).map(
         (step): Step => ({ ...step, name: `large file: ${step.name}`, large: true }),
     ),

@@ -51,15 +51,15 @@ async function contentOf(
     reply: FastifyReply,
 ): Promise<StoredMedia> {
     if (timeoutMs < 0) throw invalid("'timeout_ms' must not be negative");
-    const until = Date.now() + Math.min(timeoutMs, MAX_WAIT_MS);
+    const until = media.now() + Math.min(timeoutMs, MAX_WAIT_MS);
     for (;;) {
         const content = media.content(mediaId);
         if (content !== undefined) return content;
         // An ID that expired unused is as good as one that never was: 404, not 504.
         const expiry = media.expiry(mediaId);
         if (expiry === undefined) throw notFound("Not found");
-        const left = Math.min(until, expiry + 1) - Date.now();
-        if (Date.now() >= until || media.held.closed || reply.raw.destroyed) {
+        const left = Math.min(until, expiry + 1) - media.now();
+        if (media.now() >= until || media.held.closed || reply.raw.destroyed) {
             throw new MatrixError(504, "M_NOT_YET_UPLOADED", "Media has not been uploaded yet");
         }
         await media.held.hold((id) => id === mediaId, left, reply.raw);
