@@ -9,6 +9,7 @@ import { DAMAGES } from "../support/damage/damages.ts";
 import { randomOf } from "../support/damage/random.ts";
 import { isQuiet, openTenant, PRESIGNED, type Said } from "../support/damage/tenant.ts";
 import { type PlainStorage, startStorage } from "../support/damage/storage.ts";
+import { contentsOf, takenOf, unnamedOf } from "../support/damage/taken.ts";
 import { judge, type Verdict } from "../support/damage/verdict.ts";
 import { type Remote, startRemote } from "../support/remote.ts";
 import { until } from "../support/until.ts";
@@ -35,6 +36,10 @@ interface Outcome extends Verdict {
     readonly what: string;
     /** What the operator was told. */
     readonly named: readonly string[];
+    /** What can be known of what was taken, and was not told. */
+    readonly unnamed: readonly string[];
+    /** Records of messages and jobs that were taken. */
+    readonly taken: number;
     /** Jobs that did not come to a good end. */
     readonly failed?: readonly string[];
 }
@@ -67,11 +72,14 @@ describe("a damaged journal", function () {
         const tenant = await openTenant(`t${index}`, world, remote, join(directory, `t${index}`));
         const { journal, earlier } = await tenant.bringAbout();
         const damage = kind === undefined ? undefined : DAMAGES[kind];
+        const before = await contentsOf(join(journal, "journal"));
         const did = await damage?.(join(journal, "journal"), random, earlier);
         const what = `${index}: ${kind ?? "nothing"}${did === undefined ? "" : `, ${did}`}`;
+        const after = await contentsOf(join(journal, "journal"));
         const named: string[] = [];
         const told = (text: string, details: unknown): void => void named.push(`${text} ${JSON.stringify(details)}`);
         tenant.release();
+        const known = { what, named, taken: takenOf(before, after).length };
         let store: LevelStore | undefined;
         const media = tenant.component(journal, {
             logger: { ...silent, error: told },
@@ -95,11 +103,12 @@ describe("a damaged journal", function () {
             await until(async () => (await isQuiet(media)) && nothingIsDue(), { what: "edits", limitMs: 30_000 });
             const failed = await unfinished(media);
             await media.close();
-            return { what, named, failed, ...(await judge(tenant, world)) };
+            const unnamed = unnamedOf(before, after, named, kind?.startsWith("count ") !== true);
+            return { ...known, unnamed, failed, ...(await judge(tenant, world)) };
         } catch (error) {
             const open = await unfinished(media).catch(() => []);
             await media.close().catch(() => {});
-            return { what, named, wrong: [`it does not go on: ${String(error)}`, ...open], lost: [] };
+            return { ...known, unnamed: [], wrong: [`it does not go on: ${String(error)}`, ...open], lost: [] };
         }
 
         /** No event stands in line, nor is one to be looked at for an edit. */
@@ -111,11 +120,12 @@ describe("a damaged journal", function () {
     }
 
     it("does nothing else when nothing is damaged: everything arrives, nothing is named", async () => {
-        const { wrong, lost, named, failed } = await run(0, undefined);
-        expect({ wrong, lost, named }, JSON.stringify(failed, null, 1)).to.deep.equal({
+        const { wrong, lost, named, unnamed, failed } = await run(0, undefined);
+        expect({ wrong, lost, named, unnamed }, JSON.stringify(failed, null, 1)).to.deep.equal({
             wrong: [],
             lost: [],
             named: [],
+            unnamed: [],
         });
     });
 
@@ -131,12 +141,16 @@ describe("a damaged journal", function () {
         await Promise.all(Array.from({ length: AT_ONCE }, work));
         expect(outcomes).to.have.length(RUNS);
         const wrong = outcomes.filter((outcome) => outcome.wrong.length > 0);
-        const unnamed = outcomes.filter(({ lost, named }) => lost.length > 0 && named.length === 0);
+        const unnamed = outcomes.filter(
+            (outcome) => outcome.unnamed.length > 0 || (outcome.lost.length > 0 && outcome.named.length === 0),
+        );
         const withLoss = outcomes.filter(({ lost }) => lost.length > 0).length;
         const noticed = outcomes.filter(({ named }) => named.length > 0).length;
+        const taken = outcomes.reduce((sum, outcome) => sum + outcome.taken, 0);
         console.log(
-            `      seed ${SEED}: ${outcomes.length} damages, ${noticed} noticed, ${withLoss} took something, ` +
-                `${unnamed.length} of them unnamed, ${wrong.length} with something wrong`,
+            `      seed ${SEED}: ${outcomes.length} damages, ${noticed} noticed, ${withLoss} took something from the rooms; ` +
+                `${taken} messages' and jobs' records taken; ${unnamed.length} not named in full, ` +
+                `${wrong.length} with something wrong`,
         );
         expect(wrong, `wrong, seed ${SEED}: ${JSON.stringify(wrong, null, 1)}`).to.have.length(0);
         expect(unnamed, `unnamed, seed ${SEED}: ${JSON.stringify(unnamed, null, 1)}`).to.have.length(0);

@@ -19,6 +19,7 @@ import {
     outboxWrite,
 } from "../records.ts";
 import { lostJobWrites } from "./lost-jobs.ts";
+import { type LostRecords, lostRecords } from "./lost-records.ts";
 import { giveUpRepeated } from "./repeated-addresses.ts";
 
 /**
@@ -48,8 +49,12 @@ export interface Review {
     readonly addressesTwice: number;
 }
 
+/** Ids of each kind in one line of the log. */
+const MAX_NAMED = 100;
+
 export async function reviewJournal(parts: ReviewParts, signal: AbortSignal): Promise<Review> {
     const { store, messageLocks, jobLocks } = parts;
+    nameLost(await lostRecords(store, signal), parts.logger);
     const ended = await endedOf(store, await lostOf(store, signal));
     let [putBack, filesLost, jobsWithoutMessage] = [0, 0, 0];
     for await (const [id] of store.range({ collection: MESSAGES })) {
@@ -66,6 +71,17 @@ export async function reviewJournal(parts: ReviewParts, signal: AbortSignal): Pr
         if (found === "ended") jobsWithoutMessage++;
     }
     return { putBack, filesLost, jobsWithoutMessage, addressesTwice: await giveUpRepeated(parts, signal) };
+}
+
+/** Before anything is mended: what is gone, by the ids under which the bridge and its operator know it. */
+function nameLost({ messages, jobs }: LostRecords, logger: Logger): void {
+    if (messages.size + jobs.size === 0) return;
+    logger.error("Records were lost that the journal still names", {
+        messages: [...messages].slice(0, MAX_NAMED),
+        messagesLost: messages.size,
+        jobs: [...jobs].slice(0, MAX_NAMED),
+        jobsLost: jobs.size,
+    });
 }
 
 /** Jobs that their messages name and that are not there. */
