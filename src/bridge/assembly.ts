@@ -249,6 +249,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     const uploaderOf = (sender: string): string =>
         options.uploadAs === "sender" ? users.get(sender).userId : botFor("INVALID_OPTION", "uploadAs");
     const messageFiles = new MessageFiles({
+        store,
         spool,
         lookup,
         probe: new Probe({

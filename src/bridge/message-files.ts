@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { addAbortSignal, Readable } from "node:stream";
 import type { Logger } from "../logger.ts";
 import { loggable } from "../redact.ts";
-import type { Write } from "../store/store.ts";
+import type { Store, Write } from "../store/store.ts";
 import { counted, type Promised } from "../uploads/counted.ts";
 import type { Job } from "../uploads/job.ts";
 import { connectorOf } from "../uploads/sources/connector.ts";
@@ -18,9 +18,11 @@ import { isPublicUrl } from "./message-check.ts";
 import type { Probe } from "./probe.ts";
 import { promisedFamily } from "./promised-family.ts";
 import type { SharedItem } from "./records.ts";
+import { UnjournaledFiles } from "./unjournaled-files.ts";
 
 /** What is to be had before a message is journaled: its files that are there already, and a job for each of the others. */
 export interface MessageFilesParts {
+    readonly store: Store;
     readonly spool: Spool;
     readonly lookup: Lookup;
     readonly probe: Probe;
@@ -71,9 +73,11 @@ interface Sharing {
 
 export class MessageFiles {
     readonly #parts: MessageFilesParts;
+    readonly #unjournaled: UnjournaledFiles;
 
     constructor(parts: MessageFilesParts) {
         this.#parts = parts;
+        this.#unjournaled = new UnjournaledFiles(parts);
     }
 
     /** A job for each of a message's files, apart from those that are there already; and what a probe has found. */
@@ -188,10 +192,8 @@ export class MessageFiles {
 
     /** Removes what was spooled for jobs that never came into the journal. */
     async discard(jobs: readonly Job[]): Promise<void> {
-        for (const { id, source } of jobs) {
-            this.#parts.probe.discard(id);
-            if (source.kind === "spool") await this.#parts.spool.remove(source.name);
-        }
+        for (const { id } of jobs) this.#parts.probe.discard(id);
+        await this.#unjournaled.discard(jobs.flatMap(({ source }) => (source.kind === "spool" ? [source.name] : [])));
     }
 
     async #keep(

@@ -1,9 +1,15 @@
-import { mkdtemp, rm, symlink } from "node:fs/promises";
+import { mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { MediaError } from "../../src/errors.ts";
+import { LevelStore } from "../../src/store/level.ts";
+import type { StoredRecord, Write } from "../../src/store/store.ts";
 import { Spool } from "../../src/uploads/sources/spool.ts";
+import { photoMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
 
 describe("the spool", () => {
     let directory: string;
@@ -29,5 +35,36 @@ describe("the spool", () => {
         // The one trouble of a disk that root meets, too.
         await symlink("loop", join(directory, "loop"));
         expect(await errorOf("loop")).to.include({ code: "SPOOL_FAILED", retryable: true });
+    });
+});
+
+describe("what was handed over with a message that the journal refused", () => {
+    it("stays until the journal says that it is not there: a kill before may bring the message back", async () => {
+        const { world, remote, alice, roomId } = await openScene();
+        let [isDown, refuses] = [false, false];
+        const down = new MediaError("STORE_WRITE_FAILED");
+        class Failing extends LevelStore {
+            override async commit(writes: readonly Write[]): Promise<void> {
+                if (!refuses) return super.commit(writes);
+                isDown = true;
+                throw down;
+            }
+            override async get(collection: string, key: string): Promise<StoredRecord | undefined> {
+                if (isDown) throw down;
+                return super.get(collection, key);
+            }
+        }
+        const media = world.component({ store: (directory) => new Failing(directory) });
+        await media.start();
+        const photo = photoMessage(roomId, alice, { kind: "buffer", data: someBytes(1000) });
+        const spooled = (): Promise<string[]> => readdir(join(world.dataDir, "spool"));
+        refuses = true;
+        const code = await media.send(photo).catch((error: MediaError) => error.code);
+        expect(code).to.equal("STORE_WRITE_FAILED");
+        expect(await spooled()).to.have.length(1);
+        [isDown, refuses] = [false, false];
+        await until(async () => (await spooled()).length === 0);
+        expect((await (await media.send(photo)).uploads[0]?.done)?.state).to.equal("done");
+        await closeScene({ world, remote });
     });
 });
