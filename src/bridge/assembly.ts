@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { MediaError } from "../errors.ts";
 import { ActingUsers, type BridgeLike } from "../matrix/client.ts";
+import { Unrepeated } from "../matrix/unrepeated.ts";
 import { LevelStore } from "../store/level.ts";
 import type { Store, Write } from "../store/store.ts";
 import { RightOfWay } from "../right-of-way.ts";
@@ -70,6 +71,8 @@ export interface Parts {
     readonly tending: Tending;
     readonly forgetting: Forgetting;
     readonly ends: JobEnds;
+    /** Events' ids of late, whoever asked for them. */
+    readonly answers: Unrepeated;
     readonly outcomes: Outcomes;
     readonly questions: FailureQuestions;
     readonly expiryWatch: ExpiryWatch;
@@ -173,7 +176,9 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         onOutcome: hooks.onOutcome,
         onJob,
     });
+    const answers = new Unrepeated();
     const delivery = new Delivery({
+        answers,
         store,
         endings,
         users,
@@ -278,6 +283,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         reservations,
         queue,
         outbox,
+        answers,
         files: messageFiles,
         admission: new Admission({
             store,

@@ -7,6 +7,7 @@ import type { JsonObject } from "../matrix/answer.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { setAvatarUrl } from "../matrix/profile-endpoints.ts";
 import { setRoomState } from "../matrix/room-endpoints.ts";
+import type { Unrepeated } from "../matrix/unrepeated.ts";
 import type { Store } from "../store/store.ts";
 import { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { isJournalTrouble, retryDelay } from "../uploads/retry.ts";
@@ -34,6 +35,7 @@ export interface AvatarsParts {
         announce: (jobId: string, contentUri?: string) => Promise<void>,
     ) => Promise<PendingUpload>;
     readonly endOf: (jobId: string) => Promise<JobInfo>;
+    readonly answers: Unrepeated;
     readonly closing: AbortSignal;
 }
 
@@ -196,11 +198,17 @@ export class Avatars {
     }
 
     async #setRoom({ id: roomId, sender }: PendingAvatar, content: JsonObject): Promise<void> {
-        const { users, closing, logger } = this.#parts;
+        const { users, closing, logger, answers } = this.#parts;
         for (let way = 0; ; way++) {
             try {
                 const access = users.get(sender).access();
-                return await setRoomState(access, { roomId, eventType: "m.room.avatar", content }, closing);
+                const event = { roomId, eventType: "m.room.avatar", content };
+                // Where the same is set again, a homeserver may say that it is the same event.
+                answers.check(
+                    await setRoomState(access, event, closing),
+                    `picture ${roomId} ${String(content["url"])}`,
+                );
+                return;
             } catch (error) {
                 if (asMediaError(error).code !== "FORBIDDEN" || way === WAYS_INTO_A_ROOM) throw error;
                 const barred = await enterRoom(users, { sender, roomId }, way, logger, closing);

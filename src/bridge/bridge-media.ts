@@ -90,7 +90,7 @@ export class BridgeMedia {
             closing: this.#closing.signal,
             onJob: (job) => this.#reactions.jobChanged(job, 0),
         });
-        const { store, users, ends } = this.#parts;
+        const { store, users, ends, answers } = this.#parts;
         this.#avatars = new Avatars({
             store,
             users,
@@ -100,6 +100,7 @@ export class BridgeMedia {
                 return this.#uploads.begin(source, checkUploadOptions(given), announce, PICTURE);
             },
             endOf: (jobId) => ends.of(jobId),
+            answers,
             closing: this.#closing.signal,
         });
         const [avatars, sendings, closing] = [this.#avatars, this.#sendings, this.#closing];

@@ -3,7 +3,7 @@ import type { Logger } from "../logger.ts";
 import { mayBeAProxys, mayPass } from "../matrix/answer.ts";
 import type { Access, ActingUsers } from "../matrix/client.ts";
 import { findSentEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.ts";
-import { Unrepeated } from "../matrix/unrepeated.ts";
+import type { Unrepeated } from "../matrix/unrepeated.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
 import type { SourceGate } from "../uploads/source-gate.ts";
@@ -45,12 +45,13 @@ export interface DeliveryParts
     readonly requests: HomeserverRequests;
     readonly withdrawals: Withdrawals;
     readonly way: RightOfWay;
+    /** Events' ids of late. */
+    readonly answers: Unrepeated;
 }
 
 export class Delivery {
     readonly #parts: DeliveryParts;
     readonly #addressing: Addressing;
-    readonly #answers = new Unrepeated();
 
     constructor(parts: DeliveryParts) {
         this.#parts = parts;
@@ -156,7 +157,7 @@ export class Delivery {
                     const event = { ...message, content, ...sealed };
                     const send = async () => {
                         const eventId = await this.#put(access, event);
-                        this.#answers.check(eventId, event.transactionId);
+                        this.#parts.answers.check(eventId, event.transactionId);
                         return eventId;
                     };
                     return await this.#parts.requests.one(send);

@@ -38,19 +38,20 @@ function eventIdOf(body: JsonObject): string {
     throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no event_id", ambiguous: true });
 }
 
-/** Sets a piece of the room's state that has no key of its own. */
+/** Sets a piece of the room's state that has no key of its own, and returns the event's id. */
 export async function setRoomState(
     access: Access,
     { roomId, eventType, content }: Pick<OutgoingEvent, "roomId" | "eventType" | "content">,
     signal?: AbortSignal,
-): Promise<void> {
-    await matrixRequest(access, {
+): Promise<string> {
+    const body = await matrixRequest(access, {
         method: "PUT",
         path: `${room(roomId)}/state/${encodeURIComponent(eventType)}/`,
         body: content,
         refusals: EVENT_REFUSALS,
         signal,
     });
+    return eventIdOf(body);
 }
 
 /** Redacts one event and returns the redaction's id. Repeatable like `sendEvent`. */

@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { expect } from "chai";
 import { BridgeMedia, type MediaError } from "../../src/index.ts";
 import { download } from "../support/download.ts";
-import { photoMessage } from "../support/messages.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
@@ -35,6 +35,22 @@ describe("pictures", () => {
         expect([profile, upload]).to.deep.equal([1, 1]);
         const order = world.homeserver.requests.filter(({ method }) => method === "PUT").map(({ path }) => path);
         expect(order.at(-1)).to.contain("/avatar_url");
+    });
+
+    it("of a room: its event's id is believed of no message, where the answer comes twice", async () => {
+        const media = world.component();
+        await media.start();
+        await media.roomAvatar(roomId, { kind: "buffer", data: PNG });
+        const set = world.homeserver.events(roomId).find(({ type }) => type === "m.room.avatar");
+        let isFirst = true;
+        world.homeserver.intercept(({ path }) => {
+            if (!path.includes("/send/") || !isFirst) return undefined;
+            isFirst = false;
+            return { status: 200, body: { event_id: set?.event_id } };
+        });
+        const { eventId } = await media.send(textMessage(roomId, alice, "hello"));
+        const said = world.homeserver.events(roomId).find(({ type }) => type === "m.room.message");
+        expect(eventId).to.equal(said?.event_id);
     });
 
     it("of a user: another one replaces it, the calls keep their order, and the first may come back", async () => {
