@@ -40,7 +40,7 @@ export interface AvatarsParts {
 }
 
 /** Pictures that are not set yet, by whose they are. */
-const AVATARS = "avatar";
+export const AVATARS = "avatar";
 
 interface PendingAvatar {
     readonly kind: "user" | "room";

@@ -38,8 +38,8 @@ describe("a certification that is ended", function () {
         return { child, output: () => text };
     }
 
-    /** The drivers that it runs, once it has seen one of them at work. */
-    async function driversOf({ pid }: ChildProcess): Promise<number[]> {
+    /** The drivers and storages that it runs, once it has seen a driver at work. */
+    async function processesOf({ pid }: ChildProcess): Promise<number[]> {
         const isAtWork = async (): Promise<boolean> => {
             const folders = (await readdir(folder)).filter((name) => /^certify-(?!store|journal)/.test(name));
             const inside = await Promise.all(folders.map((name) => readdir(join(folder, name)).catch(() => [])));
@@ -48,7 +48,9 @@ describe("a certification that is ended", function () {
         await until(isAtWork, { limitMs: 60_000, what: "a life" });
         return execFileSync("ps", ["-A", "-o", "pid=,ppid=,args="], { encoding: "utf8" })
             .split("\n")
-            .filter((line) => Number(line.trim().split(/\s+/)[1]) === pid && line.includes("driver.js"))
+            .filter(
+                (line) => Number(line.trim().split(/\s+/)[1]) === pid && /driver\.js|storage-process\.js/.test(line),
+            )
             .map((line) => Number(line.trim().split(/\s+/)[0]));
     }
 
@@ -70,8 +72,8 @@ describe("a certification that is ended", function () {
         it(`by ${signal} tells what it has found, and leaves no process and no folder`, async () => {
             const args = ["--import=./scripts/typescript.mjs", "scripts/certify.ts", "--seed", "1"];
             const { child, output } = start(args);
-            const pids = await driversOf(child);
-            expect(pids).not.to.have.length(0);
+            const pids = await processesOf(child);
+            expect(pids).to.have.length.at.least(3);
             const ended = once(child, "close");
             child.kill(signal);
             expect(await ended).to.deep.equal([code, null]);
@@ -85,7 +87,7 @@ describe("a certification that is ended", function () {
         const script = `const { certify } = await import("${new URL("testing/index.js", built).href}");
             await certify();`;
         const { child } = start(["--input-type=module", "--eval", script]);
-        const pids = await driversOf(child);
+        const pids = await processesOf(child);
         expect(pids).not.to.have.length(0);
         child.kill("SIGKILL");
         await until(() => areGone(pids), { what: "an end of its processes" });

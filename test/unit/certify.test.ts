@@ -7,9 +7,23 @@ import { BridgeMedia, MediaError } from "../../src/index.ts";
 import { loadConnector, loadStore } from "../../src/testing/certify/candidates.ts";
 import { certify, type CertifyOptions } from "../../src/testing/certify/certify.ts";
 import { workOf } from "../../src/testing/certify/journal.ts";
-import { bytesOf, captionOf, GHOSTS, type PlannedMessage, plan, roomsOf } from "../../src/testing/certify/messages.ts";
+import {
+    bytesOf,
+    captionOf,
+    editedCaptionOf,
+    GHOSTS,
+    type PlannedMessage,
+    roomsOf,
+} from "../../src/testing/certify/messages.ts";
+import { type Deed, isDeed, type Planned, planned } from "../../src/testing/certify/deeds.ts";
+import { READER } from "../../src/testing/certify/doing.ts";
+import { wrongPictures } from "../../src/testing/certify/pictures.ts";
+import { Profiles } from "../../src/testing/certify/recorder/profiles.ts";
+import { isSigned, signedPath } from "../../src/testing/certify/recorder/signature.ts";
+import type { ExpectedDeed } from "../../src/testing/certify/sequels.ts";
 import { Random } from "../../src/testing/certify/random.ts";
 import { Media } from "../../src/testing/certify/recorder/media.ts";
+import { Network } from "../../src/testing/certify/recorder/network.ts";
 import { reportOf } from "../../src/testing/certify/report.ts";
 import { Rooms } from "../../src/testing/certify/recorder/rooms.ts";
 import { describe as nameOf, nextMoment } from "../../src/testing/certify/schedule.ts";
@@ -34,9 +48,11 @@ describe("the certification's verdict", () => {
     });
     let rooms: Rooms;
     let media: Media;
+    let network: Network;
     beforeEach(() => {
         rooms = new Rooms();
         media = new Media();
+        network = new Network();
     });
 
     function accept(id: string, content: object = {}, transactionId = id, roomId: string = room): string {
@@ -50,7 +66,7 @@ describe("the certification's verdict", () => {
     }
     const judge = (...expected: [PlannedMessage, boolean?][]): string =>
         verdict(
-            { rooms, media },
+            { rooms, media, network },
             roomsOf(1),
             expected.map(([planned, isCertain = true]) => ({ planned, isCertain })),
             ({ name }) => bytesOf(name),
@@ -146,6 +162,138 @@ describe("the certification's verdict", () => {
         expect(judge([text(1)])).to.match(/edits \$nowhere.*makes another message of.*edits another sender's/);
     });
 
+    const done = (deed: Deed, end?: string, isCertain = true): ExpectedDeed => ({ deed, isCertain, end });
+    const deed = (does: "edit" | "redact", number: number, of: PlannedMessage): Deed => ({
+        id: `d${number}`,
+        number,
+        once: false,
+        when: "said",
+        does,
+        of,
+    });
+    const fileDeed = (does: "cancel" | "retry", number: number, of: PlannedMessage): Deed => ({
+        id: `d${number}`,
+        number,
+        once: false,
+        when: "ended",
+        does,
+        of,
+        at: ["url"],
+    });
+    const judgeDone = (planned: PlannedMessage, deeds: readonly ExpectedDeed[]): string =>
+        verdict({ rooms, media, network }, roomsOf(1), [{ planned, isCertain: true, deeds }], ({ name }) =>
+            bytesOf(name),
+        ).join("; ");
+    function edit(target: string, id: string, body: string, transactionId: string, mentions = true): string {
+        const content = {
+            msgtype: "m.text",
+            body: `* ${body}`,
+            ...(mentions && { "m.mentions": { user_ids: [READER] } }),
+            "m.new_content": { msgtype: "m.text", body },
+            "m.relates_to": { rel_type: "m.replace", event_id: target },
+        };
+        return accept(id, content, transactionId);
+    }
+    function redact(target: string, transactionId: string): void {
+        const event = { room_id: room, type: "m.room.redaction", sender, content: {}, transactionId };
+        rooms.accept({ ...event, redacts: target });
+    }
+
+    it("finds an edit that is not there, came twice, went back, or stands in the wrong place", () => {
+        const [first, second] = [deed("edit", 2, text(1)), deed("edit", 3, text(1))];
+        const target = accept("m1");
+        edit(target, "m1", editedCaptionOf("m1", "d2"), "d2");
+        edit(target, "m1", editedCaptionOf("m1", "d3"), "d3");
+        expect(judgeDone(text(1), [done(first, "edited"), done(second, "edited")])).to.equal("");
+        edit(target, "m1", editedCaptionOf("m1", "d3"), "its notice", false);
+        expect(judgeDone(text(1), [done(first, "edited"), done(second, "edited")])).to.equal("");
+        expect(judgeDone(text(1), [done(first), done(second), done(deed("edit", 4, text(1)), "edited")])).to.include(
+            "m1 was not edited by d4",
+        );
+        expect(judgeDone(text(1), [done(second, "edited")])).to.include("edited by d2, which is no edit of it");
+        edit(target, "m1", editedCaptionOf("m1", "d2"), "d2 again");
+        expect(judgeDone(text(1), [done(first), done(second)])).to.match(
+            /says again what d2 said.*edited by d2 2 times/,
+        );
+    });
+
+    it("finds an edit that was told at once and stands behind what was said after it", () => {
+        const target = accept("m1");
+        accept("m3");
+        edit(target, "m1", editedCaptionOf("m1", "d2"), "d2");
+        const expected = [{ planned: text(1), isCertain: true, deeds: [done(deed("edit", 2, text(1)), "edited")] }];
+        const all = [...expected, { planned: text(3), isCertain: true }];
+        expect(verdict({ rooms, media, network }, roomsOf(1), all, ({ name }) => bytesOf(name)).join("; ")).to.include(
+            "d2 stands behind m3",
+        );
+    });
+
+    it("finds a message that was to be taken back and was not, or more than it", () => {
+        const taken = done(deed("redact", 2, text(1)), "redacted");
+        expect(judgeDone(text(1), [taken])).to.equal("");
+        const target = accept("m1");
+        const edited = edit(target, "m1", editedCaptionOf("m1", "d3"), "d3");
+        expect(judgeDone(text(1), [taken])).to.include("m1 was taken back and is still in its room");
+        redact(target, "r1");
+        expect(judgeDone(text(1), [])).to.include("nobody had asked for it");
+        const both = [taken, done(deed("edit", 3, text(1)), "edited")];
+        expect(judgeDone(text(1), both)).to.include("is still to be read");
+        redact(edited, "r1.0");
+        expect(judgeDone(text(1), both)).to.equal("");
+        redact(target, "r2");
+        redact("$nowhere", "r3");
+        expect(judgeDone(text(1), both)).to.match(/was redacted twice.*\$nowhere, which is not there/);
+        edit(target, "m1", editedCaptionOf("m1", "d3"), "late");
+        expect(judgeDone(text(1), both)).to.include("after it was redacted");
+    });
+
+    it("finds a file that was cancelled and is shown, and one that was tried again and is not", () => {
+        const shown = withFile(1, "plain");
+        accept("m1", { url: filled(bytesOf("file-1")) });
+        expect(judgeDone(shown, [done(fileDeed("cancel", 2, shown), "done")])).to.equal("");
+        expect(judgeDone(shown, [done(fileDeed("cancel", 2, shown), "cancelled")])).to.include("room is not told");
+        const late = { ...withFile(2, "plain"), files: [{ at: ["url"], kind: "late" as const, name: "file-2" }] };
+        network.file("late", "file-2", null);
+        accept("m2", { msgtype: "m.notice" });
+        const found = (deeds: readonly ExpectedDeed[]): string => judgeDone(late, deeds);
+        expect(found([])).not.to.include("m2");
+        expect(found([done(fileDeed("retry", 3, late), undefined, false)])).not.to.include("m2");
+        expect(found([done(fileDeed("retry", 3, late), "retried")])).to.include("told that it cannot");
+    });
+
+    it("finds a picture that is another one, or was set before it was there", () => {
+        const profiles = new Profiles(media);
+        const picture = (number: number): Deed => ({
+            id: `d${number}`,
+            number,
+            once: true,
+            when: "said",
+            does: "picture",
+            user: sender,
+            file: { at: ["url"], kind: "plain", name: `picture-${number}` },
+        });
+        const wrong = (...deeds: readonly ExpectedDeed[]): string =>
+            wrongPictures({ profiles, media }, [sender], deeds, ({ name }) => bytesOf(name)).join("; ");
+        expect(wrong(done(picture(1), undefined, false))).to.equal("");
+        expect(wrong(done(picture(1)))).to.include("is none, and not that of d1");
+        profiles.set(sender, filled(bytesOf("picture-1")));
+        expect(wrong(done(picture(1)), done(picture(2), undefined, false))).to.equal("");
+        expect(wrong(done(picture(1)), done(picture(2)))).to.include("and not that of d2");
+        profiles.set(sender, filled(undefined));
+        expect(wrong(done(picture(1)))).to.include("before it was there");
+    });
+
+    it("lets the storage take what was signed for it, and nothing else", () => {
+        const url = (path: string): URL => new URL(path, "http://storage");
+        const path = signedPath("secret", "PUT", "media/one", 0);
+        expect(isSigned("secret", "PUT", url(path), 1)).to.equal(true);
+        expect(isSigned("another", "PUT", url(path), 1)).to.equal(false);
+        expect(isSigned("secret", "GET", url(path), 1)).to.equal(false);
+        expect(isSigned("secret", "PUT", url(path.replace("one", "two")), 1)).to.equal(false);
+        expect(isSigned("secret", "PUT", url(path), 25 * 3600_000)).to.equal(false);
+        expect(isSigned("secret", "PUT", url("/media/one"), 1)).to.equal(false);
+    });
+
     it("tells requests for the work that was left from others", () => {
         const message = {
             id: "m1",
@@ -175,7 +323,8 @@ describe("the certification's verdict", () => {
             messages: new Map([["m1", message]]),
             jobs: new Map([["one", job]]),
             reservations: new Set<string>(),
-            marks: 0,
+            marked: new Set<string>(),
+            pictures: new Map<string, string>(),
             spooled: [],
             damage: [],
         };
@@ -190,11 +339,11 @@ describe("the certification's verdict", () => {
         expect(workOf({ ...done, jobs: new Map([["one", { ...job, state: "done" as const }]]) })).to.equal(undefined);
     });
 
-    it("finds a file that went to the storage after the homeserver was told", () => {
-        media.create(sender, "http://storage", false);
-        media.store("media1", "media1", Buffer.from("file"));
-        media.complete("media1", sender);
-        media.store("media1", "media1", Buffer.from("file"));
+    it("finds a file that went to the storage after the homeserver was told", async () => {
+        media.create(sender, (id) => `http://storage/${id}`, false);
+        media.stored("media1");
+        await media.complete("media1", sender, async () => Buffer.from("file"));
+        media.stored("media1");
         expect(judge()).to.include("went to the storage again");
     });
 
@@ -204,13 +353,19 @@ describe("the certification's verdict", () => {
             return Array.from({ length: 50 }, () => JSON.stringify(nextMoment(random, 9)));
         };
         expect(moments(1)).to.deep.equal(moments(1)).and.not.deep.equal(moments(2));
-        expect(plan(1, 7)).to.deep.equal(plan(1, 7));
+        for (let number = 0; number < 50; number++) expect(planned(1, number)).to.deep.equal(planned(1, number));
+        const deeds = new Set(Array.from({ length: 500 }, (_, number) => planned(1, number)).map(doneBy));
+        expect(deeds).to.include.all.keys("edit", "redact", "cancel", "retry", "picture", "message");
         const random = new Random(1);
         const names = new Set(Array.from({ length: 2000 }, () => nameOf(nextMoment(random, 9))));
         for (const kind of ["create", "send", "upload", "storage", "complete"])
             for (const phase of ["arrived", "handled", "answered"]) expect(names).to.include(`${kind} ${phase}`);
     });
 });
+
+function doneBy(item: Planned): string {
+    return isDeed(item) ? item.does : "message";
+}
 
 describe("the certification's door", () => {
     const rejection = (promise: Promise<unknown>): Promise<unknown> =>

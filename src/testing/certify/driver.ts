@@ -2,17 +2,21 @@ import { mkdirSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { BridgeMedia } from "../../bridge/bridge-media.ts";
 import type { BridgeLike, IntentLike } from "../../matrix/client.ts";
 import { loadConnector, loadStore } from "./candidates.ts";
-import { BOT, bytesOf, isEncryptedRoom, plan, remoteMessage } from "./messages.ts";
+import { type Deed, isDeed, planned } from "./deeds.ts";
+import { perform } from "./doing.ts";
+import { networkConnector } from "./linked.ts";
+import { BOT, bytesOf, isEncryptedRoom, type Network, type PlannedMessage, remoteMessage } from "./messages.ts";
 import { PULSE_MS } from "./standstill.ts";
 
 /**
- * The bridge that is killed: a process of its own, told on its input what it is and then, line by line, what to say; it
- * tells in a line each what has happened. A line is handed to the system before the next step is taken, so what was
- * told is known whenever the process ends. Told to leave, it closes the component and ends; when its input is closed,
- * whoever has started it is gone, and it ends at once.
+ * The bridge that is killed: a process of its own, told on its input what it is and then, line by line, what to say and
+ * do; it tells in a line each what has happened. A line is handed to the system before the next step is taken, so what was
+ * told is known whenever the process ends. Told to leave, it closes the component, whatever is under way, and ends; when
+ * its input is closed, whoever has started it is gone, and it ends at once.
  */
 export interface Life {
     readonly url: string;
@@ -24,6 +28,13 @@ export interface Life {
     readonly store?: string | undefined;
     readonly connector?: string | undefined;
 }
+
+interface Sending {
+    readonly ended: Promise<unknown>;
+    isSettled: boolean;
+}
+
+const LOOK_MS = 5;
 
 const tell = (...words: readonly (string | number)[]): void => void writeSync(1, `${words.join(" ")}\n`);
 
@@ -40,17 +51,23 @@ const media = new BridgeMedia(bridge(), {
     allowPrivateAddresses: true,
     encryption: life.encryption,
     ...(store !== undefined && { store }),
-    ...(certified !== undefined && { connectors: { certified: certified.connector } }),
+    connectors: {
+        network: networkConnector(life.url),
+        ...(certified !== undefined && { certified: certified.connector }),
+    },
 });
+const refs = certified?.files.map(({ ref }) => ref) ?? [];
+const network: Network = { url: life.url, refs, stream: (bytes) => Readable.from([bytes]), path: onDisk };
+/** The calls of `send()`, by the numbers of their messages. */
+const sendings = new Map<number, Sending>();
+let isLeaving = false;
 tell("starting", Date.now(), loaded.wallMs / ((loaded.cpu.user + loaded.cpu.system) / 1000));
 pulse();
 await media.start();
 tell("started");
-for (let numbers = await told(); numbers !== null; numbers = await told()) {
-    await Promise.all((numbers as number[]).map(say));
-    await quiet();
-    tell("idle");
-}
+for (let numbers = await told(); numbers !== null; numbers = await told()) void work(numbers as number[]);
+isLeaving = true;
+tell("closing");
 await media.close();
 process.exit(0);
 
@@ -66,19 +83,59 @@ async function told(): Promise<unknown> {
     return JSON.parse(String((await input.next()).value)) as unknown;
 }
 
-async function say(number: number): Promise<void> {
-    const planned = plan(life.seed, number, certified?.files.length);
-    const refs = certified?.files.map(({ ref }) => ref) ?? [];
-    tell("said", planned.id);
-    const network = { url: life.url, refs, stream: (bytes: Buffer) => Readable.from([bytes]), path: onDisk };
+/** In this order, none of them waiting for another. */
+async function work(numbers: readonly number[]): Promise<void> {
     try {
-        const { uploads } = await media.send(remoteMessage(planned, network));
-        tell("sent", planned.id);
-        await Promise.allSettled(uploads.map(({ done }) => done));
-        tell("ended", planned.id);
+        await Promise.all(
+            numbers.map((number) => {
+                const told = planned(life.seed, number, certified?.files.length);
+                return isDeed(told) ? act(told) : say(told);
+            }),
+        );
+        await quiet();
+        tell("idle");
     } catch (error) {
-        tell("refused", planned.id, (error as { code?: string }).code ?? String(error));
+        // The component is closed, and says so.
+        if (!isLeaving) throw error;
     }
+}
+
+async function say(message: PlannedMessage): Promise<void> {
+    tell("said", message.id);
+    const sent = media.send(remoteMessage(message, network));
+    const ended = sent.then(({ uploads }) => Promise.allSettled(uploads.map(({ done }) => done)));
+    ended.catch(() => {});
+    const sending: Sending = { ended, isSettled: false };
+    sendings.set(message.number, sending);
+    try {
+        await sent;
+        sending.isSettled = true;
+        tell("sent", message.id);
+        await ended;
+        tell("ended", message.id);
+    } catch (error) {
+        sending.isSettled = true;
+        refused(message.id, error);
+    }
+}
+
+async function act(deed: Deed): Promise<void> {
+    const sending = deed.does === "picture" ? undefined : sendings.get(deed.of.number);
+    if (sending !== undefined && deed.when === "sent") while (!sending.isSettled) await sleep(LOOK_MS);
+    if (deed.when === "ended") await sending?.ended.catch(() => {});
+    tell("calling", deed.id);
+    try {
+        const end = await perform(media, deed, network, () => sending?.isSettled !== false);
+        tell("called", deed.id, end);
+    } catch (error) {
+        refused(deed.id, error);
+    }
+}
+
+/** What closing has cut off has no end yet. */
+function refused(id: string, error: unknown): void {
+    const { code = String(error) } = error as { code?: string };
+    if (!(isLeaving && code === "CLOSED")) tell("refused", id, code);
 }
 
 /** A file that the network has left on this machine before it tells of it. */

@@ -1,19 +1,24 @@
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { CertifiableConnector, StoreModule } from "./candidates.ts";
 import { Child } from "./child.ts";
-import { isKnown, STEPS } from "./coverage.ts";
+import { STEPS } from "./coverage.ts";
 import type { Life } from "./driver.ts";
-import { type Journaled, NOTHING, readJournal, workOf } from "./journal.ts";
-import { isFinal, type Job } from "../../uploads/job.ts";
-import { type Lived, liveInPeace, type Living, liveUntil } from "./life.ts";
-import { bytesOf, plan, type PlannedMessage, roomsOf } from "./messages.ts";
+import { isKnown, type Journaled, NOTHING, readJournal, workOf } from "./journal.ts";
+import { type End, type Lived, liveInPeace, type Living, liveUntil } from "./life.ts";
+import { isDeed, type Planned } from "./deeds.ts";
+import { leftBehind } from "./left-behind.ts";
+import { bytesOf, GHOSTS, type PlannedFile, roomsOf } from "./messages.ts";
+import { before, unjournaledLinks, uploadedAfterCancel, uploadedAgain } from "./needless.ts";
+import { wrongPictures } from "./pictures.ts";
 import { Random } from "./random.ts";
 import { Recorder } from "./recorder/recorder.ts";
-import { describe, type Moment, nextMoment } from "./schedule.ts";
+import { describe, type Moment, nextMoment, wantsTrouble } from "./schedule.ts";
+import { Said } from "./said.ts";
+import type { Death } from "./step.ts";
 import { readBefore } from "./standstill.ts";
-import { type Expected, verdict } from "./verdict.ts";
+import { verdict } from "./verdict.ts";
 
 /**
  * One world, from its first message to its verdict: lives of the component that are killed one after the other, each
@@ -48,9 +53,14 @@ export interface Episode {
 
 const NEW_MESSAGES = 9;
 /** A moment that does not come however much is said is given up. */
-const MAX_ROUNDS = 4;
+const MAX_ROUNDS = 3;
 /** Two answers that were given in such a time can be acted upon in any order, also where both had been read. */
 const MARGIN_MS = 50;
+/** Of a hundred lives, those in which the network's files cannot be had for a while. */
+const TROUBLED_LIVES = 20;
+/** Requests for files that come through before that, and that do not. */
+const BEFORE_TROUBLE = 5;
+const TROUBLE = 4;
 
 export async function runEpisode(options: EpisodeOptions): Promise<Episode> {
     const dataDir = await mkdtemp(join(tmpdir(), "certify-"));
@@ -68,10 +78,7 @@ class World {
     readonly #options: EpisodeOptions;
     readonly #dataDir: string;
     readonly #random: Random;
-    readonly #planned = new Map<string, PlannedMessage>();
-    /** Messages whose acceptance was told, or that a dead process had journaled. */
-    readonly #certain = new Set<string>();
-    readonly #told = new Set<string>();
+    readonly #said: Said;
     /** Addresses that no journal knows because their process was killed too soon. */
     readonly #unheard = new Set<string>();
     readonly #violations: string[] = [];
@@ -95,6 +102,7 @@ class World {
         this.#options = options;
         this.#dataDir = dataDir;
         this.#random = new Random(options.seed);
+        this.#said = new Said(options.seed, options.connector?.files.length);
         this.#encryption = this.#random.next() < 0.5 ? "spool" : "two-pass";
     }
 
@@ -117,7 +125,7 @@ class World {
             hits: this.#hits,
             states: this.#states,
             recoveries: this.#recoveries,
-            messages: this.#planned.size,
+            messages: this.#said.messages.length,
         };
     }
 
@@ -136,21 +144,24 @@ class World {
         this.#recorder = recorder;
         for (let life = 0; life < this.#options.lives && this.#violations.length === 0; life++) {
             this.#options.signal.throwIfAborted();
-            const fresh = this.#fresh(1 + this.#random.below(NEW_MESSAGES));
-            const again = [...this.#planned.values()].filter(({ id, once }) => !once && !this.#told.has(id));
-            await this.#live(recorder, [...again, ...fresh], nextMoment(this.#random, fresh.length));
+            const fresh = this.#said.more(1 + this.#random.below(NEW_MESSAGES));
+            const again = this.#said.again();
+            const isReadable = this.#options.store === undefined;
+            const moment = nextMoment(this.#random, fresh.length, isReadable);
+            this.#trouble(recorder, moment);
+            // Messages are said twice at times; what is done to them once.
+            const also = fresh.filter((item) => !isDeed(item) || !again.includes(item));
+            await this.#live(recorder, [...again, ...also], moment);
         }
         this.#options.signal.throwIfAborted();
         if (this.#violations.length === 0) await this.#last(recorder);
     }
 
-    #fresh(count: number): PlannedMessage[] {
-        return Array.from({ length: count }, () => {
-            const { seed, connector } = this.#options;
-            const message = plan(seed, this.#planned.size, connector?.files.length);
-            this.#planned.set(message.id, message);
-            return message;
-        });
+    /** Drawn for each life, so that the schedule does not depend on what comes of it. */
+    #trouble({ network }: Recorder, moment: Moment): void {
+        const isTroubled = this.#random.below(100) < TROUBLED_LIVES || wantsTrouble(moment);
+        const [after, count] = [this.#random.below(BEFORE_TROUBLE), 1 + this.#random.below(TROUBLE)];
+        network.fail(after, isTroubled ? count : 0);
     }
 
     #take(): Child {
@@ -168,21 +179,21 @@ class World {
         return { url, dataDir, networkDir, seed, encryption: this.#encryption, store, connector };
     }
 
-    #living(recorder: Recorder, messages: readonly PlannedMessage[]): Living {
+    #living(recorder: Recorder, said: readonly Planned[]): Living {
         const isForWork = workOf(this.#journal);
-        return { child: this.#take(), life: this.#life, recorder, isForWork, say: numbers(messages) };
+        return { child: this.#take(), life: this.#life, recorder, isForWork, say: numbers(said) };
     }
 
-    async #live(recorder: Recorder, messages: readonly PlannedMessage[], moment: Moment): Promise<void> {
-        const failuresBefore = recorder.failures;
-        const before = new Set([...recorder.media.addresses].map(({ uri }) => uri));
+    async #live(recorder: Recorder, said: readonly Planned[], moment: Moment): Promise<void> {
+        const began = before(recorder);
+        const requestsBefore = recorder.requests.length;
+        const known = new Set([...recorder.media.addresses].map(({ uri }) => uri));
         let rounds = 1;
-        const more = () => (++rounds > MAX_ROUNDS ? undefined : numbers(this.#fresh(NEW_MESSAGES)));
-        const refilledBefore = recorder.media.refilled.length;
-        const living = this.#living(recorder, messages);
+        const more = () => (++rounds > MAX_ROUNDS ? undefined : numbers(this.#said.more(NEW_MESSAGES)));
+        const living = this.#living(recorder, said);
         const lived = await liveUntil(living, moment, (strike) => (this.#strike = strike), more);
         this.#options.signal.throwIfAborted();
-        recorder.hangUp();
+        await recorder.hangUp();
 
         this.#judgeRecovery(living, lived);
         this.#violations.push(...lived.violations);
@@ -190,30 +201,30 @@ class World {
         const journal = await this.#readJournal();
         if (journal === undefined) return;
         this.#journal = journal;
-        for (const uri of recorder.media.refilled.slice(refilledBefore))
-            if ([...earlier.jobs.values()].some((job) => job.state === "done" && job.contentUri === uri))
-                this.#violations.push(`${uri} was uploaded again, and its job was journaled as done`);
+        this.#violations.push(...uploadedAgain(recorder, began, earlier, this.#said.all));
+        const requests = recorder.requests.slice(requestsBefore);
+        this.#violations.push(...unjournaledLinks(requests, journal));
         for (const finding of this.#journal.damage) this.#violations.push(`the store reported damage: ${finding}`);
-        for (const id of this.#journal.messages.keys()) this.#certain.add(id);
-        for (const [id, word] of lived.told) if (word !== "said") this.#told.add(id);
-        for (const id of this.#told) this.#certain.add(id);
-        const created = [...recorder.media.addresses].filter(({ uri }) => !before.has(uri));
+        this.#violations.push(...this.#said.hear(lived, journal, earlier));
+        const created = [...recorder.media.addresses].filter(({ uri }) => !known.has(uri));
         const heardUntil = lastHeard(recorder, roomsOf(this.#options.seed), this.#journal);
         const heardBefore = Math.min(heardUntil - MARGIN_MS, readBefore(heardUntil, lived.pulses));
         for (const { uri, answeredAt = Number.POSITIVE_INFINITY } of created)
             if (!isKnown(this.#journal, uri) && answeredAt > heardBefore) this.#unheard.add(uri);
         if (!lived.isKilled) return;
         this.#kills.push(describe(moment));
-        const { told } = lived;
-        const planned = this.#planned;
-        const death = {
+        const death: Death = {
             recorder,
+            requests,
+            since: began.at,
+            diedAt: lived.endedAt,
+            isClosing: lived.isClosing,
             journal: this.#journal,
             earlier,
-            told,
-            planned,
+            told: lived.told,
+            planned: new Map(this.#said.messages.map((message) => [message.id, message])),
+            deeds: new Map(this.#said.deeds.map((deed) => [deed.id, deed])),
             created: created.map(({ uri }) => uri),
-            failuresBefore,
         };
         for (const { name, before, after } of STEPS) {
             if (before(death)) this.#hits.push(`${name} before`);
@@ -244,46 +255,33 @@ class World {
     }
 
     async #last(recorder: Recorder): Promise<void> {
-        const again = [...this.#planned.values()].filter(({ once }) => !once);
-        const living = this.#living(recorder, again);
-        const isWell = (): boolean => this.#verdict(recorder).length === 0;
+        recorder.network.fail(0, 0);
+        const living = this.#living(recorder, this.#said.atLast());
+        const isWell = (heard: Pick<Lived, "ends">): boolean => this.#verdict(recorder, heard.ends).length === 0;
+        const earlier = this.#journal;
+        const began = before(recorder);
         const lived = await liveInPeace(living, this.#options.quietMs, isWell);
         this.#options.signal.throwIfAborted();
         this.#judgeRecovery(living, lived);
         this.#violations.push(...lived.violations);
-        // Once more: nothing may have come twice while it closed.
-        this.#violations.push(...this.#verdict(recorder), ...(await this.#leftBehind(recorder)));
-    }
-
-    #verdict(recorder: Recorder): string[] {
-        const expected = [...this.#planned.values()].map(
-            (planned): Expected => ({ planned, isCertain: !planned.once || this.#certain.has(planned.id) }),
-        );
-        const files = this.#options.connector?.files;
-        return verdict(recorder, roomsOf(this.#options.seed), expected, ({ kind, name }) =>
-            kind === "connector" ? Buffer.from(files?.[Number(name.split("-")[1])]?.bytes ?? []) : bytesOf(name),
-        );
-    }
-
-    /** What is on disk and at the homeserver after the end, and is of no use to anybody. */
-    async #leftBehind(recorder: Recorder): Promise<string[]> {
+        // Nothing may have come twice while it closed.
         const journal = await this.#readJournal();
-        if (journal === undefined) return [];
-        const found = journal.spooled.map((name) => {
-            const job = journal.jobs.get(name.slice(0, 36));
-            return `${name} was left in the spool by ${job === undefined ? "nobody known" : `a job that ${stands(job)}`}`;
-        });
-        for (const name of await readdir(this.#dataDir))
-            if (name !== "journal" && name !== "spool") found.push(`${name} was left in the data folder`);
-        for (const { uri, content, isForgotten } of recorder.media.addresses)
-            if (content === undefined && !isForgotten && !this.#unheard.has(uri) && !isKnown(journal, uri))
-                found.push(`${uri} is lost`);
-        for (const job of journal.jobs.values())
-            if (!isFinal(job.state)) found.push(`a job of ${job.messageId} still ${stands(job)}`);
-        for (const { state, contentUri = "" } of journal.jobs.values())
-            if (state === "done" && recorder.media.find(contentUri)?.content === undefined)
-                found.push(`${contentUri} is journaled as done and has no content`);
-        return found;
+        if (journal === undefined) return;
+        this.#violations.push(...uploadedAgain(recorder, began, earlier, this.#said.all));
+        this.#violations.push(...this.#said.hear(lived, journal, earlier), ...this.#verdict(recorder));
+        this.#violations.push(...(await leftBehind(recorder, journal, this.#dataDir, this.#unheard)));
+        this.#violations.push(...uploadedAfterCancel(recorder, this.#said.expected(new Map()).deeds, journal));
+    }
+
+    /** @param newest Ends that are not written down yet. */
+    #verdict(recorder: Recorder, newest: ReadonlyMap<string, End> = new Map()): string[] {
+        const { messages, deeds } = this.#said.expected(newest);
+        const { connector, seed } = this.#options;
+        const bytes = ({ kind, name }: PlannedFile): Buffer =>
+            kind === "connector"
+                ? Buffer.from(connector?.files[Number(name.split("-")[1])]?.bytes ?? [])
+                : bytesOf(name);
+        return [...verdict(recorder, roomsOf(seed), messages, bytes), ...wrongPictures(recorder, GHOSTS, deeds, bytes)];
     }
 }
 
@@ -291,19 +289,9 @@ function networkDirOf(dataDir: string): string {
     return `${dataDir}-network`;
 }
 
-function stands({ state, follows, notBefore, heldFor, error }: Job): string {
-    const why = [
-        follows === true && "behind another job",
-        notBefore !== undefined && "waiting",
-        heldFor !== undefined && "held",
-        error !== undefined && `after ${error.code}`,
-    ];
-    return `is ${[state, ...why.filter((text) => text !== false)].join(", ")}`;
-}
-
 /** In the order in which they were first said. */
-function numbers(messages: readonly PlannedMessage[]): number[] {
-    return messages.map(({ number }) => number).toSorted((one, other) => one - other);
+function numbers(said: readonly Planned[]): number[] {
+    return said.map(({ number }) => number).toSorted((one, other) => one - other);
 }
 
 /**

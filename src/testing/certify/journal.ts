@@ -1,7 +1,8 @@
 import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { MESSAGES, type MessageRecord, REVISE } from "../../bridge/records.ts";
+import { AVATARS } from "../../bridge/avatars.ts";
+import { markedMessage, MESSAGES, type MessageRecord, REVISE } from "../../bridge/records.ts";
 import { RESERVATIONS } from "../../bridge/reservations.ts";
 import { LevelStore } from "../../store/level.ts";
 import type { Store } from "../../store/store.ts";
@@ -16,8 +17,10 @@ export interface Journaled {
     readonly jobs: ReadonlyMap<string, Job>;
     /** Addresses kept ahead. */
     readonly reservations: ReadonlySet<string>;
-    /** Events that are to be looked at. */
-    readonly marks: number;
+    /** Messages whose events are to be looked at. */
+    readonly marked: ReadonlySet<string>;
+    /** Pictures that are not set yet: the job of each, by whose it is. */
+    readonly pictures: ReadonlyMap<string, string>;
     readonly spooled: readonly string[];
     /** What the store named as lost. */
     readonly damage: readonly string[];
@@ -27,7 +30,8 @@ export const NOTHING: Journaled = {
     messages: new Map(),
     jobs: new Map(),
     reservations: new Set(),
-    marks: 0,
+    marked: new Set(),
+    pictures: new Map(),
     spooled: [],
     damage: [],
 };
@@ -90,14 +94,17 @@ async function recordsOf(store: Store): Promise<Omit<Journaled, "spooled" | "dam
     const messages = new Map<string, MessageRecord>();
     const jobs = new Map<string, Job>();
     const reservations = new Set<string>();
-    let marks = 0;
+    const marked = new Set<string>();
+    const pictures = new Map<string, string>();
     for await (const [key, record] of store.range({ collection: MESSAGES }))
         messages.set(key, record as unknown as MessageRecord);
     for await (const [key, record] of store.range({ collection: JOBS })) jobs.set(key, record as unknown as Job);
     for await (const [, record] of store.range({ collection: RESERVATIONS }))
         reservations.add(String(record["contentUri"]));
-    for await (const _ of store.keys({ collection: REVISE })) marks++;
-    return { messages, jobs, reservations, marks };
+    for await (const key of store.keys({ collection: REVISE })) marked.add(markedMessage(key));
+    for await (const [user, record] of store.range({ collection: AVATARS }))
+        pictures.set(user, String(record["jobId"]));
+    return { messages, jobs, reservations, marked, pictures };
 }
 
 async function inTime<T>(use: () => Promise<T>, signal: AbortSignal): Promise<T> {
@@ -135,20 +142,30 @@ export function workOf({
             `/rooms/${roomId}/messages`,
             `/rooms/${roomId}/state`,
         ]),
-        ...due.flatMap(({ contentUri, source }) =>
-            [contentUri, source.kind === "http" ? source.url : undefined].map(lastPart),
-        ),
+        ...due.flatMap(({ contentUri, source }) => [contentUri, nameOf(source)].map(lastPart)),
     ].filter((name) => name !== undefined);
     const wantsAddress = due.some(({ contentUri }) => contentUri === undefined);
     return ({ kind, path }) =>
         (kind === "create" && wantsAddress) || named.some((name) => decodeURIComponent(path).includes(name));
 }
 
-function isDue({ state, notBefore, heldFor, follows }: Job): boolean {
-    if (notBefore !== undefined || heldFor !== undefined || follows !== undefined) return false;
+/** What was held for its source is due as well: which source was down is forgotten with the process. */
+function isDue({ state, notBefore, follows }: Job): boolean {
+    if (notBefore !== undefined || follows !== undefined) return false;
     return state === "ready" || state === "transferring" || state === "completing";
 }
 
-function lastPart(uri: string | undefined): string | undefined {
+export function isKnown({ jobs, reservations }: Journaled, uri: string): boolean {
+    return reservations.has(uri) || [...jobs.values()].some(({ contentUri }) => contentUri === uri);
+}
+
+/** What a file is called at the network, where its job knows. */
+export function nameOf(source: Job["source"]): string | undefined {
+    if (source.kind === "http") return source.url;
+    const { name } = (source.kind === "connector" ? (source.ref ?? {}) : {}) as { name?: unknown };
+    return typeof name === "string" ? `/${name}` : undefined;
+}
+
+export function lastPart(uri: string | undefined): string | undefined {
     return uri?.slice(uri.lastIndexOf("/"));
 }

@@ -16,6 +16,11 @@ export function roomsOf(seed: number): readonly [clear: string, clear: string, e
     return [`!clear-1-${rest}`, `!clear-2-${rest}`, `${ENCRYPTED}${rest}`];
 }
 
+/** The rooms of these messages, each once. */
+export function roomsIn(messages: readonly PlannedMessage[]): string[] {
+    return [...new Set(messages.map(({ room }) => room))];
+}
+
 export function isEncryptedRoom(room: string): boolean {
     return room.startsWith(ENCRYPTED);
 }
@@ -29,6 +34,10 @@ export type FileKind =
     | "plain"
     | "no-length"
     | "missing"
+    /** Refused as gone when it is first asked for. */
+    | "late"
+    /** By way of the network's connector, whose links run out. */
+    | "linked"
     | "on-disk"
     | "handed-over"
     | "streamed"
@@ -52,8 +61,10 @@ export interface PlannedMessage {
     readonly once: boolean;
 }
 
+/** What a file's reference says until the network has given it a link. */
+export const NO_LINK = "none";
 /** Messages in a row. */
-const SHARED_FOR = 9;
+const SHARED_FOR = 15;
 /** How a file's name ends that is not small; the message of a huge one says its size, so the component's thread takes it. */
 const LARGE = "-large";
 const HUGE = "-huge";
@@ -68,11 +79,13 @@ export function plan(seed: number, number: number, connectorFiles = 0): PlannedM
         [5, "plain"],
         [2, "no-length"],
         [1, "missing"],
+        [3, "late"],
+        [2, "linked"],
         [1, "on-disk"],
         [2, "handed-over"],
         [2, "streamed"],
         // What is encrypted is shared with nobody.
-        [isEncryptedRoom(room) ? 0 : 6, "shared"],
+        [isEncryptedRoom(room) ? 0 : 9, "shared"],
         [connectorFiles > 0 ? 20 : 0, "connector"],
     ];
     const kind = random.pick(kinds);
@@ -116,6 +129,18 @@ export function captionOf(id: string): string {
     return `certify:${id}`;
 }
 
+/** The same after an edit. */
+export function editedCaptionOf(id: string, edit: string): string {
+    return `${EDITED}${edit}, ${captionOf(id)}`;
+}
+
+const EDITED = "edited by ";
+
+/** The edit that an event's text is of; undefined where it is the message's own. */
+export function editIdIn(body: unknown): string | undefined {
+    return typeof body === "string" ? new RegExp(`${EDITED}(\\w+), certify:\\w+$`).exec(body)?.[1] : undefined;
+}
+
 /** The message that an event's text belongs to. */
 export function messageIdIn(body: unknown): string | undefined {
     return typeof body === "string" ? /\bcertify:(\w+)$/.exec(body)?.[1] : undefined;
@@ -150,7 +175,7 @@ export function remoteMessage(planned: PlannedMessage, network: Network): Remote
     return { id, roomId, sender, content, media, ...(isShared && { encrypted: false }) };
 }
 
-function sourceOf({ kind, name }: PlannedFile, { url, refs = [], stream, path }: Network): MediaSource {
+export function sourceOf({ kind, name }: PlannedFile, { url, refs = [], stream, path }: Network): MediaSource {
     switch (kind) {
         case "handed-over":
             return { kind: "buffer", data: bytesOf(name) };
@@ -160,6 +185,8 @@ function sourceOf({ kind, name }: PlannedFile, { url, refs = [], stream, path }:
             return { kind: "file", path: path(name) };
         case "connector":
             return { kind: "connector", connector: "certified", ref: refs[Number(name.split("-")[1])] };
+        case "linked":
+            return { kind: "connector", connector: "network", ref: { name, link: NO_LINK } };
         default:
             return { kind: "http", url: `${url}/remote/${kind}/${name}` };
     }

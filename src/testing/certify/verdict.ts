@@ -1,7 +1,16 @@
 import { createDecipheriv, createHash } from "node:crypto";
-import { FILE, isEncryptedRoom, messageIdIn, type PlannedFile, type PlannedMessage, TEXT } from "./messages.ts";
+import {
+    editIdIn,
+    FILE,
+    isEncryptedRoom,
+    messageIdIn,
+    type PlannedFile,
+    type PlannedMessage,
+    TEXT,
+} from "./messages.ts";
 import type { Recorder } from "./recorder/recorder.ts";
 import type { Content, RecordedEvent } from "./recorder/rooms.ts";
+import { editOf, type ExpectedDeed, wrongEdits, wrongRedactions, wrongTakingBack } from "./sequels.ts";
 
 /** What the recorder says of an episode that has come to its end: an empty list when every promise was kept. */
 
@@ -9,9 +18,11 @@ import type { Content, RecordedEvent } from "./recorder/rooms.ts";
 export interface Expected {
     readonly planned: PlannedMessage;
     readonly isCertain: boolean;
+    /** What was done to it. @default nothing */
+    readonly deeds?: readonly ExpectedDeed[];
 }
 
-type Recorded = Pick<Recorder, "rooms" | "media">;
+type Recorded = Pick<Recorder, "rooms" | "media"> & { readonly network: Pick<Recorder["network"], "hasRefused"> };
 
 export function verdict(
     recorder: Recorded,
@@ -22,37 +33,83 @@ export function verdict(
     const found: string[] = [...recorder.media.complaints];
     for (const room of rooms) {
         const recorded = recorder.rooms.events(room);
-        for (const { event_id, type } of recorded)
-            if (type !== (isEncryptedRoom(room) ? "m.room.encrypted" : "m.room.message"))
-                found.push(`${event_id} in ${room} is sent as ${type}`);
-        const events = recorded.map(opened);
-        found.push(...repeated(room, events));
-        const edits = new Map(events.flatMap(editOf));
-        const own = events.filter((event) => editOf(event).length === 0);
-        found.push(...events.flatMap((event) => wrongEdit(event, own)));
-        const order = own.map(({ content }) => messageIdIn(content["body"]) ?? "");
-        for (const [index, id] of order.entries())
-            if (id === "") found.push(`${room}: ${own[index]?.event_id} is nobody's`);
-        const numbers = order.map((id) => Number(id.slice(1)));
-        for (const [index, number] of numbers.entries())
-            if (number < (numbers[index - 1] ?? 0))
-                found.push(`${room}: m${number} stands behind m${numbers[index - 1]}`);
-        for (const { planned, isCertain } of expected) {
-            if (planned.room !== room) continue;
-            const indexes = order.flatMap((id, index) => (id === planned.id ? [index] : []));
-            if (indexes.length > 1) found.push(`${planned.id} is in its room ${indexes.length} times`);
-            if (indexes.length === 0 && isCertain) found.push(`${planned.id} was journaled and is not in its room`);
-            const event = own[indexes[0] ?? -1];
-            if (event === undefined) continue;
-            if (event.sender !== planned.sender) found.push(`${planned.id} is said by ${event.sender}`);
-            const shown = edits.get(event.event_id) ?? event.content;
-            const { msgtype } = planned.files.length === 0 ? TEXT : FILE;
-            if (shown["msgtype"] !== msgtype && shown["msgtype"] !== "m.notice")
-                found.push(`${planned.id} is shown as ${String(shown["msgtype"])}`);
-            found.push(...wrongFiles(recorder, planned, shown, bytesOf).map((wrong) => `${planned.id}: ${wrong}`));
-        }
+        const [type, redaction] = [isEncryptedRoom(room) ? "m.room.encrypted" : "m.room.message", "m.room.redaction"];
+        for (const event of recorded)
+            if (event.type !== type && event.type !== redaction)
+                found.push(`${event.event_id} in ${room} is sent as ${event.type}`);
+        found.push(...repeated(room, recorded));
+        const here = expected.filter(({ planned }) => planned.room === room);
+        found.push(...judged(recorder, room, recorded.map(opened), here, bytesOf));
     }
     return found;
+}
+
+/** @param all The room's events, those of edits and redactions too. */
+function judged(
+    recorder: Recorded,
+    room: string,
+    all: readonly RecordedEvent[],
+    expected: readonly Expected[],
+    bytesOf: (file: PlannedFile) => Buffer,
+): string[] {
+    const events = all.filter(({ type }) => type !== "m.room.redaction");
+    const own = events.filter((event) => editOf(event) === undefined);
+    const found = events.flatMap((event) => wrongEdit(event, own));
+    const ids = own.map(({ content }) => messageIdIn(content["body"]) ?? "");
+    for (const [index, id] of ids.entries()) if (id === "") found.push(`${room}: ${own[index]?.event_id} is nobody's`);
+    found.push(...wrongOrder(room, events, expected));
+    const byId = new Map(expected.map((one) => [one.planned.id, one]));
+    const mayBeTakenBack = (event: RecordedEvent): boolean => {
+        const { content } = own.find(({ event_id }) => event_id === editOf(event)?.target) ?? event;
+        return isTakenBack(byId.get(messageIdIn(content["body"]) ?? ""));
+    };
+    found.push(...wrongRedactions(room, all, mayBeTakenBack));
+    for (const one of expected) {
+        const { planned, isCertain, deeds = [] } = one;
+        const indexes = ids.flatMap((id, index) => (id === planned.id ? [index] : []));
+        if (indexes.length > 1) found.push(`${planned.id} is in its room ${indexes.length} times`);
+        if (indexes.length === 0 && isCertain && !isTakenBack(one, true))
+            found.push(`${planned.id} was journaled and is not in its room`);
+        const event = own[indexes[0] ?? -1];
+        if (event === undefined) continue;
+        if (event.sender !== planned.sender) found.push(`${planned.id} is said by ${event.sender}`);
+        if (all.some(({ redacts }) => redacts === event.event_id)) {
+            found.push(...wrongTakingBack(planned, event, all));
+            continue;
+        }
+        if (isTakenBack(one, true)) found.push(`${planned.id} was taken back and is still in its room`);
+        found.push(...wrongEdits(planned, event, events, deeds));
+        const shown = events.findLast((other) => editOf(other)?.target === event.event_id);
+        const content = shown === undefined ? event.content : (editOf(shown)?.shown ?? {});
+        const { msgtype } = planned.files.length === 0 ? TEXT : FILE;
+        if (content["msgtype"] !== msgtype && content["msgtype"] !== "m.notice")
+            found.push(`${planned.id} is shown as ${String(content["msgtype"])}`);
+        found.push(...wrongFiles(recorder, one, content, bytesOf).map((wrong) => `${planned.id}: ${wrong}`));
+    }
+    return found;
+}
+
+/** The messages, and the edits that were told at once, stand in the order of the calls. */
+function wrongOrder(room: string, events: readonly RecordedEvent[], expected: readonly Expected[]): string[] {
+    const atOnce = new Set(
+        expected.flatMap(({ deeds = [] }) => deeds.flatMap(({ deed }) => (deed.when === "said" ? [deed.id] : []))),
+    );
+    const order = events.flatMap((event) => {
+        const edit = editOf(event);
+        const id = edit === undefined ? messageIdIn(event.content["body"]) : editIdIn(edit.shown["body"]);
+        // What the component says of a file later repeats the newest edit's text.
+        const isFirst = edit === undefined || (id !== undefined && atOnce.has(id) && atOnce.delete(id));
+        return id !== undefined && isFirst ? [id] : [];
+    });
+    const number = (id: string | undefined): number => Number(id?.slice(1) ?? 0);
+    return order.flatMap((id, index) => {
+        const before = order[index - 1];
+        return number(id) < number(before) ? [`${room}: ${id} stands behind ${before}`] : [];
+    });
+}
+
+function isTakenBack({ deeds = [] }: Partial<Expected> = {}, forCertain = false): boolean {
+    return deeds.some(({ deed, isCertain }) => deed.does === "redact" && (isCertain || !forCertain));
 }
 
 /** An encrypted event as a member reads it; one that cannot be read is nobody's. */
@@ -77,50 +134,61 @@ function repeated(room: string, events: readonly RecordedEvent[]): string[] {
     return twice.map(({ event_id }) => `${room}: ${event_id} was sent before`);
 }
 
-function editOf({ content }: RecordedEvent): [string, Content][] {
-    const relation = content["m.relates_to"] as { rel_type?: string; event_id?: string } | undefined;
-    if (relation?.rel_type !== "m.replace") return [];
-    return [[relation.event_id ?? "", (content["m.new_content"] ?? {}) as Content]];
-}
-
 /** What is wrong with an edit: it has to be of the same sender and the same message. */
 function wrongEdit(event: RecordedEvent, own: readonly RecordedEvent[]): string[] {
-    return editOf(event).flatMap(([target, content]) => {
-        const original = own.find(({ event_id }) => event_id === target);
-        if (original === undefined) return [`${event.event_id} edits ${target}, which is no message`];
-        const isSame = messageIdIn(content["body"]) === messageIdIn(original.content["body"]);
-        return [
-            ...(event.sender === original.sender ? [] : [`${event.event_id} edits another sender's ${target}`]),
-            ...(isSame ? [] : [`${event.event_id} makes another message of ${target}`]),
-        ];
-    });
+    const edit = editOf(event);
+    if (edit === undefined) return [];
+    const { target, shown } = edit;
+    const original = own.find(({ event_id }) => event_id === target);
+    if (original === undefined) return [`${event.event_id} edits ${target}, which is no message`];
+    const isSame = messageIdIn(shown["body"]) === messageIdIn(original.content["body"]);
+    return [
+        ...(event.sender === original.sender ? [] : [`${event.event_id} edits another sender's ${target}`]),
+        ...(isSame ? [] : [`${event.event_id} makes another message of ${target}`]),
+    ];
 }
 
 function wrongFiles(
-    { media }: Recorded,
-    { files, room }: PlannedMessage,
+    { media, network }: Recorded,
+    { planned: { files, room }, deeds = [] }: Expected,
     shown: Content,
     bytesOf: (file: PlannedFile) => Buffer,
 ): string[] {
     const [main] = files;
     if (main === undefined) return [];
+    const fate = (file: PlannedFile): Fate => fateOf(file, deeds, network.hasRefused(file.name));
     const isNotice = shown["msgtype"] === "m.notice";
-    if (main.kind === "missing") return isNotice ? [] : ["its file cannot be had, and the room is not told"];
-    if (isNotice) return ["its file can be had, and the room is told that it cannot"];
+    if (fate(main) === "gone") return isNotice ? [] : ["its file cannot be had, and the room is not told"];
+    if (isNotice) return fate(main) === "open" ? [] : ["its file can be had, and the room is told that it cannot"];
     const isEncrypted = isEncryptedRoom(room);
     if (isEncrypted && /"(?:thumbnail_)?url":"mxc/.test(JSON.stringify(withoutFiles(shown))))
         return ["a file of an encrypted room stands there as a plain one"];
     return files.flatMap((file) => {
         const place = file.at.join(".");
         const { uri, secret } = addressAt(shown, file.at, isEncrypted);
-        if (file.kind === "missing")
+        if (fate(file) === "gone")
             return uri === undefined ? [] : [`${place} cannot be had, and the room still points to it`];
-        if (uri === undefined) return [`${place} is not in the room`];
+        if (uri === undefined) return fate(file) === "open" && file !== main ? [] : [`${place} is not in the room`];
         const content = media.find(uri)?.content;
         if (content === undefined) return [`${place}, ${uri}, has no content`];
         const bytes = secret === undefined ? content : decrypted(content, secret);
         return bytes?.equals(bytesOf(file)) === true ? [] : [`${place}, ${uri}, has other bytes`];
     });
+}
+
+/** Whether a file has to be there in the end; *open* where nobody knows which of what was done to it has taken effect. */
+type Fate = "there" | "gone" | "open";
+
+/** @param wasRefused Whether it was asked for too early. */
+function fateOf({ kind, at }: PlannedFile, deeds: readonly ExpectedDeed[], wasRefused: boolean): Fate {
+    const own = deeds.filter(({ deed }) => "at" in deed && String(deed.at) === String(at));
+    const cancels = own.filter(({ deed }) => deed.does === "cancel");
+    // Nobody heard the end of one that was found in a journal.
+    const isCancelled = cancels.some(({ end, isCertain }) => (end === undefined ? isCertain : end === "cancelled"));
+    if (kind === "missing" || isCancelled) return "gone";
+    const isRetried = own.some(({ deed, isCertain }) => deed.does === "retry" && isCertain);
+    if (kind === "late" && wasRefused && !isRetried) return "open";
+    return cancels.some(({ end }) => end === undefined) ? "open" : "there";
 }
 
 /** Encrypted files have their address inside. */

@@ -1,4 +1,6 @@
-/** The recording homeserver's content repository, and the storage behind it. */
+import { createHash } from "node:crypto";
+
+/** The recording homeserver's content repository, and what it knows of the storage behind it. */
 
 export interface RecordedAddress {
     readonly uri: string;
@@ -7,12 +9,24 @@ export interface RecordedAddress {
     /** Its key in the storage, where its content is wanted there. */
     readonly presigned: boolean;
     content?: Buffer;
+    /** When its content came, in ms since the epoch. */
+    filledAt?: number;
+    /** When the answer that said so was handed to the system; undefined where none was. */
+    confirmedAt?: number;
     /** When the answer that told of it was handed to the system; undefined where none was. */
     answeredAt?: number;
     /** The homeserver does not know it any more when it is to be filled. */
     readonly isForgotten: boolean;
     /** The homeserver was told that the storage has it. */
     isTold?: boolean;
+    /** When the storage took it; undefined where it has not. */
+    storedAt?: number;
+}
+
+/** The same bytes at two addresses. */
+export interface Doubled {
+    readonly uri: string;
+    readonly first: RecordedAddress;
 }
 
 export interface Answer {
@@ -33,11 +47,12 @@ const MAX_FORGOTTEN = 3;
 
 export class Media {
     readonly #addresses = new Map<string, RecordedAddress>();
-    readonly #storage = new Map<string, Buffer>();
+    readonly #byContent = new Map<string, RecordedAddress>();
     /** What was asked that must never be asked. */
     readonly complaints: string[] = [];
     /** Addresses that had their content when somebody came to fill them. */
     readonly refilled: string[] = [];
+    readonly doubled: Doubled[] = [];
     #count = 0;
 
     get addresses(): Iterable<RecordedAddress> {
@@ -49,10 +64,10 @@ export class Media {
     }
 
     /**
-     * @param storageUrl Where presigned uploads go; undefined for a user whose files the homeserver takes itself.
+     * @param storageUrl Where a presigned upload of the id goes; undefined for a user whose files the homeserver takes itself.
      * @param mayBeForgotten Whether it is to be one of the few that are forgotten.
      */
-    create(uploader: string, storageUrl: string | undefined, mayBeForgotten: boolean): Answer {
+    create(uploader: string, storageUrl: ((id: string) => string) | undefined, mayBeForgotten: boolean): Answer {
         const own = [...this.#addresses.values()].filter((address) => address.uploader === uploader);
         const isForgotten = mayBeForgotten && own.filter((address) => address.isForgotten).length < MAX_FORGOTTEN;
         const id = `media${++this.#count}`;
@@ -60,7 +75,7 @@ export class Media {
         const createdAt = Date.now();
         this.#addresses.set(id, { uri, uploader, createdAt, presigned: storageUrl !== undefined, isForgotten });
         const presigned = storageUrl && {
-            "com.beeper.msc3870.upload_url": `${storageUrl}/${id}?signature=${id}`,
+            "com.beeper.msc3870.upload_url": storageUrl(id),
             "com.beeper.msc3870.upload_method": "PUT",
         };
         return { status: 200, body: { content_uri: uri, unused_expires_at: createdAt + LIFETIME_MS, ...presigned } };
@@ -88,31 +103,42 @@ export class Media {
         const refused = this.refuses(id, uploader);
         if (refused !== undefined) return refused;
         const address = this.#addresses.get(id);
-        if (address !== undefined) address.content = content;
+        if (address !== undefined) this.#keep(address, content);
         return OK;
     }
 
-    /** A storage takes what its signature allows, as often as it comes. */
-    store(id: string, signature: string | null, content: Buffer): Answer {
-        if (signature !== id || this.#addresses.get(id)?.presigned !== true) return refusal(403, "AccessDenied");
-        const { uri, isTold } = this.#addresses.get(id) ?? {};
-        if (isTold === true)
-            this.complaints.push(`${uri} went to the storage again after the homeserver was told of it`);
-        this.#storage.set(id, content);
-        return OK;
+    /** Whoever filled it has been told. */
+    confirmed(id: string): void {
+        const address = this.#addresses.get(id);
+        if (address !== undefined) address.confirmedAt ??= Date.now();
     }
 
-    complete(id: string, uploader: string): Answer {
+    /** The storage has taken it: as often as it comes, as storages do. */
+    stored(id: string): void {
+        const address = this.#addresses.get(id);
+        if (address === undefined) return;
+        if (address.isTold === true)
+            this.complaints.push(`${address.uri} went to the storage again after the homeserver was told of it`);
+        address.storedAt = Date.now();
+    }
+
+    /** @param find What the storage has of it. */
+    async complete(id: string, uploader: string, find: () => Promise<Buffer | undefined>): Promise<Answer> {
         const refused = this.refuses(id, uploader);
         if (refused !== undefined) return refused;
         const address = this.#addresses.get(id);
         if (address !== undefined) address.isTold = true;
-        const content = this.#storage.get(id);
+        const content = await find();
         return content === undefined ? refusal(404, "M_NOT_FOUND") : this.fill(id, uploader, content);
     }
 
-    isStored(uri: string | undefined): boolean {
-        return uri !== undefined && this.#storage.has(uri.replace(`mxc://${SERVER}/`, ""));
+    #keep(address: RecordedAddress, content: Buffer): void {
+        address.content = content;
+        address.filledAt = Date.now();
+        const hash = createHash("sha256").update(content).digest("hex");
+        const first = this.#byContent.get(hash);
+        if (first === undefined) this.#byContent.set(hash, address);
+        else this.doubled.push({ uri: address.uri, first });
     }
 
     download(id: string): Answer | Buffer {

@@ -7,8 +7,19 @@
 export const PHASES = ["arrived", "half", "handled", "answered"] as const;
 export type Phase = (typeof PHASES)[number];
 
-export const KINDS = ["create", "send", "look", "upload", "storage", "complete", "fetch", "other"] as const;
-export type Kind = (typeof KINDS)[number];
+/** *link*: the network is asked where a file is by now. */
+export type Kind =
+    | "create"
+    | "send"
+    | "redact"
+    | "look"
+    | "upload"
+    | "storage"
+    | "complete"
+    | "fetch"
+    | "link"
+    | "profile"
+    | "other";
 
 /** Asked at each instant; true when the process has just been killed: what is left of the request is let go. */
 export type Strike = (kind: Kind, phase: Phase) => boolean;
