@@ -8,7 +8,8 @@ import { type CertificationReport, reportOf, type Violation } from "./report.ts"
 
 /**
  * Kills a bridge at its steps, again and again, and says whether everything that was promised held. The bridge is a
- * process of its own on this package's component; a homeserver, a storage and a network that record everything are here.
+ * process of its own on this package's component, the homeserver's storage another one; a homeserver and a network that record
+ * everything are here.
  */
 export interface CertifyOptions {
     /**

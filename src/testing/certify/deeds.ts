@@ -1,4 +1,4 @@
-import { GHOSTS, plan, type PlannedFile, type PlannedMessage } from "./messages.ts";
+import { PICTURED, plan, type PlannedFile, type PlannedMessage } from "./messages.ts";
 import { Random } from "./random.ts";
 
 /**
@@ -16,7 +16,7 @@ export type Deed = {
 } & (
     | { readonly does: "edit" | "redact"; readonly of: PlannedMessage }
     | { readonly does: "cancel" | "retry"; readonly of: PlannedMessage; readonly at: readonly string[] }
-    | { readonly does: "picture"; readonly user: (typeof GHOSTS)[number]; readonly file: PlannedFile }
+    | { readonly does: "picture"; readonly user: string; readonly file: PlannedFile }
 );
 
 export type Planned = PlannedMessage | Deed;
@@ -36,8 +36,10 @@ export function planned(seed: number, number: number, connectorFiles = 0): Plann
     const random = new Random(seed ^ Math.imul(number + 1, 0x85ebca6b));
     const numbers = Array.from({ length: REACH }, (_, index) => number - 1 - index);
     const messages = numbers.filter((other) => other >= 0 && !isDeedsNumber(seed, other));
-    const target = messages[random.below(messages.length)];
-    const of = target === undefined ? undefined : plan(seed, target, connectorFiles);
+    const targets = messages.map((target) => plan(seed, target, connectorFiles));
+    const late = targets.find(({ files: [main] }) => main?.kind === "late");
+    // What has failed and comes after all is rare otherwise.
+    const of = random.next() < 0.5 && late !== undefined ? late : targets[random.below(targets.length)];
     const [main] = of?.files ?? [];
     const does = random.pick<Deed["does"]>([
         [of === undefined ? 0 : 4, "edit"],
@@ -53,7 +55,7 @@ export function planned(seed: number, number: number, connectorFiles = 0): Plann
     ]);
     const known = { id: `d${number}`, number, once: random.next() < 0.4, when };
     if (of === undefined || does === "picture") {
-        const user = GHOSTS[random.below(GHOSTS.length)] ?? GHOSTS[0];
+        const user = PICTURED[random.below(PICTURED.length)] ?? "";
         const kind = random.pick([
             [3, "plain"],
             [1, "no-length"],

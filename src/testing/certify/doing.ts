@@ -39,7 +39,7 @@ export async function perform(
             const job = await jobOf(media, deed, hasSettled, false);
             if (job === undefined) return "unknown";
             await media.cancel(job.id);
-            return (await jobOf(media, deed, hasSettled, true))?.state ?? "unknown";
+            return (await jobOf(media, deed, hasSettled, false))?.state ?? "unknown";
         }
         case "retry": {
             const job = await jobOf(media, deed, hasSettled, true);

@@ -123,10 +123,10 @@ async function act(deed: Deed): Promise<void> {
     const sending = deed.does === "picture" ? undefined : sendings.get(deed.of.number);
     if (sending !== undefined && deed.when === "sent") while (!sending.isSettled) await sleep(LOOK_MS);
     if (deed.when === "ended") await sending?.ended.catch(() => {});
-    tell("calling", deed.id);
+    tell("calling", deed.id, deed.when, deed.does);
     try {
         const end = await perform(media, deed, network, () => sending?.isSettled !== false);
-        tell("called", deed.id, end);
+        tell("called", deed.id, end, deed.does);
     } catch (error) {
         refused(deed.id, error);
     }

@@ -9,7 +9,7 @@ import { isKnown, type Journaled, NOTHING, readJournal, workOf } from "./journal
 import { type End, type Lived, liveInPeace, type Living, liveUntil } from "./life.ts";
 import { isDeed, type Planned } from "./deeds.ts";
 import { leftBehind } from "./left-behind.ts";
-import { bytesOf, GHOSTS, type PlannedFile, roomsOf } from "./messages.ts";
+import { bytesOf, PICTURED, type PlannedFile, roomsOf } from "./messages.ts";
 import { before, unjournaledLinks, uploadedAfterCancel, uploadedAgain } from "./needless.ts";
 import { wrongPictures } from "./pictures.ts";
 import { Random } from "./random.ts";
@@ -281,7 +281,10 @@ class World {
             kind === "connector"
                 ? Buffer.from(connector?.files[Number(name.split("-")[1])]?.bytes ?? [])
                 : bytesOf(name);
-        return [...verdict(recorder, roomsOf(seed), messages, bytes), ...wrongPictures(recorder, GHOSTS, deeds, bytes)];
+        return [
+            ...verdict(recorder, roomsOf(seed), messages, bytes),
+            ...wrongPictures(recorder, PICTURED, deeds, bytes),
+        ];
     }
 }
 

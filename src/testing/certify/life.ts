@@ -108,7 +108,8 @@ export async function liveUntil(
             if (numbers === undefined) child.kill();
             else child.say(numbers);
         }
-        if (moment.on === "word" && word === moment.word) reached();
+        const [, , does] = rest;
+        if (moment.on === "word" && word === moment.word && (moment.does ?? does) === does) reached();
         if (moment.on === "close" && moment.writes === 0 && word === "closing") strike();
     });
     child.say(living.say);

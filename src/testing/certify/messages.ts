@@ -29,6 +29,12 @@ export const BOT = "@bot:certify.example";
 /** The files of the second one go past the homeserver, to a presigned address. */
 export const GHOSTS = ["@ghost_plain:certify.example", "@ghost_presigned:certify.example"] as const;
 
+/** Who gets pictures. */
+export const PICTURED: readonly string[] = [
+    ...GHOSTS,
+    ...Array.from({ length: 4 }, (_, index) => `@ghost_${index}:certify.example`),
+];
+
 /** A file of the network, by what its server does with it. */
 export type FileKind =
     | "plain"

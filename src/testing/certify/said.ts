@@ -6,6 +6,9 @@ import type { PlannedMessage } from "./messages.ts";
 import type { ExpectedDeed } from "./sequels.ts";
 import type { Expected } from "./verdict.ts";
 
+/** What a job may be once `cancel()` has resolved; *unknown* where there was none to cancel. */
+const CANCELLED: ReadonlySet<string> = new Set(["cancelled", "done", "unknown"]);
+
 /** What the processes of an episode were told to say and do, and what is known of its end. */
 export class Said {
     readonly #seed: number;
@@ -66,8 +69,10 @@ export class Said {
         for (const [id, end] of ends) this.#ends.set(id, end);
         return [...ends].flatMap(([id, { word, what }]) => {
             const item = this.#all[Number(id.slice(1))];
-            const isWrong = word === "refused" && item !== undefined && !this.#mayRefuse(item, what);
-            return isWrong ? [`the call of ${id} rejected: ${what}`] : [];
+            if (item === undefined) return [];
+            if (word === "refused" && !this.#mayRefuse(item, what)) return [`the call of ${id} rejected: ${what}`];
+            const isOpen = isDeed(item) && item.does === "cancel" && word === "called" && !CANCELLED.has(what);
+            return isOpen ? [`the call of ${id} resolved, and its job was ${what}`] : [];
         });
     }
 

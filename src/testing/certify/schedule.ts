@@ -1,4 +1,5 @@
 import type { Random } from "./random.ts";
+import type { Deed } from "./deeds.ts";
 import type { Kind, Phase } from "./recorder/moments.ts";
 import { SELDOM, WRITTEN, type Written } from "./written.ts";
 
@@ -9,7 +10,8 @@ export type Moment =
     | { readonly on: "journal" | "spool"; readonly nth: number }
     /** LevelDB's log has gained, for the n-th time, the write of such a step. */
     | { readonly on: "record"; readonly of: Written; readonly nth: number }
-    | { readonly on: "word"; readonly word: (typeof WORDS)[number]; readonly nth: number }
+    /** `does`: of which deed; of any where it is undefined. */
+    | { readonly on: "word"; readonly word: (typeof WORDS)[number]; readonly nth: number; readonly does?: Deed["does"] }
     /** The n-th request of a kind has it told to close; it is killed at the n-th write of its journal from then on. */
     | { readonly on: "close"; readonly kind: Kind; readonly nth: number; readonly writes: number }
     | { readonly on: "clock"; readonly ms: number };
@@ -31,7 +33,7 @@ export function nextMoment(random: Random, busy: number, isReadable = true): Mom
         [12, "journal"],
         [isReadable ? 24 : 0, "record"],
         [4, "spool"],
-        [12, "word"],
+        [15, "word"],
         [7, "close"],
         [10, "clock"],
     ]);
@@ -41,20 +43,27 @@ export function nextMoment(random: Random, busy: number, isReadable = true): Mom
             return { on, nth: 1 + random.below(3 * busy) };
         case "spool":
             return { on, nth };
-        case "word":
-            return {
-                on,
-                nth: 1 + random.below(Math.ceil(busy / 2)),
-                word: random.pick<(typeof WORDS)[number]>([
-                    [3, "said"],
-                    [1, "starting"],
-                    [1, "started"],
-                    [3, "sent"],
-                    [2, "ended"],
-                    [9, "calling"],
-                    [2, "called"],
-                ]),
-            };
+        case "word": {
+            const word = random.pick<(typeof WORDS)[number]>([
+                [3, "said"],
+                [1, "starting"],
+                [1, "started"],
+                [3, "sent"],
+                [1, "ended"],
+                [8, "calling"],
+                [5, "called"],
+            ]);
+            const does = random.pick<Deed["does"] | undefined>([
+                [2, undefined],
+                [1, "edit"],
+                [1, "redact"],
+                [1, "cancel"],
+                [2, "retry"],
+                [1, "picture"],
+            ]);
+            if ((word === "calling" || word === "called") && does !== undefined) return { on, word, does, nth: 1 };
+            return { on, word, nth: 1 + random.below(Math.ceil(busy / 2)) };
+        }
         case "record": {
             const names = Object.keys(WRITTEN) as Written[];
             return { on, of: random.pick(names.map((name) => [SELDOM.has(name) ? 2 : 1, name])), nth: 1 };
