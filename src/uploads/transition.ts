@@ -76,8 +76,8 @@ export type JobEvent =
     | { readonly type: "cancel"; readonly at: number; readonly isUnseen?: boolean };
 
 const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
-    // From *transferring*: an upload in one step that a crash cut off. From *reserved*: its event is not out yet, and
-    // the first address has run out.
+    // From *transferring*, where the queue is not about it: an upload in one step that a crash cut off. From *reserved*:
+    // its event is not out yet, and the first address has run out.
     reserve: ["unreserved", "reserved", "transferring"],
     // From *transferring*: a try that a crash cut off before its message was known to be encrypted.
     encrypt: ["unreserved", "reserved", "transferring"],
@@ -111,6 +111,9 @@ const ALLOWED: Readonly<Record<JobEvent["type"], readonly JobState[]>> = {
 
 /** Whether an event of this type applies to the job's state. */
 export function applies(job: Job, type: JobEvent["type"]): boolean {
+    // What the queue is about, tried again while its message stands in line, is not given an address beside it: the try
+    // writes the job as it began it, and brings one itself.
+    if (type === "reserve" && job.state === "transferring" && job.dueAt !== undefined) return false;
     return ALLOWED[type].includes(job.state);
 }
 

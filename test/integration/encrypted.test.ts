@@ -237,6 +237,54 @@ describe("in an encrypted room", () => {
                     expect((await fileOf(sent.eventId)).equals(bytes)).to.equal(true);
                 });
 
+            it("one that is tried again while its message stands in line loses no address", async () => {
+                const media = await started({ encryption });
+                const bytes = [someBytes(7000), someBytes(300)] as const;
+                const held: (() => void)[] = [];
+                let isThere = false;
+                let isHeld = true;
+                const give = (response: ServerResponse, file: Buffer): void => {
+                    if (isHeld) held.push(() => void response.end(file));
+                    else response.end(file);
+                };
+                remote.on("/late", (_request, response) =>
+                    isThere ? give(response, bytes[0]) : void response.writeHead(404).end(),
+                );
+                remote.on("/thumbnail", (_request, response) => give(response, bytes[1]));
+                const told: JobInfo[] = [];
+                media.on("job", (job) => void told.push(job));
+                const main = () => told.findLast((job) => job.at?.[0] === "url");
+                const sending = media.send(
+                    photoMessage(roomId, alice, http(""), {
+                        media: [
+                            { at: ["url"], source: http(`${remote.url}/late`) },
+                            { at: ["info", "thumbnail_url"], source: http(`${remote.url}/thumbnail`) },
+                        ],
+                    }),
+                );
+                await until(() => main()?.state === "failed" && held.length === 1, { what: "a failure" });
+                isThere = true;
+                const before = told.length;
+                await media.retry(main()?.id ?? "");
+                // The queue is about it when its message goes on.
+                await until(() => held.length === 2, { what: "another try" });
+                held[0]?.();
+                const sent = await sending;
+                isHeld = false;
+                held[1]?.();
+                await until(() => main()?.state === "done");
+                // What it was given once, nobody else fills.
+                const own = told.slice(before).filter((job) => job.id === main()?.id);
+                const uris = new Set(own.flatMap(({ contentUri }) => contentUri ?? []));
+                expect(uris).to.deep.equal(new Set([main()?.contentUri]));
+                await until(() => readable(world.homeserver, roomId).at(-1)?.content["file"] !== undefined);
+                const file = readable(world.homeserver, roomId).at(-1)?.content["file"] as { url: string };
+                const { body } = await download(world.homeserver, file.url);
+                expect((await decrypted(body, file)).equals(bytes[0])).to.equal(true);
+                expect(sent.uploads).to.have.length(2);
+                nothingInTheClear();
+            });
+
             it("stopped between preparation and event, it is not prepared twice", async () => {
                 const refuse = world.homeserver.intercept(({ path }) =>
                     path.includes("/send/") ? { status: 503 } : undefined,

@@ -35,6 +35,8 @@ const CHART: Record<JobEvent["type"], Record<string, string>> = {
 
 function expected(job: Job, { type }: JobEvent): JobState | undefined {
     const to = Object.entries(CHART[type]).find(([from]) => from.split(" ").includes(job.state))?.[1];
+    // The queue is about it, and its try brings an address.
+    if (type === "reserve" && job.state === "transferring" && job.dueAt !== undefined) return undefined;
     // What others share is not encrypted: its address is left to them.
     if (type === "encrypt" && to !== undefined && job.dedupe !== undefined) return "unreserved";
     if (to !== "rest") return to as JobState | undefined;
