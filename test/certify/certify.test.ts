@@ -7,7 +7,7 @@ import type * as Kit from "../../src/testing/index.ts";
  * certify` does the same thousands of times.
  */
 const KILLS = 200;
-const FEWER = 30;
+const FEWER = 20;
 
 describe("kill -9, by the kit", function () {
     this.timeout(25 * 60_000);

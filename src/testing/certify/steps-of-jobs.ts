@@ -203,9 +203,13 @@ export const JOB_STEPS: readonly Step[] = [
     },
     {
         name: "follow",
+        // Its event's acceptance makes it one.
         before: some(
             (death, job) =>
-                job.state === "reserved" && isLed(death, job) && isQueued(death, job) && isInRoom(death, job),
+                job.state === "reserved" &&
+                isLed(death, job) &&
+                isQueued(death, job) &&
+                (isNewly(death, job) || isInRoom(death, job)),
         ),
         after: some((death, job) => job.follows === true && was(death, job)?.follows !== true),
     },

@@ -85,8 +85,8 @@ export const MESSAGE_STEPS: readonly Step[] = [
     accepted("event accepted, release", ({ planned }, { id }) => planned.has(id)),
     {
         name: "notice journaled",
-        before: ({ journal, told }) =>
-            [...journal.marked].some((id) => journal.messages.get(id)?.state === "sent" && told.get(id) !== "said"),
+        before: ({ journal, earlier }) =>
+            [...journal.marked].some((id) => journal.messages.get(id)?.state === "sent" && !earlier.marked.has(id)),
         after: (death) => {
             const ids = brought(death);
             return records(death).some(
