@@ -102,8 +102,12 @@ describe("files that messages had in common are forgotten", function () {
         /** Lets time pass until it has looked once more, and waits for the look's end. */
         function clock() {
             const { mock: looks } = mock.method(Forgetting.prototype, "forget");
+            const now = performance.now.bind(performance);
+            let passedMs = 0;
+            mock.method(performance, "now", () => now() + passedMs);
             return async (minutes: number): Promise<void> => {
                 const before = looks.callCount();
+                passedMs += minutes * MINUTE;
                 mock.timers.tick(minutes * MINUTE);
                 for (const { result } of looks.calls.slice(before)) await result;
             };
