@@ -6,7 +6,7 @@ import { answerError, type JsonObject, mayBeAProxys } from "../matrix/answer.ts"
 import type { ActingUser, ActingUsers, CryptoLike } from "../matrix/client.ts";
 import { hasEncryptionState } from "../matrix/room-endpoints.ts";
 import { thrownAnswer } from "../matrix/thrown-answer.ts";
-import { steadyNow } from "../uploads/steady-clock.ts";
+import { Term } from "../uploads/steady-clock.ts";
 import { asObject } from "./content-path.ts";
 import { nextTryIn } from "./homeserver-requests.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
@@ -42,7 +42,7 @@ const MAX_PLAIN = 10_000;
 
 export class RoomEncryption {
     readonly #parts: RoomEncryptionParts;
-    readonly #plainUntil = new Map<string, number>();
+    readonly #plain = new Map<string, Term>();
 
     constructor(parts: RoomEncryptionParts) {
         this.#parts = parts;
@@ -87,10 +87,10 @@ export class RoomEncryption {
      */
     async #detect(user: ActingUser, crypto: CryptoLike, roomId: string): Promise<boolean> {
         if (await this.#bounded(crypto.isRoomEncrypted(roomId))) return true;
-        if ((this.#plainUntil.get(roomId) ?? 0) > steadyNow()) return false;
+        if (this.#plain.get(roomId)?.isOver === false) return false;
         const found = await hasEncryptionState(user.access(), roomId, this.#parts.signal);
-        if (this.#plainUntil.size >= MAX_PLAIN) this.#plainUntil.clear();
-        if (!found) this.#plainUntil.set(roomId, steadyNow() + PLAIN_FRESH_MS);
+        if (this.#plain.size >= MAX_PLAIN) this.#plain.clear();
+        if (!found) this.#plain.set(roomId, new Term(PLAIN_FRESH_MS));
         return found;
     }
 

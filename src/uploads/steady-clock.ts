@@ -7,6 +7,24 @@ export function steadyNow(): number {
     return Math.round(performance.timeOrigin + performance.now());
 }
 
+/**
+ * For how long what others may change is believed. Over when either clock says so: this one stands still while the machine
+ * sleeps, and the others do not.
+ */
+export class Term {
+    readonly #steady: number;
+    readonly #other: number;
+
+    constructor(ms: number) {
+        this.#steady = steadyNow() + ms;
+        this.#other = Date.now() + ms;
+    }
+
+    get isOver(): boolean {
+        return steadyNow() >= this.#steady || Date.now() >= this.#other;
+    }
+}
+
 /** For what is forgotten by age: the earlier of both, so that a turned clock makes nothing old. */
 export function earlierNow(): number {
     return Math.min(Date.now(), steadyNow());

@@ -2,7 +2,7 @@ import { asMediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { fetchUploadLimit } from "../matrix/media-endpoints.ts";
-import { steadyNow } from "./steady-clock.ts";
+import { Term } from "./steady-clock.ts";
 
 const FRESH_MS = 60 * 60_000;
 /** A homeserver that has not answered by then is not waited for, nor asked again so soon. */
@@ -15,7 +15,7 @@ export class UploadLimits {
     readonly #users: ActingUsers;
     readonly #maxFileBytes: number;
     readonly #logger: Logger;
-    readonly #known = new Map<string, { readonly bytes: number; readonly until: number }>();
+    readonly #known = new Map<string, { readonly bytes: number; readonly term: Term }>();
 
     constructor(users: ActingUsers, maxFileBytes: number, logger: Logger) {
         this.#users = users;
@@ -31,7 +31,7 @@ export class UploadLimits {
     /** In bytes. A homeserver that does not answer does not hold up the transfer: it will judge the upload itself. */
     async of(userId: string, signal: AbortSignal): Promise<number> {
         const known = this.#known.get(userId);
-        if (known !== undefined && known.until > steadyNow()) return known.bytes;
+        if (known !== undefined && !known.term.isOver) return known.bytes;
         try {
             const server = await fetchUploadLimit(this.#users.get(userId).access(), { timeoutMs: ANSWER_MS, signal });
             return this.#remember(userId, Math.min(this.#maxFileBytes, server ?? Number.POSITIVE_INFINITY), FRESH_MS);
@@ -43,7 +43,7 @@ export class UploadLimits {
 
     #remember(userId: string, bytes: number, forMs: number): number {
         this.#known.delete(userId);
-        this.#known.set(userId, { bytes, until: steadyNow() + forMs });
+        this.#known.set(userId, { bytes, term: new Term(forMs) });
         const [oldest] = this.#known.keys();
         if (this.#known.size > MAX_USERS && oldest !== undefined) this.#known.delete(oldest);
         return bytes;

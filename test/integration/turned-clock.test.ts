@@ -58,6 +58,15 @@ describe("where the clock is turned while a bridge runs", () => {
         expect(asked("/state/m.room.encryption")).to.equal(2);
     });
 
+    it("ahead, as where the machine slept: a room that was not encrypted before is asked again", async () => {
+        const crypto = standInCrypto();
+        const media = await started(withCrypto(world.bridge, () => crypto));
+        await media.send(textMessage(roomId, alice, "one"));
+        turn(3 * DAY);
+        await media.send(textMessage(roomId, alice, "two"));
+        expect(asked("/state/m.room.encryption")).to.equal(2);
+    });
+
     it("back: what a user may upload is asked again after an hour all the same", async () => {
         const media = await started();
         await (await media.send(photo("one"))).uploads[0]?.done;
