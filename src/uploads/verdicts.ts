@@ -67,7 +67,7 @@ export class Verdicts {
                 ...reasonOf(error),
             },
         );
-        if (verdict.action === "give-up") return { type: "fail", error, at };
+        if (verdict.action === "give-up") return { type: "fail", error, at: Date.now() };
         let notBefore = Math.max(at + verdict.delayMs, closedUntil);
         if (isHomeserverTrouble(error.code)) {
             // One outage, however many transfers it cuts off.

@@ -1,7 +1,7 @@
 import { mock } from "node:test";
 import { expect } from "chai";
 import { Aftermath, type AftermathParts } from "../../src/bridge/damage/aftermath.ts";
-import { BridgeMedia } from "../../src/index.ts";
+import { BridgeMedia, type MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { standInCrypto, withCrypto } from "../support/crypto.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
@@ -48,6 +48,12 @@ describe("where the clock is turned while a bridge runs", () => {
             { id },
             dedupeKey === undefined ? {} : { dedupeKey },
         );
+
+    async function count(media: BridgeMedia): Promise<number> {
+        let jobs = 0;
+        for await (const _ of media.jobs()) jobs++;
+        return jobs;
+    }
 
     it("back: a room that was not encrypted is asked again after five minutes all the same", async () => {
         const crypto = standInCrypto();
@@ -104,6 +110,28 @@ describe("where the clock is turned while a bridge runs", () => {
             expect(asked("/send/"), "events").to.equal(1);
             expect((await again.send(photo("two", "shared"))).uploads[0]?.contentUri).to.equal(contentUri);
         });
+
+    it("ahead, before a restart: what has failed since is not forgotten as if it were old", async () => {
+        turn(60 * DAY);
+        const media = await started();
+        const { uploads } = await media.send(
+            photoMessage(roomId, alice, { kind: "http", url: `${remote.url}/gone` }, { id: "one" }),
+        );
+        const failed = await uploads[0]?.done.catch((error: MediaError) => error.code);
+        expect(failed).to.equal("SOURCE_NOT_FOUND");
+        await media.close();
+        // The next process begins with the clock as it is.
+        mock.timers.reset();
+        const now = performance.now.bind(performance);
+        mock.method(performance, "now", () => now() + 60 * DAY);
+        mock.timers.enable({ apis: ["Date", "setTimeout"], now: Date.now() + 60 * DAY });
+        const again = await started();
+        mock.timers.tick(2 * MINUTE);
+        mock.timers.reset();
+        await again.close();
+        const last = await started();
+        expect(await count(last)).to.equal(1);
+    });
 
     it("ahead: a damaged journal is doubted for its hour all the same", () => {
         const aftermath = new Aftermath({ logger: silentLogger } as AftermathParts);
