@@ -4,7 +4,6 @@ import { isFinal, type Job } from "../uploads/job.ts";
 import { fromOrderedKey, JOBS, loadJob } from "../uploads/job-records.ts";
 import type { KeyedLocks } from "../uploads/keyed-locks.ts";
 import type { Spool } from "../uploads/sources/spool.ts";
-import { earlierNow } from "../uploads/steady-clock.ts";
 import { isTakenBack } from "./edits.ts";
 import {
     FINISHED,
@@ -40,7 +39,7 @@ export class Sweeper {
     constructor(parts: SweeperParts) {
         this.#parts = parts;
         const { logger, keepResultsMs: keepMs } = parts;
-        const work = (): Promise<void> => this.sweep(earlierNow() - keepMs);
+        const work = (cutoff: number): Promise<void> => this.sweep(cutoff);
         this.#tidying = new Tidying({ logger, keepMs, work, failure: "Old results could not be removed" });
     }
 

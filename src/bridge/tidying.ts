@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "../logger.ts";
 import { loggable } from "../redact.ts";
+import { steadyNow } from "../uploads/steady-clock.ts";
 
 /**
  * What keeps the journal from growing is done once an hour, and a first time soon after a start: a bridge that is
@@ -9,7 +10,8 @@ import { loggable } from "../redact.ts";
  */
 export interface TidyingParts {
     readonly logger: Logger;
-    readonly work: () => Promise<void>;
+    /** Forgets what ended, or was last used, before `cutoff`. */
+    readonly work: (cutoff: number) => Promise<void>;
     /** How long what is tidied away is kept. Where that is shorter than an hour, it is looked at as often. */
     readonly keepMs: number;
     /** What the log says of work that failed. */
@@ -26,6 +28,8 @@ export class Tidying {
     #first: NodeJS.Timeout | undefined;
     #timer: NodeJS.Timeout | undefined;
     #working: Promise<void> | undefined;
+    /** How far the machine's clock was ahead of the steady one, when that was last seen: each further than those before. */
+    #ahead: readonly { readonly seenAt: number; readonly ms: number }[] = [{ seenAt: steadyNow(), ms: 0 }];
 
     constructor(parts: TidyingParts) {
         this.#parts = parts;
@@ -53,11 +57,26 @@ export class Tidying {
     }
 
     #poke(): void {
+        const cutoff = this.#cutoff();
         this.#working ??= this.#parts
-            .work()
+            .work(cutoff)
             .catch((error: unknown) => this.#parts.logger.error(this.#parts.failure, { error: loggable(error) }))
             .finally(() => {
                 this.#working = undefined;
             });
+    }
+
+    /**
+     * What is noted by the machine's clock is old when it is so by that clock as it went at any time while it was to be kept.
+     * So a turned clock makes nothing old; and where it was behind when the process started, or the steady one stood still
+     * because the machine slept, it is believed after as long.
+     */
+    #cutoff(): number {
+        const { keepMs } = this.#parts;
+        const now = steadyNow();
+        const ms = Date.now() - now;
+        const kept = this.#ahead.filter((other) => other.ms < ms && other.seenAt > now - keepMs - EVERY_MS);
+        this.#ahead = [...kept, { seenAt: now, ms }];
+        return now + (kept[0]?.ms ?? ms) - keepMs;
     }
 }

@@ -24,8 +24,3 @@ export class Term {
         return steadyNow() >= this.#steady || Date.now() >= this.#other;
     }
 }
-
-/** For what is forgotten by age: the earlier of both, so that a turned clock makes nothing old. */
-export function earlierNow(): number {
-    return Math.min(Date.now(), steadyNow());
-}

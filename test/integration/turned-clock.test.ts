@@ -133,6 +133,22 @@ describe("where the clock is turned while a bridge runs", () => {
         expect(await count(last)).to.equal(1);
     });
 
+    it("ahead, to where it stays: what is old by then is forgotten", async () => {
+        const now = performance.now.bind(performance);
+        let hours = 0;
+        mock.method(performance, "now", () => now() + hours * HOUR);
+        mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
+        const media = await started();
+        mock.timers.setTime(Date.now() + 60 * DAY);
+        await (await media.send(photo("one"))).uploads[0]?.done;
+        // Nothing waits for what is tidied away, and a clock in which days go by is none to wait by.
+        for (; hours < 1000 && (await count(media)) > 0; hours++) {
+            mock.timers.tick(HOUR);
+            await new Promise((resolve) => setImmediate(resolve));
+        }
+        expect(hours).to.be.within(7 * 24, 999);
+    });
+
     it("ahead: a damaged journal is doubted for its hour all the same", () => {
         const aftermath = new Aftermath({ logger: silentLogger } as AftermathParts);
         aftermath.found({ finding: "a test" });

@@ -1,7 +1,6 @@
 import type { Logger } from "../../logger.ts";
 import type { Store, Write } from "../../store/store.ts";
 import { fromOrderedKey } from "../../uploads/job-records.ts";
-import { earlierNow } from "../../uploads/steady-clock.ts";
 import { Tidying } from "../tidying.ts";
 import type { KnownFiles } from "./known-files.ts";
 import { SHARED, USED, usedKey } from "./shared-file.ts";
@@ -25,7 +24,7 @@ export class Forgetting {
     constructor(parts: ForgettingParts) {
         this.#parts = parts;
         const { logger, keepMs } = parts;
-        const work = (): Promise<void> => this.forget(earlierNow() - keepMs);
+        const work = (cutoff: number): Promise<void> => this.forget(cutoff);
         this.#tidying = new Tidying({ logger, keepMs, work, failure: "Shared files could not be forgotten" });
     }
 
