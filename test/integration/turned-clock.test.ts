@@ -1,8 +1,13 @@
+import { join } from "node:path";
 import { mock } from "node:test";
 import { expect } from "chai";
 import { Aftermath, type AftermathParts } from "../../src/bridge/damage/aftermath.ts";
+import { Reservations } from "../../src/bridge/reservations.ts";
 import { BridgeMedia, type MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
+import { ActingUsers } from "../../src/matrix/client.ts";
+import { LevelStore } from "../../src/store/level.ts";
+import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { standInCrypto, withCrypto } from "../support/crypto.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
@@ -37,7 +42,9 @@ describe("where the clock is turned while a bridge runs", () => {
     function turn(clockMs: number, passedMs = 0): void {
         const now = performance.now.bind(performance);
         mock.method(performance, "now", () => now() + passedMs);
-        mock.timers.enable({ apis: ["Date"], now: Date.now() + clockMs });
+        const time = Date.now() + clockMs;
+        mock.timers.reset();
+        mock.timers.enable({ apis: ["Date"], now: time });
     }
     const asked = (part: string): number => world.homeserver.requests.filter(({ path }) => path.includes(part)).length;
     const photo = (id: string, dedupeKey?: string) =>
@@ -148,6 +155,44 @@ describe("where the clock is turned while a bridge runs", () => {
         }
         expect(hours).to.be.within(7 * 24, 999);
     });
+
+    for (const [where, clockMs] of [
+        ["ahead, as where the machine slept", 3 * DAY],
+        ["back", -3 * DAY],
+    ] as const)
+        it(`${where}: a damaged journal is doubted for the rest of its hour by the next process`, async () => {
+            const store = new LevelStore(join(world.dataDir, "journal"));
+            await store.open(() => {});
+            const users = new ActingUsers(world.bridge);
+            const aftermath = (): Aftermath =>
+                new Aftermath({
+                    store,
+                    logger: silentLogger,
+                    reservations: new Reservations({ store, users, logger: silentLogger, ahead: 0 }),
+                    messageLocks: new KeyedLocks(),
+                    jobLocks: new KeyedLocks(),
+                    strategy: "spool",
+                    onJob: () => {},
+                    onReviewed: async () => {},
+                });
+            try {
+                if (clockMs > 0) turn(clockMs);
+                const first = aftermath();
+                first.found({ finding: "a test" });
+                await first.prepare();
+                // The next process' steady clock begins with the other one; and that may have been set right in between.
+                mock.timers.reset();
+                turn(Math.max(clockMs, 0) + 20 * MINUTE, Math.max(clockMs, 0) + 20 * MINUTE);
+                if (clockMs < 0) turn(clockMs, clockMs);
+                const next = aftermath();
+                await next.prepare();
+                expect(next.isInDoubt).to.equal(true);
+                turn(0, 61 * MINUTE);
+                expect(next.isInDoubt).to.equal(false);
+            } finally {
+                await store.close();
+            }
+        });
 
     it("ahead: a damaged journal is doubted for its hour all the same", () => {
         const aftermath = new Aftermath({ logger: silentLogger } as AftermathParts);

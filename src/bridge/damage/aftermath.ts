@@ -27,6 +27,7 @@ const DOUBT_MS = 60 * 60_000;
 export class Aftermath {
     readonly #parts: AftermathParts;
     readonly #closing = new AbortController();
+    /** By `steadyNow()`. */
     #doubtUntil = 0;
     #found = false;
     #open = false;
@@ -44,7 +45,7 @@ export class Aftermath {
     /** To be called with every damage that the store has found. */
     found(damage: Damage): void {
         this.#parts.logger.error("The journal was damaged; what is named here is lost, the rest goes on", damage);
-        this.#doubtUntil = steadyNow() + DOUBT_MS;
+        this.#doubtFor(DOUBT_MS);
         this.#found = true;
         if (this.#open) this.#poke();
     }
@@ -54,7 +55,7 @@ export class Aftermath {
         const { store, reservations } = this.#parts;
         const known = await store.get(META, DAMAGED);
         const until = known?.["doubtUntil"];
-        if (typeof until === "number") this.#doubtUntil = Math.max(this.#doubtUntil, until);
+        if (typeof until === "number") this.#doubtFor(Math.min(until - Date.now(), DOUBT_MS));
         if (known?.["reviewed"] === false) this.#found = true;
         // Whose place in a line was lost has it again before anybody comes behind.
         while (this.#found) await this.#review(reservations);
@@ -102,8 +103,13 @@ export class Aftermath {
         return review;
     }
 
+    #doubtFor(ms: number): void {
+        this.#doubtUntil = Math.max(this.#doubtUntil, steadyNow() + ms);
+    }
+
     async #note(reviewed: boolean): Promise<void> {
-        const record = { doubtUntil: this.#doubtUntil, reviewed };
+        // By the machine's clock: the next process has a steady one of its own.
+        const record = { doubtUntil: Date.now() + this.#doubtUntil - steadyNow(), reviewed };
         await this.#parts.store.commit([{ collection: META, key: DAMAGED, record }]);
     }
 }
