@@ -42,19 +42,22 @@ export class UnjournaledFiles {
         this.#working = false;
     }
 
-    /** Resolves with whether none is left. */
+    /** Resolves with whether none is left. One that cannot be removed holds up none of the others. */
     async #tryAll(): Promise<boolean> {
         const { store, spool, logger } = this.#parts;
+        const stays = (error: unknown): void =>
+            logger.debug("A spooled file of a refused message stays for now", { error: loggable(error) });
         for (const name of this.#names) {
             try {
-                if ((await loadJob(store, name)) === undefined) await spool.remove(name);
+                if ((await loadJob(store, name)) !== undefined) this.#names.delete(name);
             } catch (error) {
-                logger.debug("A spooled file of a refused message stays for now", { error: loggable(error) });
+                // The journal answers for none of them.
+                stays(error);
                 return false;
             }
-            this.#names.delete(name);
+            if (this.#names.has(name)) await spool.remove(name).then(() => this.#names.delete(name), stays);
         }
-        return true;
+        return this.#names.size === 0;
     }
 }
 

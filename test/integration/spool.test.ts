@@ -1,6 +1,7 @@
 import { mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { mock } from "node:test";
 import { expect } from "chai";
 import { MediaError } from "../../src/errors.ts";
 import { LevelStore } from "../../src/store/level.ts";
@@ -39,6 +40,8 @@ describe("the spool", () => {
 });
 
 describe("what was handed over with a message that the journal refused", () => {
+    afterEach(() => mock.restoreAll());
+
     it("stays until the journal says that it is not there: a kill before may bring the message back", async () => {
         const { world, remote, alice, roomId } = await openScene();
         let [isDown, refuses] = [false, false];
@@ -64,6 +67,33 @@ describe("what was handed over with a message that the journal refused", () => {
         expect(await spooled()).to.have.length(1);
         [isDown, refuses] = [false, false];
         await until(async () => (await spooled()).length === 0);
+        expect((await (await media.send(photo)).uploads[0]?.done)?.state).to.equal("done");
+        await closeScene({ world, remote });
+    });
+
+    it("goes also where another one cannot be removed", async () => {
+        const { world, remote, alice, roomId } = await openScene();
+        let refuses = true;
+        class Refusing extends LevelStore {
+            override async commit(writes: readonly Write[]): Promise<void> {
+                if (refuses && writes.some(({ collection }) => collection === "message"))
+                    throw new MediaError("STORE_WRITE_FAILED");
+                return super.commit(writes);
+            }
+        }
+        const media = world.component({ store: (directory) => new Refusing(directory) });
+        await media.start();
+        const photo = photoMessage(roomId, alice, { kind: "buffer", data: someBytes(1000) });
+        const { remove } = Spool.prototype;
+        let stuck: string | undefined;
+        mock.method(Spool.prototype, "remove", async function (this: Spool, name: string) {
+            stuck ??= name;
+            if (name === stuck) throw new MediaError("SPOOL_FAILED");
+            await remove.call(this, name);
+        });
+        for (let times = 0; times < 3; times++) await media.send(photo).catch(() => {});
+        expect(await readdir(join(world.dataDir, "spool"))).to.deep.equal([stuck]);
+        refuses = false;
         expect((await (await media.send(photo)).uploads[0]?.done)?.state).to.equal("done");
         await closeScene({ world, remote });
     });
