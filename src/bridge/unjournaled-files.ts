@@ -15,7 +15,8 @@ export interface UnjournaledFilesParts {
 /**
  * What was spooled for jobs whose journaling was refused. A commit whose sync failed may be on the disk all the same, and be
  * found there by the next start, until the store has taken it back; it answers again only after that. So bytes stay until it
- * has answered that their job is not there: a process that is killed before would send a message whose file is gone.
+ * has answered that their job is not there: a process that is killed before would send a message whose file is gone. Only where
+ * the disk is full they go at once: what did not fit into the journal is not there, and their room may be all that it lacks.
  */
 export class UnjournaledFiles {
     readonly #parts: UnjournaledFilesParts;
@@ -44,21 +45,29 @@ export class UnjournaledFiles {
 
     /** Resolves with whether none is left. One that cannot be removed holds up none of the others. */
     async #tryAll(): Promise<boolean> {
-        const { store, spool, logger } = this.#parts;
-        const stays = (error: unknown): void =>
-            logger.debug("A spooled file of a refused message stays for now", { error: loggable(error) });
+        const { spool } = this.#parts;
         for (const name of this.#names) {
-            try {
-                if ((await loadJob(store, name)) !== undefined) this.#names.delete(name);
-            } catch (error) {
-                // The journal answers for none of them.
-                stays(error);
-                return false;
-            }
-            if (this.#names.has(name)) await spool.remove(name).then(() => this.#names.delete(name), stays);
+            const isNeeded = await this.#isJournaled(name);
+            // On a full disk they would keep the journal from ever answering: it needs room to be opened again.
+            if (isNeeded === undefined && (await spool.hasRoom())) return false;
+            if (isNeeded === true) this.#names.delete(name);
+            else await spool.remove(name).then(() => this.#names.delete(name), this.#stays);
         }
         return this.#names.size === 0;
     }
+
+    /** Undefined while the journal does not answer. */
+    async #isJournaled(name: string): Promise<boolean | undefined> {
+        try {
+            return (await loadJob(this.#parts.store, name)) !== undefined;
+        } catch (error) {
+            return this.#stays(error);
+        }
+    }
+
+    readonly #stays = (error: unknown): undefined => {
+        this.#parts.logger.debug("A spooled file of a refused message stays for now", { error: loggable(error) });
+    };
 }
 
 const RETRY_MS = 1000;

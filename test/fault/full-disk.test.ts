@@ -1,11 +1,12 @@
 import { execFileSync } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, statfs, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import type { MediaError } from "../../src/index.ts";
 import { bodies } from "../support/download.ts";
-import { textMessage } from "../support/messages.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
+import { until } from "../support/until.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 describe("a full disk", () => {
@@ -63,6 +64,25 @@ describe("a full disk", () => {
             if (outcome === "STORE_WRITE_FAILED") expect(shown).not.to.include(`${index}`);
         }
         expect(shown.slice(-2)).to.deep.equal(["after", "last"]);
+    });
+
+    it("does not keep the bytes of a message that it refused: the journal needs their room", async () => {
+        const alice = world.ghost("alice");
+        const roomId = await world.room(alice);
+        const media = world.component({ dataDir: join(disk, "media") });
+        await media.start();
+        await media.send(textMessage(roomId, alice, "before"));
+        const { bavail, bsize } = await statfs(disk);
+        // All but a page: the message does not fit behind it.
+        const source = { kind: "buffer", data: Buffer.alloc((bavail - 1) * bsize, "x") } as const;
+        const content = { msgtype: "m.file", body: "large", filler: "x".repeat(20_000) };
+        const code = await media
+            .send(photoMessage(roomId, alice, source, { content }))
+            .catch((error: MediaError) => error.code);
+        expect(code).to.equal("STORE_WRITE_FAILED");
+        await until(() => media.send(textMessage(roomId, alice, "after")).catch(() => undefined));
+        await media.close();
+        expect(bodies(world.homeserver, roomId)).to.deep.equal(["before", "after"]);
     });
 });
 

@@ -1,5 +1,5 @@
 import { createReadStream } from "node:fs";
-import { chmod, mkdir, open, opendir, rm, stat } from "node:fs/promises";
+import { chmod, mkdir, open, opendir, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { MediaError, systemCode } from "../../errors.ts";
 import type { OpenedSource, Source, SourceDescription } from "./source.ts";
@@ -104,6 +104,12 @@ export class Spool implements Source<SpoolDescription> {
         await removing.finally(() => this.#removing.delete(removing));
     }
 
+    /** Whether its disk has room for what else is kept there. One that cannot be asked has. */
+    async hasRoom(): Promise<boolean> {
+        const disk = await statfs(this.#directory).catch(() => undefined);
+        return disk === undefined || disk.bavail * disk.bsize >= ROOM_BYTES;
+    }
+
     /** Resolves when every removal that has begun is over, so that there is room for as much. */
     async quiet(): Promise<void> {
         await Promise.allSettled(this.#removing);
@@ -130,6 +136,9 @@ export class Spool implements Source<SpoolDescription> {
         return join(this.#directory, name);
     }
 }
+
+/** More than a journal needs to be opened again. */
+const ROOM_BYTES = 16 * 1024 * 1024;
 
 function spoolFull(byItself: boolean, limit: number): MediaError {
     return new MediaError("SPOOL_FULL", byItself ? { limit } : { retryAfterMs: 5000 });
