@@ -129,13 +129,13 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         jobLocks,
         onReplaced: hooks.onReplaced,
     });
-    const files = new KnownFiles(store);
+    const onLeaderless = (key: string): void => tending.look(key);
+    const files = new KnownFiles(store, onLeaderless);
     const hasten = (jobId: string, dueAt: number): void => queue.hasten(jobId, dueAt);
     const addresses = new Addresses({ store, files, reservations, hasten });
     const onJob = (job: Job): void => hooks.onJob(job, 0);
     const followers = new Followers({ store, jobLocks, alongside, onJob });
     const onTurn = (): void => queue.poke();
-    const onLeaderless = (key: string): void => tending.look(key);
     const turns = new Turns({ store, files, followers, jobLocks, alongside, onJob, hasten, onTurn, onLeaderless });
     const checkMs = options.dedupeCheckMs;
     const keepMs = options.dedupeKeepMs;

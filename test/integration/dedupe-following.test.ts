@@ -1,10 +1,13 @@
+import { join } from "node:path";
 import { expect } from "chai";
 import { Followers } from "../../src/bridge/dedupe/followers.ts";
 import { KnownFiles } from "../../src/bridge/dedupe/known-files.ts";
 import { loadShared, pendingFile } from "../../src/bridge/dedupe/shared-file.ts";
 import { Turns } from "../../src/bridge/dedupe/turns.ts";
+import { jobEndWrites } from "../../src/bridge/records.ts";
 import type { MediaItem, RemoteMessage } from "../../src/index.ts";
 import { MediaError } from "../../src/errors.ts";
+import { LevelStore } from "../../src/store/level.ts";
 import type { Range, Write } from "../../src/store/store.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { FOLLOWING, jobWrites, loadJob, placeWrites, SCHEDULE } from "../../src/uploads/job-records.ts";
@@ -75,6 +78,29 @@ describe("a file that is on its way when another message wants it", () => {
         open();
         expect((await uploads[0]?.done)?.state).to.equal("done");
     });
+
+    for (const [end, event] of [
+        ["was cancelled", { type: "cancel", at: 0 }],
+        ["failed", { type: "fail", at: 0, error: new MediaError("SOURCE_NOT_FOUND") }],
+    ] as const) {
+        it(`does not follow one that ${end} just before the process ended, and nobody had noticed`, async () => {
+            const { url } = gated("/sticker");
+            const { media } = await started();
+            const { uploads } = await media.send(sticker(url));
+            await until(() => isAsked("/sticker"));
+            await media.close();
+            const store = new LevelStore(join(world.dataDir, "journal"));
+            await store.open(() => {});
+            const job = await loadJob(store, uploads[0]?.jobId ?? "");
+            const ended = job && transition(job, { ...event, at: Date.now() });
+            if (job === undefined || ended === undefined) throw new Error("no job that can end");
+            await store.commit([...jobWrites(job, ended), ...jobEndWrites(job, ended)]);
+            await store.close();
+            const { media: next } = await started();
+            const sent = await next.send(sticker(remote.file(BYTES)));
+            expect((await sent.uploads[0]?.done)?.state).to.equal("done");
+        });
+    }
 
     it("does not wait for one whose source is closed, before that has had a turn", async () => {
         const { media } = await started(2);
@@ -201,7 +227,7 @@ class Refusing extends MemoryStore {
 }
 
 function decider(store: MemoryStore) {
-    const files = new KnownFiles(store);
+    const files = new KnownFiles(store, () => {});
     const jobLocks = new KeyedLocks();
     const leaderless: string[] = [];
     const onLeaderless = (key: string): void => void leaderless.push(key);

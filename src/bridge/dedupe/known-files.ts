@@ -13,18 +13,27 @@ const LOOK_AT = 64;
  */
 export class KnownFiles {
     readonly #store: Store;
+    readonly #onPending: (key: string) => void;
     readonly #known = new Map<string, SharedFile | undefined>();
     /** Not written yet: these must not be read from the store again. */
     readonly #held = new Map<string, number>();
 
-    constructor(store: Store) {
+    /**
+     * @param onPending Told of a file that another job is said to transfer, when that was read: the process that journaled it may
+     * have ended between that job's end and what follows from it, when nobody followed yet.
+     */
+    constructor(store: Store, onPending: (key: string) => void) {
         this.#store = store;
+        this.#onPending = onPending;
     }
 
     async load(key: string): Promise<SharedFile | undefined> {
         if (!this.#known.has(key)) {
             const file = await loadShared(this.#store, key);
-            if (!this.#known.has(key)) this.#remember(key, file);
+            if (!this.#known.has(key)) {
+                this.#remember(key, file);
+                if (file?.state === "pending" && file.leader !== undefined) this.#onPending(key);
+            }
         }
         return this.peek(key);
     }
