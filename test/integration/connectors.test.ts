@@ -1,3 +1,6 @@
+import { cp, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
@@ -150,6 +153,31 @@ describe("a connector", () => {
             expect(asked.at(-1)).to.deep.equal({ token: "fresh" });
             await next.close();
         }
+    });
+
+    it("is given the fresh reference again where its process ended in the middle of the file", async () => {
+        const left = await mkdtemp(join(tmpdir(), "left-"));
+        const { connector, asked } = expiring(() => new MediaError("SOURCE_FORBIDDEN"));
+        let isRead = false;
+        const silent = () => new Readable({ read: () => (isRead = true) });
+        const media = await started({
+            ...connector,
+            async open(...given) {
+                const file = await connector.open(...given);
+                return { ...file, stream: silent() };
+            },
+        });
+        const source = { kind: "connector", connector: "net", ref: "stale" } as const;
+        const { uploads } = await media.send(photoMessage(roomId, alice, source));
+        await until(() => isRead);
+        // What a kill leaves: a process that closes journals how its try ended, and the reference with it.
+        await cp(world.dataDir, left, { recursive: true });
+        await media.close();
+        const next = await started(connector, { dataDir: left });
+        await until(() => world.homeserver.media(uploads[0]?.contentUri ?? ""));
+        expect(asked).to.deep.equal(["open stale", "refresh stale", "open fresh", "open fresh"]);
+        await next.close();
+        await rm(left, { recursive: true });
     });
 
     it("that never answers, or falls silent, ends in time and is told to stop", async () => {
