@@ -4,19 +4,24 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
 import { Aftermath, type AftermathParts } from "../../src/bridge/damage/aftermath.ts";
 import { Reservations } from "../../src/bridge/reservations.ts";
-import { BridgeMedia, type MediaError } from "../../src/index.ts";
+import { UserLimits } from "../../src/bridge/user-limits.ts";
+import { BridgeMedia, MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
+import { StorageBreaker } from "../../src/uploads/targets/storage-breaker.ts";
 import { standInCrypto, withCrypto } from "../support/crypto.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
+/** Long enough for the clock to be turned meanwhile. */
+const TOLD_TO_WAIT = { status: 503, body: {}, headers: { "retry-after": "2" } };
 
 describe("where the clock is turned while a bridge runs", () => {
     let { world, remote, alice, roomId } = {} as Scene;
@@ -87,6 +92,76 @@ describe("where the clock is turned while a bridge runs", () => {
         turn(-3 * DAY, HOUR + MINUTE);
         await (await media.send(photo("two"))).uploads[0]?.done;
         expect(asked("/media/config")).to.equal(2);
+    });
+
+    for (const what of ["its source", "the homeserver"])
+        it(`back: a file that waits for ${what} goes on when that wait is over all the same`, async () => {
+            let isAway = true;
+            const isOut = (other: string): boolean => isAway && what === other;
+            world.homeserver.intercept(({ method, path }) =>
+                isOut("the homeserver") && method === "PUT" && path.includes("/upload/") ? TOLD_TO_WAIT : undefined,
+            );
+            const url = remote.on("/away", (_request, response) => {
+                if (isOut("its source")) response.writeHead(503, TOLD_TO_WAIT.headers).end();
+                else response.end(someBytes(1000));
+            });
+            const media = await started();
+            const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+            await until(async () => {
+                for await (const { error } of media.jobs()) if (error !== undefined) return true;
+                return false;
+            });
+            turn(-3 * DAY);
+            isAway = false;
+            expect((await sent.uploads[0]?.done)?.state).to.equal("done");
+        });
+
+    it("ahead: a file that fails then is tried again after its wait all the same", async () => {
+        let requests = 0;
+        const url = remote.on("/once", (_request, response) => {
+            if (requests++ === 0) response.writeHead(503).end();
+            else response.end(someBytes(1000));
+        });
+        const media = await started();
+        turn(HOUR / 2);
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+        expect((await sent.uploads[0]?.done)?.state).to.equal("done");
+    });
+
+    for (const [where, days] of [
+        ["ahead", 3],
+        ["back", -3],
+    ] as const)
+        it(`${where}: a user at its limit of addresses is asked for again when it was to be, not before`, () => {
+            const limits = new UserLimits(silentLogger);
+            limits.refused(alice, new MediaError("HOMESERVER_RATE_LIMITED", { retryAfterMs: 30_000 }));
+            turn(days * DAY, 29_000);
+            expect([limits.isBlocked(alice), limits.blockedFor(alice) > 0]).to.deep.equal([true, true]);
+            mock.timers.reset();
+            turn(days * DAY, 2000);
+            expect([limits.isBlocked(alice), limits.blockedFor(alice)]).to.deep.equal([false, 0]);
+        });
+
+    it("back: an address is asked for again five minutes after a 404 that did not say why", async () => {
+        const stop = world.homeserver.intercept(({ path }) =>
+            path.endsWith("/create") ? { status: 404, body: {} } : undefined,
+        );
+        const media = await started();
+        await media.send(photo("one"));
+        stop();
+        const before = asked("/create");
+        turn(-3 * DAY, 6 * MINUTE);
+        await media.send(photo("two"));
+        expect(asked("/create")).to.be.greaterThan(before);
+    });
+
+    it("back: a storage that was down is tried again after its pause", () => {
+        const storages = new StorageBreaker();
+        const begin = () => storages.begin("https://storage.example/file");
+        for (let failures = 0; failures < 5; failures++) begin()?.ended("PRESIGNED_UNAVAILABLE");
+        expect(begin(), "at once").to.equal(undefined);
+        turn(-3 * DAY, MINUTE);
+        expect(begin()).to.not.equal(undefined);
     });
 
     it("back: a shared file that was looked at in what is the future now is looked at again", async () => {
