@@ -63,7 +63,13 @@ describe("files that messages had in common are forgotten", function () {
         });
 
         const forgetting = (maxFiles: number): Forgetting =>
-            new Forgetting({ store, files: new KnownFiles(store, () => {}), logger: silentLogger, keepMs: MINUTE, maxFiles });
+            new Forgetting({
+                store,
+                files: new KnownFiles(store, () => {}),
+                logger: silentLogger,
+                keepMs: MINUTE,
+                maxFiles,
+            });
 
         it("when they are too many: the ones used longest ago, and no more of them than has to be", async () => {
             await fill(store, numbered(1700));
