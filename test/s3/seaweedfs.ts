@@ -16,10 +16,11 @@ const KEYS = { accessKeyId: "access-key-of-the-tests", secretAccessKey: "secret-
 export async function startSeaweedfs(): Promise<S3> {
     const python = await synapsePython();
     const directory = await mkdtemp(join(tmpdir(), "bridge-media-seaweedfs-"));
-    const s3Port = await freePort();
-    const ports: Record<string, number> = { "-s3.port": s3Port };
-    for (const part of ["master.port", "volume.port", "filer.port"]) ports[`-${part}`] = await freePort();
-    for (const part of ["master", "volume", "filer", "s3"]) ports[`-${part}.port.grpc`] = await freePort();
+    const parts = ["master", "volume", "filer", "s3"];
+    const names = parts.flatMap((part) => [`-${part}.port`, `-${part}.port.grpc`]);
+    const free = await freePorts(names.length);
+    const ports = Object.fromEntries(names.map((name, index) => [name, free[index] ?? 0]));
+    const s3Port = ports["-s3.port"];
     const config = join(directory, "s3.json");
     await writeFile(config, JSON.stringify(identities()));
     const log = await open(join(directory, "log"), "a");
@@ -72,6 +73,13 @@ export async function startSeaweedfs(): Promise<S3> {
         throw new Error(`SeaweedFS: ${lines}`, { cause });
     }
     return { url, ...KEYS, close };
+}
+
+/** Each another one: what is free twice is still one. */
+async function freePorts(count: number): Promise<number[]> {
+    const ports = new Set<number>();
+    while (ports.size < count) ports.add(await freePort());
+    return [...ports];
 }
 
 /** False as long as not all of its parts have found each other. */
