@@ -12,6 +12,8 @@ export interface UnjournaledFilesParts {
     readonly closing: AbortSignal;
 }
 
+const RETRY_MS = 1000;
+
 /**
  * What was spooled for jobs whose journaling was refused. A commit whose sync failed may be on the disk all the same, and be
  * found there by the next start, until the store has taken it back; it answers again only after that. So bytes stay until it
@@ -69,5 +71,3 @@ export class UnjournaledFiles {
         this.#parts.logger.debug("A spooled file of a refused message stays for now", { error: loggable(error) });
     };
 }
-
-const RETRY_MS = 1000;

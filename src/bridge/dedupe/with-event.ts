@@ -39,9 +39,10 @@ export class WithEvent {
         if (after === undefined) return this.#withTurn(job, file, own);
         const confirm = (): void => {
             onJob(after);
-            if (after.follows === true) hastenFor(this.#parts, after, file.leader);
+            if (after.follows !== true) return;
+            hastenFor(this.#parts, after, file.leader);
             // Whoever it follows was to lead by a commit that failed.
-            if (after.follows === true && files.peek(key)?.leader !== file.leader) onLeaderless(key);
+            if (files.peek(key)?.leader !== file.leader) onLeaderless(key);
         };
         return { job: ready, writes: [...jobWrites(job, after), ...alongside(ready, after)], confirm, undo: () => {} };
     }
