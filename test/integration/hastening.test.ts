@@ -2,16 +2,15 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { expect } from "chai";
 import { deferred } from "../../src/deferred.ts";
 import { MediaError } from "../../src/errors.ts";
-import { silentLogger } from "../../src/logger.ts";
 import type { Write } from "../../src/store/store.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { HELD, jobWrites, loadJob, SCHEDULE, WAITING } from "../../src/uploads/job-records.ts";
-import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { UploadQueue } from "../../src/uploads/queue.ts";
 import { dueFromNow } from "../../src/uploads/release.ts";
 import { SourceGate, sourceKeyOf } from "../../src/uploads/source-gate.ts";
 import { steadyNow } from "../../src/uploads/steady-clock.ts";
 import { MemoryStore } from "../support/memory-store.ts";
+import { queueParts } from "../support/queue-parts.ts";
 import { until } from "../support/until.ts";
 
 /** A store on a disk that refuses while it is full. */
@@ -37,13 +36,10 @@ describe("history that something new waits for", () => {
         await store.open();
         [began, ends] = [[], new Map()];
         queue = new UploadQueue({
+            ...queueParts(),
             store,
-            logger: silentLogger,
             concurrency: 2,
-            smallFileConcurrency: 0,
-            maxAttempts: 3,
             gate: new SourceGate({ "https://single.example": { concurrency: 1 } }),
-            locks: new KeyedLocks(),
             transfer: async ({ id }, signal) => {
                 began.push(id);
                 await new Promise<void>((resolve, reject) => {
@@ -52,13 +48,6 @@ describe("history that something new waits for", () => {
                 });
                 return { size: 1, contentUri: "mxc://a/b" };
             },
-            complete: async () => "mxc://a/b",
-            renew: async () => undefined,
-            prepare: () => Promise.reject(new MediaError("INTERNAL")),
-            beforeBegin: async (job) => job,
-            handOver: async () => false,
-            alongside: () => [],
-            onChange: () => {},
         });
     });
     afterEach(() => queue.close());

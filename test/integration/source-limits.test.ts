@@ -5,18 +5,16 @@ import { expect } from "chai";
 import { deferred } from "../../src/deferred.ts";
 import { MediaError } from "../../src/errors.ts";
 import type { BridgeMedia, SentMessage } from "../../src/index.ts";
-import { silentLogger } from "../../src/logger.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Store } from "../../src/store/store.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { HELD, jobWrites } from "../../src/uploads/job-records.ts";
 import { UploadQueue } from "../../src/uploads/queue.ts";
-import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
-import { SourceGate } from "../../src/uploads/source-gate.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { Clock } from "../support/model.ts";
 import { type Remote, someBytes, startRemote } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { queueParts } from "../support/queue-parts.ts";
 import { until } from "../support/until.ts";
 
 describe("a source's limits", () => {
@@ -432,26 +430,15 @@ describe("a large backlog of a blocked source", () => {
         let queue: UploadQueue;
         const open = async (): Promise<void> => {
             queue = new UploadQueue({
+                ...queueParts(),
                 store: counting,
-                logger: silentLogger,
                 concurrency: 1,
-                smallFileConcurrency: 0,
-                maxAttempts: 3,
-                gate: new SourceGate({}),
-                locks: new KeyedLocks(),
                 transfer: async ({ id, source }) => {
                     began.push(id);
                     if (blocked && source.kind === "http" && source.url.includes("blocked"))
                         throw new MediaError("SOURCE_RATE_LIMITED", { retryAfterMs: 3_000_000 });
                     return { size: 1, contentUri: "mxc://a/b" };
                 },
-                prepare: () => Promise.reject(new Error("nothing here is encrypted")),
-                complete: async () => "mxc://a/b",
-                renew: async () => undefined,
-                beforeBegin: async (job) => job,
-                handOver: async () => false,
-                alongside: () => [],
-                onChange: () => {},
             });
             await queue.start();
         };

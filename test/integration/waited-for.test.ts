@@ -3,15 +3,14 @@ import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promi
 import { expect } from "chai";
 import { deferred } from "../../src/deferred.ts";
 import { MediaError } from "../../src/errors.ts";
-import { silentLogger } from "../../src/logger.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { jobWrites } from "../../src/uploads/job-records.ts";
-import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { dueFromNow } from "../../src/uploads/release.ts";
 import { UploadQueue, type UploadQueueParts } from "../../src/uploads/queue.ts";
 import { SourceGate, type SourceLimits } from "../../src/uploads/source-gate.ts";
 import { steadyNow } from "../../src/uploads/steady-clock.ts";
 import { MemoryStore } from "../support/memory-store.ts";
+import { queueParts } from "../support/queue-parts.ts";
 import { until } from "../support/until.ts";
 
 const LARGE = 10 * 2 ** 20;
@@ -34,13 +33,10 @@ describe("jobs that a message waits for", () => {
         await store.open();
         [began, ends, most] = [[], new Map(), 0];
         queue = new UploadQueue({
+            ...queueParts(),
             store,
-            logger: silentLogger,
             concurrency: 2,
-            smallFileConcurrency: 0,
-            maxAttempts: 3,
             gate: new SourceGate(limits),
-            locks: new KeyedLocks(),
             transfer: async ({ id }, signal) => {
                 began.push({ id, at: performance.now() });
                 await new Promise<void>((resolve, reject) => {
@@ -50,13 +46,6 @@ describe("jobs that a message waits for", () => {
                 }).finally(() => ends.delete(id));
                 return { size: 1, contentUri: "mxc://a/b" };
             },
-            complete: async () => "mxc://a/b",
-            renew: async () => undefined,
-            prepare: () => Promise.reject(new MediaError("INTERNAL")),
-            beforeBegin: async (job) => job,
-            handOver: async () => false,
-            alongside: () => [],
-            onChange: () => {},
             ...parts,
         });
         await queue.start();

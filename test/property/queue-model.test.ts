@@ -2,17 +2,15 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { expect } from "chai";
 import fc from "fast-check";
 import { MediaError } from "../../src/errors.ts";
-import { silentLogger } from "../../src/logger.ts";
 import { isFinal, type Job } from "../../src/uploads/job.ts";
 import { JOBS, jobFrom, jobWrites } from "../../src/uploads/job-records.ts";
-import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { isSmall } from "../../src/uploads/places.ts";
 import { UploadQueue } from "../../src/uploads/queue.ts";
-import { SourceGate } from "../../src/uploads/source-gate.ts";
 import type { Transferred } from "../../src/uploads/transfer.ts";
 import { transition } from "../../src/uploads/transition.ts";
 import { Disk, MemoryStore } from "../support/memory-store.ts";
 import { assertBounded, Clock } from "../support/model.ts";
+import { queueParts } from "../support/queue-parts.ts";
 
 /**
  * The upload queue against a reference of a few lines: which jobs there are, what became of each, and who is under way.
@@ -55,21 +53,11 @@ class Real {
         const life = ++this.#life;
         const { store } = this;
         return new UploadQueue({
+            ...queueParts(),
             store,
-            logger: silentLogger,
-            maxAttempts: 3,
             concurrency: CONCURRENCY,
             smallFileConcurrency: SMALL,
-            gate: new SourceGate({}),
-            locks: new KeyedLocks(),
             transfer: (job, signal) => this.#transfer(job, signal, life),
-            complete: async () => "mxc://a/b",
-            renew: async () => undefined,
-            prepare: async () => Promise.reject(new MediaError("INTERNAL")),
-            alongside: () => [],
-            beforeBegin: async (job) => job,
-            handOver: async () => false,
-            onChange: () => {},
         });
     }
 
