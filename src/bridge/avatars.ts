@@ -204,10 +204,8 @@ export class Avatars {
                 const access = users.get(sender).access();
                 const event = { roomId, eventType: "m.room.avatar", content };
                 // Where the same is set again, a homeserver may say that it is the same event.
-                answers.check(
-                    await setRoomState(access, event, closing),
-                    `picture ${roomId} ${String(content["url"])}`,
-                );
+                const to = `picture ${roomId} ${String(content["url"])}`;
+                await setRoomState(access, event, { signal: closing, check: (id) => answers.check(id, to) });
                 return;
             } catch (error) {
                 if (asMediaError(error).code !== "FORBIDDEN" || way === WAYS_INTO_A_ROOM) throw error;

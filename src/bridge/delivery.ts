@@ -155,12 +155,7 @@ export class Delivery {
                 try {
                     if (isSealed(message)) sealed ??= await this.#parts.encryption.seal(message, content, stop);
                     const event = { ...message, content, ...sealed };
-                    const send = async () => {
-                        const eventId = await this.#put(access, event);
-                        this.#parts.answers.check(eventId, event.transactionId);
-                        return eventId;
-                    };
-                    return await this.#parts.requests.one(send);
+                    return await this.#parts.requests.one(() => this.#put(access, event));
                 } catch (thrown) {
                     const error = asMediaError(thrown);
                     doubtful = error.ambiguous || error.code === "HOMESERVER_FAILING";
@@ -175,11 +170,12 @@ export class Delivery {
     }
 
     #put(access: Access, event: MessageRecord): Promise<string> {
-        const { redacts } = event;
-        const { cutOff } = this.#parts.closing;
+        const { redacts, transactionId } = event;
+        const { answers, closing } = this.#parts;
+        const waiting = { signal: closing.cutOff, check: (id: string) => answers.check(id, transactionId) };
         return redacts === undefined
-            ? sendEvent(access, event, cutOff)
-            : redactEvent(access, { ...event, redacts }, cutOff);
+            ? sendEvent(access, event, waiting)
+            : redactEvent(access, { ...event, redacts }, waiting);
     }
 
     /**

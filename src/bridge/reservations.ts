@@ -199,7 +199,8 @@ export class Reservations {
 
     async #create(userId: string, signal: AbortSignal): Promise<Reservation> {
         const user = this.#users.get(userId);
-        const create = (): Promise<CreatedMedia> => createMedia(user.access(), signal);
+        const check = (contentUri: string): void => this.#answers.check(contentUri, randomUUID());
+        const create = (): Promise<CreatedMedia> => createMedia(user.access(), { signal, check });
         try {
             const created = await create().catch(async (error: unknown) => {
                 if (!(error instanceof MediaError) || error.code !== "FORBIDDEN") throw error;
@@ -207,7 +208,6 @@ export class Reservations {
                 await user.ensureRegistered();
                 return create();
             });
-            this.#answers.check(created.contentUri, randomUUID());
             this.#limits.obtained(userId);
             this.#unsupportedUntil = 0;
             return { ...withBelievableEnd(created), userId, createdAt: Date.now() };

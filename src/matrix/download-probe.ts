@@ -3,7 +3,7 @@ import { asMediaError, MediaError } from "../errors.ts";
 import { answerError, isSuccess, mayBeAProxys, parseJsonObject, UPLOAD_REFUSALS } from "./answer.ts";
 import type { Access } from "./client.ts";
 import { parseMxc } from "./mxc.ts";
-import { answerOf, homeserverUrlFor } from "./request.ts";
+import { answerOf, homeserverUrlFor, type RawAnswer } from "./request.ts";
 
 const TIMEOUT_MS = 30_000;
 
@@ -31,23 +31,26 @@ export async function hasContent(
     for (const path of [`/_matrix/client/v1/media/download/${file}`, `/_matrix/media/v3/download/${file}`]) {
         const url = homeserverUrlFor(access, path, { timeout_ms: 0 });
         const asked = { method: "GET", timeoutMs: TIMEOUT_MS, readsSuccess: false } as const;
-        const { status, headers, text } = await answerOf(access, url, {
-            ...asked,
-            ...(signal !== undefined && { signal }),
-        });
-        if (status >= 200 && status < 400) {
-            if (isSuccess(status) && isAnother(headers, wanted)) throw notTheFile();
-            return true;
-        }
-        const body = parseJsonObject(text);
-        if (status === 404 && body["errcode"] === "M_UNRECOGNIZED") continue;
-        const error = answerError({ status, body, retryAfter: headers["retry-after"] }, UPLOAD_REFUSALS);
-        // Without a code it is not the homeserver's word.
-        if (status === 504 && error.errcode !== undefined) return false;
-        const isGone = status === 404 && error.errcode !== undefined;
-        throw isGone ? new MediaError("RESERVATION_GONE", { cause: error, status }) : error;
+        const request = { ...asked, ...(signal !== undefined && { signal }) };
+        const has = await answerOf(access, url, request, (answer) => isContent(answer, wanted));
+        if (has !== undefined) return has;
     }
     return false;
+}
+
+/** Undefined where the server lacks the endpoint. */
+function isContent({ status, headers, text }: RawAnswer, wanted: Wanted): boolean | undefined {
+    if (status >= 200 && status < 400) {
+        if (isSuccess(status) && isAnother(headers, wanted)) throw notTheFile();
+        return true;
+    }
+    const body = parseJsonObject(text);
+    if (status === 404 && body["errcode"] === "M_UNRECOGNIZED") return undefined;
+    const error = answerError({ status, body, retryAfter: headers["retry-after"] }, UPLOAD_REFUSALS);
+    // Without a code it is not the homeserver's word.
+    if (status === 504 && error.errcode !== undefined) return false;
+    const isGone = status === 404 && error.errcode !== undefined;
+    throw isGone ? new MediaError("RESERVATION_GONE", { cause: error, status }) : error;
 }
 
 /** Whether a success is somebody else's, such as a proxy's page about the homeserver's absence. */

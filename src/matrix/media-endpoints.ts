@@ -1,9 +1,9 @@
 import { MediaError } from "../errors.ts";
-import { UPLOAD_REFUSALS } from "./answer.ts";
+import { type JsonObject, UPLOAD_REFUSALS } from "./answer.ts";
 import type { Access } from "./client.ts";
 import { type MxcUri, parseMxc } from "./mxc.ts";
 import { type PresignedAddress, presignedAddress, unlessMissing } from "./presigned-endpoints.ts";
-import { homeserverUrlFor, matrixRequest } from "./request.ts";
+import { homeserverUrlFor, type MatrixRequest, matrixRequest } from "./request.ts";
 
 /** The media endpoints of the homeserver, as the client sees them. */
 
@@ -19,12 +19,25 @@ export interface CreatedMedia {
 /**
  * `POST /_matrix/media/v1/create` (spec v1.7, MSC2246). Throws NOT_SUPPORTED where the server has no such endpoint (with
  * the errcode M_UNRECOGNIZED where it says so itself), HOMESERVER_RATE_LIMITED where the user holds as many unused addresses as it may.
+ *
+ * @param check Throws HOMESERVER_ANSWER_INVALID for an address that is another's.
  */
-export async function createMedia(access: Access, signal?: AbortSignal): Promise<CreatedMedia> {
+export function createMedia(
+    access: Access,
+    { signal, check }: { readonly signal?: AbortSignal; readonly check?: (contentUri: string) => void } = {},
+): Promise<CreatedMedia> {
     const path = "/_matrix/media/v1/create";
-    const body = await unlessMissing(access, signal, () =>
-        matrixRequest(access, { method: "POST", path, body: {}, refusals: UPLOAD_REFUSALS, signal }),
+    const request: MatrixRequest = { method: "POST", path, body: {}, refusals: UPLOAD_REFUSALS, signal };
+    return unlessMissing(access, signal, () =>
+        matrixRequest(access, request, (body) => {
+            const created = createdMedia(body);
+            check?.(created.contentUri);
+            return created;
+        }),
     );
+}
+
+function createdMedia(body: JsonObject): CreatedMedia {
     const contentUri = body["content_uri"];
     parseMxc(contentUri);
     const expiresAt = body["unused_expires_at"];

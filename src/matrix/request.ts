@@ -1,6 +1,6 @@
 import { Agent as HttpAgent, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
-import { type ErrorCode, MediaError, systemCode } from "../errors.ts";
+import { asMediaError, type ErrorCode, MediaError, systemCode } from "../errors.ts";
 import { beginRequest } from "../http-request.ts";
 import { type Answer, answerError, isSuccess, jsonBody, type JsonObject, type RefusalCodes } from "./answer.ts";
 import type { Access } from "./client.ts";
@@ -35,27 +35,31 @@ export interface MatrixRequest {
 }
 
 /**
- * Sends one request as `access.userId` and returns the JSON object answered with 2xx. Throws MediaError: every success of
- * the Client-Server API is a JSON object, so a page with status 200 is somebody else's, and nothing was carried out.
+ * Sends one request as `access.userId` and returns what `read` makes of the JSON object answered with 2xx, else that itself.
+ * Throws MediaError: every success of the Client-Server API is a JSON object, so a page with status 200 is somebody else's,
+ * and nothing was carried out.
+ *
+ * @param read Throws HOMESERVER_ANSWER_INVALID for what cannot be the answer to this request.
  */
-export async function matrixRequest(access: Access, request: MatrixRequest): Promise<JsonObject> {
-    const answer = await exchange(access, request);
-    if (!isSuccess(answer.status)) throw answerError(answer, request.refusals);
-    if (answer.isJson === false) throw notJson();
-    return answer.body;
-}
-
-async function exchange(
+export function matrixRequest(access: Access, request: MatrixRequest): Promise<JsonObject>;
+export function matrixRequest<T>(access: Access, request: MatrixRequest, read: (body: JsonObject) => T): Promise<T>;
+export function matrixRequest(
     access: Access,
-    { method, path, query, body, signal, timeoutMs }: MatrixRequest,
-): Promise<Answer> {
-    const { status, headers, text } = await answerOf(access, homeserverUrlFor(access, path, query), {
+    { method, path, query, body, refusals, signal, timeoutMs }: MatrixRequest,
+    read: (body: JsonObject) => unknown = (answered) => answered,
+): Promise<unknown> {
+    const request: RawRequest = {
         method,
         ...(body !== undefined && { body: JSON.stringify(body) }),
         ...(signal !== undefined && { signal }),
         ...(timeoutMs !== undefined && { timeoutMs }),
+    };
+    return answerOf(access, homeserverUrlFor(access, path, query), request, ({ status, headers, text }) => {
+        const answer: Answer = { status, ...jsonBody(text), retryAfter: headers["retry-after"] };
+        if (!isSuccess(status)) throw answerError(answer, refusals);
+        if (answer.isJson === false) throw notJson();
+        return read(answer.body);
     });
-    return { status, ...jsonBody(text), retryAfter: headers["retry-after"] };
 }
 
 /** A success that says nothing: who answered so may as well have carried the request out. */
@@ -81,21 +85,34 @@ export interface RawAnswer {
     readonly text: string;
 }
 
-/** One exchange with the homeserver. Redirects are not followed. Rejects with MediaError where no answer came. */
-export async function answerOf(access: Access, url: URL, request: RawRequest): Promise<RawAnswer> {
+/**
+ * One exchange with the homeserver. Redirects are not followed. Rejects with MediaError where no answer came, and with what
+ * `read` throws.
+ *
+ * @param read Makes the answer into what is returned. Where it throws HOMESERVER_ANSWER_INVALID, the connection has no other
+ * request: something on the way may have answered twice, and then each request on it gets the answer to the one before,
+ * which may well look like its own.
+ */
+export async function answerOf<T>(
+    access: Access,
+    url: URL,
+    request: RawRequest,
+    read: (answer: RawAnswer) => T,
+): Promise<T> {
     try {
-        return await exchanged(url, authorization(access), request);
+        return await exchanged(url, authorization(access), request, read);
     } catch (cause) {
         throw connectionError(cause, "HOMESERVER_UNREACHABLE", request.signal);
     }
 }
 
 /** With listeners of its own: stream helpers and a signal for the request cost a tenth of a `send()`. */
-function exchanged(
+function exchanged<T>(
     url: URL,
     authorized: Readonly<Record<string, string>>,
     { method, body, signal, timeoutMs = DEFAULT_TIMEOUT_MS, readsSuccess = true }: RawRequest,
-): Promise<RawAnswer> {
+    read: (answer: RawAnswer) => T,
+): Promise<T> {
     return new Promise((resolve, reject) => {
         const cutOff = (cause: unknown): void => {
             reject(cause);
@@ -121,7 +138,15 @@ function exchanged(
         request.once("close", () => clearTimeout(timer));
         request.on("response", (response) => {
             const { statusCode: status = 0, headers } = response;
-            const answer = (text: string): void => resolve({ status, headers, text });
+            const answer = (text: string): void => {
+                // Here and not behind a promise: by then the connection may have its next request.
+                try {
+                    resolve(read({ status, headers, text }));
+                } catch (error) {
+                    reject(error);
+                    if (asMediaError(error).code === "HOMESERVER_ANSWER_INVALID") request.socket?.destroy();
+                }
+            };
             if (readsSuccess || status >= 400) return collect(response, answer, cutOff);
             answer("");
             response.destroy();

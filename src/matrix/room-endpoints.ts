@@ -1,7 +1,7 @@
 import { MediaError } from "../errors.ts";
 import { EVENT_REFUSALS, type JsonObject } from "./answer.ts";
 import type { Access } from "./client.ts";
-import { matrixRequest } from "./request.ts";
+import { type MatrixRequest, matrixRequest } from "./request.ts";
 
 /** The room endpoints of the homeserver, as the client sees them. */
 
@@ -19,55 +19,50 @@ function room(roomId: string): string {
 }
 
 /** Sends one event and returns its id. The same transaction id must travel in the same path on every try. */
-export async function sendEvent(access: Access, event: OutgoingEvent, signal?: AbortSignal): Promise<string> {
+export function sendEvent(access: Access, event: OutgoingEvent, waiting: EventWait = {}): Promise<string> {
     const type = encodeURIComponent(event.eventType);
-    const body = await matrixRequest(access, {
-        method: "PUT",
-        path: `${room(event.roomId)}/send/${type}/${encodeURIComponent(event.transactionId)}`,
-        query: { ts: event.timestamp },
-        body: event.content,
-        refusals: EVENT_REFUSALS,
-        signal,
-    });
-    return eventIdOf(body);
+    const path = `${room(event.roomId)}/send/${type}/${encodeURIComponent(event.transactionId)}`;
+    return putEvent(access, { path, query: { ts: event.timestamp }, body: event.content }, waiting);
 }
 
-function eventIdOf(body: JsonObject): string {
-    const eventId = body["event_id"];
-    if (typeof eventId === "string" && eventId.startsWith("$")) return eventId;
-    throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no event_id", ambiguous: true });
+export interface EventWait {
+    readonly signal?: AbortSignal | undefined;
+    /** Throws HOMESERVER_ANSWER_INVALID for the id of another event. */
+    readonly check?: (eventId: string) => void;
+}
+
+function putEvent(
+    access: Access,
+    event: Pick<MatrixRequest, "path" | "query" | "body">,
+    { signal, check }: EventWait,
+): Promise<string> {
+    const request: MatrixRequest = { ...event, method: "PUT", refusals: EVENT_REFUSALS, signal };
+    return matrixRequest(access, request, ({ event_id: eventId }) => {
+        if (typeof eventId !== "string" || !eventId.startsWith("$"))
+            throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no event_id", ambiguous: true });
+        check?.(eventId);
+        return eventId;
+    });
 }
 
 /** Sets a piece of the room's state that has no key of its own, and returns the event's id. */
-export async function setRoomState(
+export function setRoomState(
     access: Access,
     { roomId, eventType, content }: Pick<OutgoingEvent, "roomId" | "eventType" | "content">,
-    signal?: AbortSignal,
+    waiting: EventWait = {},
 ): Promise<string> {
-    const body = await matrixRequest(access, {
-        method: "PUT",
-        path: `${room(roomId)}/state/${encodeURIComponent(eventType)}/`,
-        body: content,
-        refusals: EVENT_REFUSALS,
-        signal,
-    });
-    return eventIdOf(body);
+    const path = `${room(roomId)}/state/${encodeURIComponent(eventType)}/`;
+    return putEvent(access, { path, body: content }, waiting);
 }
 
 /** Redacts one event and returns the redaction's id. Repeatable like `sendEvent`. */
-export async function redactEvent(
+export function redactEvent(
     access: Access,
     event: Pick<OutgoingEvent, "roomId" | "transactionId" | "content"> & { readonly redacts: string },
-    signal?: AbortSignal,
+    waiting: EventWait = {},
 ): Promise<string> {
-    const body = await matrixRequest(access, {
-        method: "PUT",
-        path: `${room(event.roomId)}/redact/${encodeURIComponent(event.redacts)}/${encodeURIComponent(event.transactionId)}`,
-        body: event.content,
-        refusals: EVENT_REFUSALS,
-        signal,
-    });
-    return eventIdOf(body);
+    const path = `${room(event.roomId)}/redact/${encodeURIComponent(event.redacts)}/${encodeURIComponent(event.transactionId)}`;
+    return putEvent(access, { path, body: event.content }, waiting);
 }
 
 /** How far back `findSentEvent` looks, in pages of 100 of the sender's own events: an outage, not a history. */
@@ -85,22 +80,25 @@ export async function findSentEvent(
 ): Promise<string | undefined> {
     let from: string | undefined;
     for (let page = 0; page < PAGES; page++) {
-        const body = await matrixRequest(access, {
+        const request: MatrixRequest = {
             method: "GET",
             path: `${room(roomId)}/messages`,
             // Only its own, so that what others said meanwhile does not push the event out of sight.
             query: { dir: "b", limit: 100, from, filter: JSON.stringify({ senders: [access.userId] }) },
             refusals: EVENT_REFUSALS,
             signal,
+        };
+        const { chunk, end } = await matrixRequest(access, request, (body) => {
+            const events: unknown = body["chunk"];
+            // What is no list of events does not say that the event is not there.
+            if (!Array.isArray(events)) throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no chunk" });
+            return { chunk: events as unknown[], end: body["end"] };
         });
-        const { chunk } = body;
-        // What is no list of events does not say that the event is not there.
-        if (!Array.isArray(chunk)) throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no chunk" });
-        for (const event of chunk as unknown[]) {
+        for (const event of chunk) {
             if (hasTransactionId(event, access.userId, transactionId)) return event.event_id;
         }
-        if (typeof body["end"] !== "string" || body["end"] === from) return undefined;
-        from = body["end"];
+        if (typeof end !== "string" || end === from) return undefined;
+        from = end;
     }
     return undefined;
 }

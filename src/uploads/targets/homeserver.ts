@@ -1,9 +1,10 @@
 import { MediaError } from "../../errors.ts";
-import { answerError, isSuccess, UPLOAD_REFUSALS } from "../../matrix/answer.ts";
+import { type Answer, answerError, isSuccess, UPLOAD_REFUSALS } from "../../matrix/answer.ts";
 import type { Access } from "../../matrix/client.ts";
 import { hasContent } from "../../matrix/download-probe.ts";
 import { oneStepUploadUrl, reservedUploadUrl } from "../../matrix/media-endpoints.ts";
 import { parseMxc } from "../../matrix/mxc.ts";
+import { Unrepeated } from "../../matrix/unrepeated.ts";
 import { authorization, homeserverAgents, notJson } from "../../matrix/request.ts";
 import type { StepLimits } from "../limits.ts";
 import { putStream } from "./put-stream.ts";
@@ -21,6 +22,8 @@ interface Uploaders {
 export class HomeserverTarget implements Target {
     readonly #users: Uploaders;
     readonly #limits: StepLimits;
+    /** Addresses that uploads in one step got. */
+    readonly #answers = new Unrepeated();
 
     constructor(users: Uploaders, limits: StepLimits) {
         this.#users = users;
@@ -42,15 +45,12 @@ export class HomeserverTarget implements Target {
             agents: homeserverAgents,
             limits: this.#limits,
             signal,
+            isOwn: (given) => this.#isOwn(given, upload),
         });
         if (isSuccess(answer.status)) {
-            if (upload.contentUri !== undefined) {
-                if (answer.isJson === false || Object.keys(answer.body).length > 0)
-                    await this.#verify(access, upload, upload.contentUri, signal);
-                return upload.contentUri;
-            }
-            parseMxc(answer.body["content_uri"]);
-            return answer.body["content_uri"] as string;
+            if (upload.contentUri === undefined) return this.#given(answer, upload);
+            if (!isEmpty(answer)) await this.#verify(access, upload, upload.contentUri, signal);
+            return upload.contentUri;
         }
         const error = answerError(answer, UPLOAD_REFUSALS);
         if (upload.contentUri === undefined) throw error;
@@ -60,6 +60,25 @@ export class HomeserverTarget implements Target {
             throw new MediaError("RESERVATION_GONE", { cause: error });
         if (answer.status === 409) return this.#settle(access, upload, upload.contentUri, error, signal);
         throw error;
+    }
+
+    #isOwn(answer: Answer, upload: Upload): boolean {
+        if (!isSuccess(answer.status)) return true;
+        if (upload.contentUri !== undefined) return isEmpty(answer);
+        try {
+            this.#given(answer, upload);
+            return true;
+        } catch {
+            return false;
+        }
+    }
+
+    /** The address that an upload in one step got. A homeserver may give one address to what is the same file. */
+    #given({ body }: Answer, { size, mimetype }: Upload): string {
+        const contentUri = body["content_uri"];
+        parseMxc(contentUri);
+        this.#answers.check(contentUri as string, `${size} ${mimetype}`);
+        return contentUri as string;
     }
 
     /** Spec: the answer is `{}`. Anything else may be a proxy's, or another request's, and the file then nowhere. */
@@ -85,4 +104,8 @@ export class HomeserverTarget implements Target {
         }
         throw new MediaError("UPLOAD_PENDING", { cause, retryAfterMs: HELD_RETRY_MS });
     }
+}
+
+function isEmpty({ isJson, body }: Answer): boolean {
+    return isJson !== false && Object.keys(body).length === 0;
 }

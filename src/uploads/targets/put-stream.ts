@@ -11,6 +11,8 @@ export interface PutRequest extends LimitedRequest {
     /** Exact length of `body` in bytes. */
     readonly size: number;
     readonly body: AsyncIterable<Uint8Array>;
+    /** Whether it can be the answer to this request; if not, the connection has no other request, for this one's own is still to come. */
+    readonly isOwn?: (answer: Answer) => boolean;
 }
 
 /**
@@ -47,6 +49,7 @@ function exchanged(
                 const isOut = sent === size && request.writableLength === 0;
                 // Whoever says that it has the file before it was given the file has something else.
                 if (!isOut && isSuccess(answer.status)) return fail(interrupted());
+                if (put.isOwn?.(answer) === false) request.socket?.destroy();
                 resolve(answer);
                 // Refused before the end: the rest of the body has nowhere to go.
                 if (!isOut) request.destroy();
