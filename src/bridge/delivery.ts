@@ -76,8 +76,7 @@ export class Delivery {
             } else {
                 message = await this.#withKeys(message, stop);
             }
-            // An edit says how its message's files stand now; what they did before it, its message's revisions know.
-            const policy = eventId === undefined || message.edits !== undefined ? onFailure : asSent(onFailure);
+            const policy = eventId === undefined ? onFailure : asSent(onFailure);
             // Its files may have been given other addresses while it waited for one.
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
             const now = await outgoing(store, current, policy).catch((error: unknown): Outgoing => {
@@ -239,7 +238,7 @@ function lostOriginal({ eventType }: MessageRecord): Outgoing {
     return { eventType, content: {}, shown: "" };
 }
 
-/** What a former process sent may show an address that was replaced since; then it is looked at anew. */
+/** What a former process sent may show what is so no longer: then it is looked at anew, and said once more where it has files. */
 function foundAgain(now: Outgoing): Outgoing {
-    return now.hasReplaced === true ? { ...now, shown: "" } : now;
+    return now.mayHaveDiffered === true ? { ...now, shown: "" } : now;
 }

@@ -74,11 +74,12 @@ export class Endings {
                 const edited = withEditEvent(original, eventId);
                 also.push(messageWrite(isNewest ? { ...edited, shown: now.shown } : edited));
             }
-            // Its files' keys were kept for this edit; and what was answered of a failure was said of another text.
-            const isLookedAt = original?.encrypted === true || original?.failure !== undefined;
-            if (edits !== undefined && original !== undefined && isLookedAt) also.push(reviseMark(original.id));
+            const hasFiles = original !== undefined && original.jobs.length > 0;
+            // Nobody knows what it shows; its files' keys were kept for it; what was answered of a failure was said of another text.
+            const isLookedAt = now.shown === "" || original?.encrypted === true || original?.failure !== undefined;
+            if (edits !== undefined && hasFiles && isLookedAt) also.push(reviseMark(original.id));
             // Of a text nothing is said again.
-            const keep = original !== undefined && original.jobs.length > 0 ? KEPT_EDITS : 0;
+            const keep = hasFiles ? KEPT_EDITS : 0;
             if (isEdit(message)) also.push(...(await forgetEdited(store, message.edits, message, keep)));
             await this.#commitSent({ ...message, encrypted }, eventId, now.shown, also);
         });

@@ -11,8 +11,8 @@ export interface Outgoing {
     readonly content: JsonObject;
     /** Hash of what the event then shows: its own, or for an edit that of the message it edits. Empty where nothing will change it. */
     readonly shown: string;
-    /** Whether one of its files had another address before. */
-    readonly hasReplaced?: boolean;
+    /** Whether it may have shown something else before: one of its files had another address, or had failed. */
+    readonly mayHaveDiffered?: boolean;
     /** For an edit: how many revisions of the edited message there were when it was worked out. */
     readonly revisions?: number;
 }
@@ -28,8 +28,8 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
         if (message.jobs.length === 0) return { eventType, content: message.content, shown: "" };
         const files = await loadJobs(store, message.jobs);
         const content = contentFor(message.content, files, policy, message.failure);
-        const hasReplaced = files.some(({ replaces }) => replaces !== undefined);
-        return { eventType, content, shown: hashOf(content), hasReplaced };
+        const mayHaveDiffered = files.some(({ replaces, revived }) => replaces !== undefined || revived === true);
+        return { eventType, content, shown: hashOf(content), mayHaveDiffered };
     }
     const original = await loadMessage(store, message.edits);
     if (original?.eventId === undefined || original.redact === true || original.redacted === true)
@@ -40,6 +40,8 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
     return {
         ...editOf(original, content, true),
         shown: hashOf(content),
+        // Of an edit nobody knows how its message's files stood then.
+        mayHaveDiffered: true,
         revisions: original.revisions,
     };
 }

@@ -1,0 +1,124 @@
+import type { ServerResponse } from "node:http";
+import { expect } from "chai";
+import { REVISE } from "../../src/bridge/records.ts";
+import { deferred } from "../../src/deferred.ts";
+import type { BridgeMedia, MediaError } from "../../src/index.ts";
+import { LevelStore } from "../../src/store/level.ts";
+import type { Range } from "../../src/store/store.ts";
+import { edits, messages } from "../support/download.ts";
+import { photoMessage } from "../support/messages.ts";
+import { someBytes } from "../support/remote.ts";
+import { closeScene, openScene, type Scene } from "../support/scene.ts";
+import { until } from "../support/until.ts";
+
+/** A journal whose marks are not looked at yet: what a process leaves that is killed between a mark and the look at it. */
+class BlindStore extends LevelStore {
+    static look = deferred();
+    override async *keys(range: Range): AsyncIterable<string> {
+        if (range.collection === REVISE) await BlindStore.look.promise;
+        yield* super.keys(range);
+    }
+}
+
+describe("what is found in its room by the next process", () => {
+    let { world, remote, alice, roomId } = {} as Scene;
+    let media: BridgeMedia;
+    async function open(options: Parameters<typeof openScene>[0] = {}): Promise<void> {
+        ({ world, remote, alice, roomId } = await openScene({ txnMemoryMs: 0, ...options }));
+        media = world.component();
+        await media.start();
+    }
+    afterEach(async () => {
+        isThere = false;
+        BlindStore.look.resolve();
+        await closeScene({ world, remote });
+    });
+
+    const shown = (eventId: string) => edits(world.homeserver, roomId).get(eventId);
+    const jobState = async () => {
+        for await (const { state } of media.jobs()) return state;
+        return undefined;
+    };
+    async function startBlind(): Promise<void> {
+        BlindStore.look = deferred();
+        media = world.component({ store: (directory) => new BlindStore(directory) });
+        await media.start();
+    }
+    let isThere = false;
+    const late = () => {
+        const answer = (_: unknown, response: ServerResponse) =>
+            isThere ? response.end(someBytes(100)) : response.writeHead(404).end();
+        return photoMessage(roomId, alice, { kind: "http", url: remote.on("/late", answer) });
+    };
+    const edit = { id: "edit", content: { msgtype: "m.image", body: "two", filename: "cat.jpg" } };
+
+    /** Ends behind what is sent, which the next process finds when that is allowed. */
+    async function endInDoubt(send: () => Promise<unknown>): Promise<() => void> {
+        const stop = world.homeserver.intercept(({ path }) => {
+            if (path.includes("/send/")) return { drop: "after" };
+            return path.includes("/messages") ? { drop: "before" } : undefined;
+        });
+        const sending = send().catch(({ code }: MediaError) => code);
+        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
+        await media.close();
+        expect(await sending).to.equal("CLOSED");
+        return stop;
+    }
+
+    it("an edit said that its file cannot be had, and it comes: it is shown", async () => {
+        await open();
+        const sent = await media.send(late());
+        await until(() => shown(sent.eventId)?.["msgtype"] === "m.notice");
+        const stop = await endInDoubt(() => media.edit(sent.id, edit));
+        expect(shown(sent.eventId)).to.include({ msgtype: "m.notice" });
+        expect(shown(sent.eventId)?.["body"]).to.include("two");
+        await startBlind();
+        isThere = true;
+        await media.retry(sent.uploads[0]?.jobId ?? "");
+        await until(async () => (await jobState()) === "done");
+        stop();
+        await media.edit(sent.id, edit);
+        BlindStore.look.resolve();
+        const now = await until(() =>
+            shown(sent.eventId)?.["msgtype"] === "m.notice" ? undefined : shown(sent.eventId),
+        );
+        expect(now).to.include({ body: "two" }).and.to.have.property("url");
+    });
+
+    it("a message said so, and it comes: it is shown", async () => {
+        await open({ features: { create: false } });
+        const message = late();
+        const stop = await endInDoubt(() => media.send(message));
+        expect(messages(world.homeserver, roomId)[0]?.content).to.include({ msgtype: "m.notice" });
+        await startBlind();
+        isThere = true;
+        for await (const { id } of media.jobs()) await media.retry(id);
+        await until(async () => (await jobState()) === "done");
+        stop();
+        const { eventId } = await media.send(message);
+        BlindStore.look.resolve();
+        expect(await until(() => shown(eventId))).to.have.property("url");
+    });
+
+    it("an edit showed its file, and it cannot be had: the room is told", async () => {
+        await open();
+        let fail = (): void => {};
+        const url = remote.on("/gone", (_request, response) => {
+            fail = () => response.writeHead(404).end();
+        });
+        const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
+        await until(() => remote.requests.length === 1);
+        const stop = await endInDoubt(() => media.edit(sent.id, edit));
+        expect(shown(sent.eventId)).to.have.property("url");
+        await startBlind();
+        await until(() => remote.requests.length === 2);
+        fail();
+        await until(async () => (await jobState()) === "failed");
+        stop();
+        await media.edit(sent.id, edit);
+        BlindStore.look.resolve();
+        const now = await until(() => (shown(sent.eventId)?.["url"] === undefined ? shown(sent.eventId) : undefined));
+        expect(now["msgtype"]).to.equal("m.notice");
+        expect(now["body"]).to.include("two");
+    });
+});
