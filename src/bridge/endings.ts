@@ -67,8 +67,8 @@ export class Endings {
             const message = await loadMessage(store, id);
             if (message === undefined) return;
             const original = of === undefined ? undefined : await loadMessage(store, of);
-            // A revision that was worked out meanwhile stands behind this edit in the line.
-            const isNewest = edits !== undefined && original?.revisions === now.revisions;
+            // What stands behind this edit in the line says what the room will show, whenever it was worked out.
+            const isNewest = edits !== undefined && (original?.revisedAt ?? "") < message.sequence;
             const also: Write[] = [];
             if (original !== undefined) {
                 const edited = withEditEvent(original, eventId);

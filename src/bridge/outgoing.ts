@@ -13,8 +13,6 @@ export interface Outgoing {
     readonly shown: string;
     /** Whether it may have shown something else before: one of its files had another address, or had failed. */
     readonly mayHaveDiffered?: boolean;
-    /** For an edit: how many revisions of the edited message there were when it was worked out. */
-    readonly revisions?: number;
 }
 
 /**
@@ -42,7 +40,6 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
         shown: hashOf(content),
         // Of an edit nobody knows how its message's files stood then.
         mayHaveDiffered: true,
-        revisions: original.revisions,
     };
 }
 

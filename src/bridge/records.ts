@@ -56,6 +56,8 @@ export interface MessageRecord {
     /** Hash of the content that the room shows; differs from what should be shown when a revision is due. */
     readonly shown?: string | undefined;
     readonly revisions: number;
+    /** Where the newest revision stands in the room's line. */
+    readonly revisedAt?: string | undefined;
     /** Where the files' addresses stand in the content, in the order of `media`. */
     readonly places?: readonly (readonly string[])[] | undefined;
     /** What the embedder's `onFailure` made of the failure named by `of`. */

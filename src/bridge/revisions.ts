@@ -169,7 +169,7 @@ export class Revisions {
         const edit = this.#recordOf(message, what);
         const committed = this.#parts.store.commit([
             ...over,
-            messageWrite({ ...message, ...noted, revisions: message.revisions + 1 }),
+            messageWrite({ ...message, ...noted, revisions: message.revisions + 1, revisedAt: edit.sequence }),
             messageWrite(edit),
             outboxWrite(edit),
         ]);

@@ -533,6 +533,37 @@ describe("a message that is taken back or edited", () => {
         expect(shown(sent.eventId)?.["body"]).to.include("two");
     });
 
+    it("a notice that stands behind an edit in the line is what the room shows: a file that is tried again is shown", async () => {
+        await open();
+        let answer: (() => void) | undefined;
+        const url = remote.on("/late", (_request, response) => {
+            const isFirst = answer === undefined;
+            answer = () => (isFirst ? response.writeHead(404).end() : response.end(someBytes(100)));
+        });
+        const photo = photoMessage(roomId, alice, { kind: "http", url }, { id: "photo", content: image("one") });
+        const sent = await media.send(photo);
+        await until(() => remote.requests.length === 1);
+        let isDown = true;
+        world.homeserver.intercept((request) => (isDown && isSend(request) ? { status: 503, body: {} } : undefined));
+        const ahead = media.send(textMessage(roomId, alice, "ahead"));
+        const editing = media.edit("photo", { id: "edit", content: image("two") });
+        await until(() => world.homeserver.requests.some(({ status }) => status === 503));
+        answer?.();
+        await first(sent)?.done.catch(() => {});
+        // The way of a message that is taken back out of its line: as long as a notice takes into it.
+        const unwanted = code(media.send(textMessage(roomId, alice, "unwanted", { id: "unwanted" })));
+        await media.cancelMessage("unwanted");
+        await unwanted;
+        await media.retry(first(sent)?.jobId ?? "");
+        await until(() => remote.requests.length === 2);
+        isDown = false;
+        await Promise.all([ahead, editing, media.send(textMessage(roomId, alice, "behind all of it"))]);
+        expect(shown(sent.eventId)).to.include({ msgtype: "m.notice" });
+        answer?.();
+        await until(() => shown(sent.eventId)?.["msgtype"] !== "m.notice");
+        expect(shown(sent.eventId)).to.deep.equal({ ...image("two"), url: first(sent)?.contentUri });
+    });
+
     it("an edit of a message that is just being sent stands behind it, with the same file", async () => {
         await open();
         let down = true;
