@@ -73,6 +73,7 @@ export interface Parts {
     readonly ends: JobEnds;
     /** Events' ids of late, whoever asked for them. */
     readonly answers: Unrepeated;
+    readonly requests: HomeserverRequests;
     readonly outcomes: Outcomes;
     readonly questions: FailureQuestions;
     readonly expiryWatch: ExpiryWatch;
@@ -177,6 +178,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         onJob,
     });
     const answers = new Unrepeated();
+    const requests = new HomeserverRequests({ closing, logger, way });
     const delivery = new Delivery({
         answers,
         store,
@@ -192,7 +194,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         encryption: new RoomEncryption({ users, logger, maxAttempts: options.maxAttempts, signal: closing.signal }),
         strategy: options.encryption,
         closing,
-        requests: new HomeserverRequests({ closing, logger, way }),
+        requests,
         messageLocks,
         withdrawals,
         way,
@@ -284,6 +286,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         queue,
         outbox,
         answers,
+        requests,
         files: messageFiles,
         admission: new Admission({
             store,

@@ -11,6 +11,7 @@ import type { Unrepeated } from "../matrix/unrepeated.ts";
 import type { Store } from "../store/store.ts";
 import { KeyedLocks } from "../uploads/keyed-locks.ts";
 import { isJournalTrouble, retryDelay } from "../uploads/retry.ts";
+import type { HomeserverRequests } from "./homeserver-requests.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import type { JobInfo, MediaSource, PendingUpload } from "./message.ts";
 import type { AvatarOptions, UploadOptions } from "./message-check.ts";
@@ -36,6 +37,7 @@ export interface AvatarsParts {
     ) => Promise<PendingUpload>;
     readonly endOf: (jobId: string) => Promise<JobInfo>;
     readonly answers: Unrepeated;
+    readonly requests: HomeserverRequests;
     readonly closing: AbortSignal;
 }
 
@@ -154,8 +156,7 @@ export class Avatars {
                 const { kind, id } = pending;
                 logger.warn("A picture of an earlier run could not be set", { kind, id, code: error.code });
                 // An upload that has failed stays so, whatever its error would say of another try; a disk recovers.
-                const mayPass = picture !== undefined || isJournalTrouble(error.code);
-                if (!mayPass || !error.retryable) return this.#forget(pending).catch(() => {});
+                if (!isJournalTrouble(error.code)) return this.#forget(pending).catch(() => {});
                 await sleep(retryDelay(error, attempt), undefined, { signal: closing }).catch(() => {});
             }
         }
@@ -175,7 +176,10 @@ export class Avatars {
         if (contentUri === undefined) throw new MediaError("INTERNAL", { detail: "a picture without an address" });
         const info = { ...(mimetype !== undefined && { mimetype }), ...(size !== undefined && { size }) };
         const isUser = pending.kind === "user";
-        const set = isUser ? this.#setUser(id, contentUri) : this.#setRoom(pending, { url: contentUri, info });
+        const asker = { sender: pending.sender, ...(!isUser && { roomId: id }) };
+        const set = this.#parts.requests.untilAnswered(asker, () =>
+            isUser ? this.#setUser(id, contentUri) : this.#setRoom(pending, { url: contentUri, info }),
+        );
         // What an SDK does about it hears no signal.
         await unlessAborted(set, [this.#parts.closing]);
         this.#known.delete(id);

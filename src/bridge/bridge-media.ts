@@ -90,7 +90,7 @@ export class BridgeMedia {
             closing: this.#closing.signal,
             onJob: (job) => this.#reactions.jobChanged(job, 0),
         });
-        const { store, users, ends, answers } = this.#parts;
+        const { store, users, ends, answers, requests } = this.#parts;
         this.#avatars = new Avatars({
             store,
             users,
@@ -101,6 +101,7 @@ export class BridgeMedia {
             },
             endOf: (jobId) => ends.of(jobId),
             answers,
+            requests,
             closing: this.#closing.signal,
         });
         const [avatars, sendings, closing] = [this.#avatars, this.#sendings, this.#closing];
@@ -173,8 +174,9 @@ export class BridgeMedia {
 
     /**
      * Makes a file the picture of a user, once it is there, and resolves with its MXC URI. The file is shared as by
-     * `dedupeKey`; without one, by what an http, connector or buffer source names. It is journaled before its upload is: when the process ends, or it rejects with CLOSED, the next start goes on with it. When it rejects
-     * otherwise, call it again.
+     * `dedupeKey`; without one, by what an http, connector or buffer source names. It is journaled before its upload is: when the process
+     * ends, or it rejects with CLOSED, the next start goes on with it. It waits while the homeserver cannot be had; when it rejects otherwise, the
+     * file could not come, or the homeserver refuses it as the picture.
      */
     async avatar(userId: string, source: MediaSource, options: AvatarOptions = {}): Promise<string> {
         this.#life.assertStarted();
