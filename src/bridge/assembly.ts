@@ -105,6 +105,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
     const store = options.store === undefined ? new LevelStore(journal) : options.store(journal);
     const spool = new Spool(join(dataDir, "spool"), options.maxSpoolBytes);
     const way = new RightOfWay();
+    const uris = new Unrepeated();
     const engine = createEngine({
         ...options,
         users,
@@ -113,10 +114,11 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         maxFileBytes: options.maxFileBytes,
         maxOpened: MAX_PROBED,
         way,
+        uris,
     });
     const gate = new SourceGate(options.sourceLimits);
     const backlog = new Backlog(options.maxPendingJobs);
-    const reservations = new Reservations({ store, users, logger, ahead: options.reserveAhead });
+    const reservations = new Reservations({ store, users, logger, ahead: options.reserveAhead, uris });
     const messageLocks = new KeyedLocks();
     const jobLocks = new KeyedLocks();
     const withdrawals = new Withdrawals();

@@ -1,8 +1,9 @@
+import { isDeepStrictEqual } from "node:util";
 import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { mayBeAProxys, mayPass } from "../matrix/answer.ts";
 import type { Access, ActingUsers } from "../matrix/client.ts";
-import { findSentEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.ts";
+import { findSentEvent, type FoundEvent, redactEvent, sendEvent } from "../matrix/room-endpoints.ts";
 import type { Unrepeated } from "../matrix/unrepeated.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import { isFinal, type Job } from "../uploads/job.ts";
@@ -20,7 +21,7 @@ import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import { type Outgoing, outgoing } from "./outgoing.ts";
 import { loadJobs, loadMessage, type MessageRecord } from "./records.ts";
 import type { Registered } from "./registered.ts";
-import { isSealed, type RoomEncryption, type SealedEvent } from "./room-encryption.ts";
+import { isSealed, type RoomEncryption, SEALED, type SealedEvent } from "./room-encryption.ts";
 import type { Withdrawals } from "./withdrawals.ts";
 
 /**
@@ -69,26 +70,28 @@ export class Delivery {
         try {
             await this.#tellLostFiles(message);
             // Before another address is looked for: an event that is in the room shows the one it was sent with.
-            const eventId = mayBeSent ? await this.#lookFor(message) : undefined;
-            if (eventId === undefined) {
+            const found = mayBeSent ? await this.#lookFor(message) : undefined;
+            if (found === undefined) {
                 message = await this.#encrypted(message, stop);
                 await this.#addressing.reserve(message, stop);
             } else {
                 message = await this.#withKeys(message, stop);
             }
-            const policy = eventId === undefined ? onFailure : asSent(onFailure);
+            const policy = found?.eventType === SEALED ? asSent(onFailure) : onFailure;
             // Its files may have been given other addresses while it waited for one.
             const current = message.jobs.length === 0 ? message : ((await loadMessage(store, id)) ?? message);
             const now = await outgoing(store, current, policy).catch((error: unknown): Outgoing => {
-                if (eventId === undefined || asMediaError(error).retryable) throw error;
+                if (found === undefined || asMediaError(error).retryable) throw error;
                 return lostOriginal(current);
             });
-            if (eventId !== undefined) return await this.#parts.endings.sent(message, eventId, foundAgain(now));
+            if (found !== undefined) return await this.#parts.endings.sent(message, found.eventId, asFound(found, now));
             const { eventType } = now;
             const saying = eventType === message.eventType ? message : { ...message, eventType };
             if (saying.redacts !== undefined) await this.#redactEdits(saying, mayBeSent, stop);
             const sent = await this.#sendUntilAnswered(saying, now.content, stop);
-            await this.#parts.way.first(() => this.#parts.endings.sent(message, sent, now));
+            // By its transaction id it may have been there already, unseen by the look.
+            const known = mayBeSent ? unlessItDiffered(now) : now;
+            await this.#parts.way.first(() => this.#parts.endings.sent(message, sent, known));
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (this.#parts.closing.signal.aborted || error.retryable) throw error;
@@ -146,8 +149,8 @@ export class Delivery {
             while (true) {
                 const access = users.get(message.sender).access();
                 if (doubtful) {
-                    const eventId = await this.#lookFor(message, stop);
-                    if (eventId !== undefined) return eventId;
+                    const found = await this.#lookFor(message, stop);
+                    if (found !== undefined) return found.eventId;
                     doubtful = false;
                 }
                 stop.throwIfAborted();
@@ -195,7 +198,7 @@ export class Delivery {
     }
 
     /** The event that an earlier try may have brought into the room. */
-    async #lookFor(message: MessageRecord, stop?: AbortSignal): Promise<string | undefined> {
+    async #lookFor(message: MessageRecord, stop?: AbortSignal): Promise<FoundEvent | undefined> {
         const look = () => this.#find(this.#parts.users.get(message.sender).access(), message);
         try {
             return await this.#parts.requests.untilAnswered(message, () => this.#parts.requests.one(look), stop);
@@ -206,7 +209,7 @@ export class Delivery {
         }
     }
 
-    async #find(access: Access, message: MessageRecord): Promise<string | undefined> {
+    async #find(access: Access, message: MessageRecord): Promise<FoundEvent | undefined> {
         try {
             return await findSentEvent(access, message, this.#parts.closing.signal);
         } catch (error) {
@@ -217,10 +220,7 @@ export class Delivery {
     }
 }
 
-/**
- * What was sent before does not say what has become of its files since: an edit will. Where it said so already (a file with
- * an address that had failed before its event), it is said twice: from here the two look the same.
- */
+/** Of an event that cannot be read: an edit will say what has become of its files since it was sent. */
 function asSent({ texts }: FailurePolicy): FailurePolicy {
     return { mode: "keep", texts };
 }
@@ -238,7 +238,13 @@ function lostOriginal({ eventType }: MessageRecord): Outgoing {
     return { eventType, content: {}, shown: "" };
 }
 
-/** What a former process sent may show what is so no longer: then it is looked at anew, and said once more where it has files. */
-function foundAgain(now: Outgoing): Outgoing {
+/** What a former process sent may show what is so no longer: where that cannot be ruled out, what it shows is not known. */
+function asFound({ eventType, content }: FoundEvent, now: Outgoing): Outgoing {
+    if (eventType === SEALED) return unlessItDiffered(now);
+    const isSame = isDeepStrictEqual(content, JSON.parse(JSON.stringify(now.content)));
+    return isSame ? now : { ...now, shown: "" };
+}
+
+function unlessItDiffered(now: Outgoing): Outgoing {
     return now.mayHaveDiffered === true ? { ...now, shown: "" } : now;
 }

@@ -78,6 +78,8 @@ export class Endings {
             // Nobody knows what it shows; its files' keys were kept for it; what was answered of a failure was said of another text.
             const isLookedAt = now.shown === "" || original?.encrypted === true || original?.failure !== undefined;
             if (edits !== undefined && hasFiles && isLookedAt) also.push(reviseMark(original.id));
+            // What is to be redacted is not the newest text any more, although its redaction stands behind it.
+            if (message.redact === true) also.push(...uneditedWrites(message));
             // Of a text nothing is said again.
             const keep = hasFiles ? KEPT_EDITS : 0;
             if (isEdit(message)) also.push(...(await forgetEdited(store, message.edits, message, keep)));

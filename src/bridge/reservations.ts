@@ -4,7 +4,7 @@ import { asMediaError, MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { type CreatedMedia, createMedia } from "../matrix/media-endpoints.ts";
-import { Unrepeated } from "../matrix/unrepeated.ts";
+import type { Unrepeated } from "../matrix/unrepeated.ts";
 import type { Store, StoredRecord, Write } from "../store/store.ts";
 import { isFinal, type Job, type PresignedUpload } from "../uploads/job.ts";
 import { steadyNow } from "../uploads/steady-clock.ts";
@@ -40,8 +40,18 @@ const WORTH_TAKING = 0.25;
 /** How long a 404 that does not say why is believed: it may still be a proxy's. */
 const UNEXPLAINED_MS = 5 * 60_000;
 
+export interface ReservationsParts {
+    readonly store: Store;
+    readonly users: ActingUsers;
+    readonly logger: Logger;
+    /** Unused ones to be kept for each user. */
+    readonly ahead: number;
+    /** MXC URIs that the homeserver gave of late, whoever asked for them. */
+    readonly uris: Unrepeated;
+}
+
 export class Reservations {
-    readonly #answers = new Unrepeated();
+    readonly #uris: Unrepeated;
     readonly #store: Store;
     readonly #users: ActingUsers;
     readonly #logger: Logger;
@@ -57,7 +67,8 @@ export class Reservations {
     /** By `steadyNow()`. */
     #unsupportedUntil = 0;
 
-    constructor(parts: { store: Store; users: ActingUsers; logger: Logger; ahead: number }) {
+    constructor(parts: ReservationsParts) {
+        this.#uris = parts.uris;
         this.#store = parts.store;
         this.#users = parts.users;
         this.#logger = parts.logger;
@@ -199,7 +210,7 @@ export class Reservations {
 
     async #create(userId: string, signal: AbortSignal): Promise<Reservation> {
         const user = this.#users.get(userId);
-        const check = (contentUri: string): void => this.#answers.check(contentUri, randomUUID());
+        const check = (contentUri: string): void => this.#uris.check(contentUri, randomUUID());
         const create = (): Promise<CreatedMedia> => createMedia(user.access(), { signal, check });
         try {
             const created = await create().catch(async (error: unknown) => {

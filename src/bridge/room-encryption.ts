@@ -12,6 +12,9 @@ import { nextTryIn } from "./homeserver-requests.ts";
 import { enterRoom, WAYS_INTO_A_ROOM } from "./membership.ts";
 import type { MessageRecord } from "./records.ts";
 
+/** The type of an event whose content nobody can read who has not its key. */
+export const SEALED = "m.room.encrypted";
+
 /**
  * Which events have to be encrypted, and their encryption by the bridge's own crypto.
  *
@@ -75,7 +78,7 @@ export class RoomEncryption {
             // Clients and homeservers need the relation of an edit or a reply in the clear: spec, "m.room.encrypted".
             const relation = content["m.relates_to"];
             return {
-                eventType: "m.room.encrypted",
+                eventType: SEALED,
                 content: relation === undefined ? sealed : { ...sealed, "m.relates_to": relation },
             };
         });

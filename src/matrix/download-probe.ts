@@ -62,7 +62,7 @@ function isAnother(headers: IncomingHttpHeaders, { size, mimetype }: Wanted): bo
 }
 
 function isPage(mimetype = ""): boolean {
-    return /^(?:text\/html|application\/xhtml\+xml)\b/i.test(mimetype);
+    return /^(?:text\/html|application\/(?:xhtml\+xml|json))\b/i.test(mimetype);
 }
 
 function notTheFile(): MediaError {

@@ -1,6 +1,6 @@
 import { Agent as HttpAgent, type IncomingHttpHeaders, type IncomingMessage } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
-import { asMediaError, type ErrorCode, MediaError, systemCode } from "../errors.ts";
+import { type ErrorCode, MediaError, systemCode } from "../errors.ts";
 import { beginRequest } from "../http-request.ts";
 import { type Answer, answerError, isSuccess, jsonBody, type JsonObject, type RefusalCodes } from "./answer.ts";
 import type { Access } from "./client.ts";
@@ -39,14 +39,15 @@ export interface MatrixRequest {
  * Throws MediaError: every success of the Client-Server API is a JSON object, so a page with status 200 is somebody else's,
  * and nothing was carried out.
  *
- * @param read Throws HOMESERVER_ANSWER_INVALID for what cannot be the answer to this request.
+ * @param read Throws HOMESERVER_ANSWER_INVALID for what cannot be the answer to this request. By default that is one with the id of
+ * an event or a file.
  */
 export function matrixRequest(access: Access, request: MatrixRequest): Promise<JsonObject>;
 export function matrixRequest<T>(access: Access, request: MatrixRequest, read: (body: JsonObject) => T): Promise<T>;
 export function matrixRequest(
     access: Access,
     { method, path, query, body, refusals, signal, timeoutMs }: MatrixRequest,
-    read: (body: JsonObject) => unknown = (answered) => answered,
+    read: (body: JsonObject) => unknown = withoutIds,
 ): Promise<unknown> {
     const request: RawRequest = {
         method,
@@ -60,6 +61,12 @@ export function matrixRequest(
         if (answer.isJson === false) throw notJson();
         return read(answer.body);
     });
+}
+
+function withoutIds(body: JsonObject): JsonObject {
+    if ("event_id" in body || "content_uri" in body)
+        throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "the answer to another request", ambiguous: true });
+    return body;
 }
 
 /** A success that says nothing: who answered so may as well have carried the request out. */
@@ -89,7 +96,7 @@ export interface RawAnswer {
  * One exchange with the homeserver. Redirects are not followed. Rejects with MediaError where no answer came, and with what
  * `read` throws.
  *
- * @param read Makes the answer into what is returned. Where it throws HOMESERVER_ANSWER_INVALID, the connection has no other
+ * @param read Makes the answer into what is returned. Where it throws, and for every error, the connection has no other
  * request: something on the way may have answered twice, and then each request on it gets the answer to the one before,
  * which may well look like its own.
  */
@@ -139,13 +146,16 @@ function exchanged<T>(
         request.on("response", (response) => {
             const { statusCode: status = 0, headers } = response;
             const answer = (text: string): void => {
-                // Here and not behind a promise: by then the connection may have its next request.
+                // An error does not say whose it is.
+                let isOwn = status < 300;
                 try {
                     resolve(read({ status, headers, text }));
                 } catch (error) {
+                    isOwn = false;
                     reject(error);
-                    if (asMediaError(error).code === "HOMESERVER_ANSWER_INVALID") request.socket?.destroy();
                 }
+                // Here and not behind a promise: by then the connection may have its next request.
+                if (!isOwn) request.socket?.destroy();
             };
             if (readsSuccess || status >= 400) return collect(response, answer, cutOff);
             answer("");

@@ -68,8 +68,15 @@ export function redactEvent(
 /** How far back `findSentEvent` looks, in pages of 100 of the sender's own events: an outage, not a history. */
 const PAGES = 10;
 
+/** An event that its sender finds in a room. */
+export interface FoundEvent {
+    readonly eventId: string;
+    readonly eventType: unknown;
+    readonly content: unknown;
+}
+
 /**
- * Whether an event with this transaction id is already in the room, and its id. A homeserver forgets transaction ids
+ * The event with this transaction id, where it is already in the room. A homeserver forgets transaction ids
  * when it restarts (Synapse keeps an appservice's in memory), but shows a sender the `transaction_id` of its own
  * events for good (spec: "UnsignedData"), so the room itself is the record that lasts.
  */
@@ -77,7 +84,7 @@ export async function findSentEvent(
     access: Access,
     { roomId, transactionId }: { roomId: string; transactionId: string },
     signal?: AbortSignal,
-): Promise<string | undefined> {
+): Promise<FoundEvent | undefined> {
     let from: string | undefined;
     for (let page = 0; page < PAGES; page++) {
         const request: MatrixRequest = {
@@ -91,11 +98,13 @@ export async function findSentEvent(
         const { chunk, end } = await matrixRequest(access, request, (body) => {
             const events: unknown = body["chunk"];
             // What is no list of events does not say that the event is not there.
-            if (!Array.isArray(events)) throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no chunk" });
+            if (!Array.isArray(events) || events.some((event) => isElsewhere(event, roomId)))
+                throw new MediaError("HOMESERVER_ANSWER_INVALID", { detail: "no chunk of this room" });
             return { chunk: events as unknown[], end: body["end"] };
         });
         for (const event of chunk) {
-            if (hasTransactionId(event, access.userId, transactionId)) return event.event_id;
+            if (hasTransactionId(event, access.userId, transactionId))
+                return { eventId: event.event_id, eventType: event.type, content: event.content };
         }
         if (typeof end !== "string" || end === from) return undefined;
         from = end;
@@ -103,7 +112,16 @@ export async function findSentEvent(
     return undefined;
 }
 
-function hasTransactionId(event: unknown, sender: string, transactionId: string): event is { event_id: string } {
+function isElsewhere(event: unknown, roomId: string): boolean {
+    const { room_id: of = roomId } = (event ?? {}) as { room_id?: unknown };
+    return of !== roomId;
+}
+
+function hasTransactionId(
+    event: unknown,
+    sender: string,
+    transactionId: string,
+): event is { event_id: string; type?: unknown; content?: unknown } {
     if (typeof event !== "object" || event === null) return false;
     const { event_id, sender: by, unsigned } = event as { event_id?: unknown; sender?: unknown; unsigned?: unknown };
     if (by !== sender || typeof event_id !== "string" || typeof unsigned !== "object" || unsigned === null)

@@ -1,6 +1,7 @@
 import { MediaError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
+import type { Unrepeated } from "../matrix/unrepeated.ts";
 import type { Prepared } from "./encryption/job-encryption.ts";
 import { prepare } from "./encryption/preparation.ts";
 import { unlessThere } from "./encryption/unless-there.ts";
@@ -37,6 +38,8 @@ export interface EngineParts {
     /** Streams that may be open ahead of their transfer. */
     readonly maxOpened: number;
     readonly way: RightOfWay;
+    /** MXC URIs that the homeserver gave of late, whoever asked for them. */
+    readonly uris: Unrepeated;
 }
 
 const KEEP_OPENED_MS = 30_000;
@@ -61,7 +64,7 @@ export function createEngine(parts: EngineParts): Engine {
     const { users, spool, logger, timeLimits: limits } = parts;
     const http = new HttpSource(addressPolicy(parts.allowPrivateAddresses), limits);
     const sources = { http, file: new FileSource(), connector: new ConnectorSource(parts.connectors, limits), spool };
-    const target = new HomeserverTarget(users, limits);
+    const target = new HomeserverTarget(users, limits, parts.uris);
     const completion = new Completion(users);
     // A connection that waits counts as silent, so it may wait no longer than a silent one.
     const opened = new OpenedSources(parts.maxOpened, Math.min(KEEP_OPENED_MS, limits.idleMs / 2));

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { expect } from "chai";
-import { BridgeMedia } from "../../src/index.ts";
+import { type BridgeLike, BridgeMedia, type MediaError } from "../../src/index.ts";
+import { withCrypto } from "../support/crypto.ts";
 import { download } from "../support/download.ts";
 import { type Answer, type Exchange, FaultGate } from "../support/faults/gate.ts";
 import { textMessage } from "../support/messages.ts";
@@ -21,10 +22,13 @@ describe("a connection that is an answer behind", () => {
     /** Of the answers, those that were given to the next request. */
     let strayed = 0;
 
-    async function open(options: Parameters<typeof openScene>[0] = {}): Promise<void> {
+    async function open(
+        options: Parameters<typeof openScene>[0] = {},
+        onBridge = (bridge: BridgeLike): BridgeLike => bridge,
+    ): Promise<void> {
         ({ world, remote, alice, roomId } = await openScene(options));
         gate = await FaultGate.open(world.homeserver.url);
-        media = new BridgeMedia(plainBridge(gate.url, world.bot), {
+        media = new BridgeMedia(onBridge(plainBridge(gate.url, world.bot)), {
             dataDir: world.dataDir,
             allowPrivateAddresses: true,
         });
@@ -87,5 +91,66 @@ describe("a connection that is an answer behind", () => {
             expect(body.equals(data), `the file of ${length} bytes`).to.equal(true);
         }
         expect(strayed).to.be.greaterThan(0);
+    });
+
+    it("nor once it has brought an error, which does not say whose it is", async () => {
+        await open();
+        const rooms = [roomId, await world.room(alice), await world.room(alice), await world.room(alice)];
+        let isFirst = true;
+        world.homeserver.intercept(({ path }) => {
+            if (!path.includes("/send/") || !isFirst) return undefined;
+            isFirst = false;
+            return { status: 413, body: { errcode: "M_TOO_LARGE" } };
+        });
+        answerTwice(({ passage }) => passage.path.includes("/send/"));
+        const ids: unknown[] = [];
+        for (const [index, room] of rooms.entries()) {
+            const sending = media.send(textMessage(room, alice, `text ${index}`));
+            ids.push(await sending.then(({ eventId }) => eventId).catch(({ code }: MediaError) => code));
+        }
+        expect(ids).to.deep.equal(["EVENT_TOO_LARGE", ...rooms.flatMap(idsIn)]);
+    });
+
+    it("nor is a room taken for another one that is not encrypted", async () => {
+        const crypto = {
+            isRoomEncrypted: () => Promise.resolve(false),
+            encryptRoomEvent: () => Promise.resolve({ algorithm: "m.megolm.v1.aes-sha2", ciphertext: "sealed" }),
+        };
+        await open({}, (bridge) => withCrypto(bridge, () => crypto));
+        const secret = await world.room(alice);
+        const path = `/rooms/${encodeURIComponent(secret)}/state/m.room.encryption/`;
+        await world.request(world.bot, "PUT", path, { algorithm: "m.megolm.v1.aes-sha2" });
+        // Taken back while it is asked for: nothing else is said on that connection before the next room is.
+        let taking: Promise<unknown> | undefined;
+        world.homeserver.intercept((request) => {
+            if (!request.path.includes("m.room.encryption") || taking !== undefined) return undefined;
+            taking = media.cancelMessage("plain");
+            return { delayMs: 300 };
+        });
+        answerTwice(({ passage }) => passage.path.includes("m.room.encryption"));
+        await media.send(textMessage(roomId, alice, "plain", { id: "plain" })).catch(() => {});
+        await taking;
+        await media.send(textMessage(secret, alice, "hidden"));
+        expect(JSON.stringify(world.homeserver.events(secret))).not.to.include("hidden");
+    });
+
+    it("and a homeserver may give one address to the same bytes, whatever they are called", async () => {
+        await open({ features: { create: false } });
+        let given: Promise<Answer> | undefined;
+        gate.inject(
+            ({ passage }) => passage.path.endsWith("/upload"),
+            async ({ request, response, deliver }) => {
+                const { status, body } = await (given ??= deliver());
+                request.resume();
+                response.writeHead(status, { "content-type": "application/json", "content-length": body.length });
+                response.end(body);
+            },
+            Number.POSITIVE_INFINITY,
+        );
+        const source = { kind: "buffer", data: someBytes(3000) } as const;
+        const uris: (string | undefined)[] = [];
+        for (const mimetype of ["image/png", "application/octet-stream"])
+            uris.push((await media.upload(source, { userId: alice, mimetype })).contentUri);
+        expect(new Set(uris)).to.have.length(1);
     });
 });

@@ -6,7 +6,7 @@ import type { BridgeMedia, MediaError } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Range } from "../../src/store/store.ts";
 import { edits, messages } from "../support/download.ts";
-import { photoMessage } from "../support/messages.ts";
+import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
 import { until } from "../support/until.ts";
@@ -35,6 +35,7 @@ describe("what is found in its room by the next process", () => {
     });
 
     const shown = (eventId: string) => edits(world.homeserver, roomId).get(eventId);
+    const isNotice = (eventId: string) => shown(eventId)?.["msgtype"] === "m.notice";
     const jobState = async () => {
         for await (const { state } of media.jobs()) return state;
         return undefined;
@@ -68,7 +69,7 @@ describe("what is found in its room by the next process", () => {
     it("an edit said that its file cannot be had, and it comes: it is shown", async () => {
         await open();
         const sent = await media.send(late());
-        await until(() => shown(sent.eventId)?.["msgtype"] === "m.notice");
+        await until(() => isNotice(sent.eventId));
         const stop = await endInDoubt(() => media.edit(sent.id, edit));
         expect(shown(sent.eventId)).to.include({ msgtype: "m.notice" });
         expect(shown(sent.eventId)?.["body"]).to.include("two");
@@ -121,4 +122,74 @@ describe("what is found in its room by the next process", () => {
         expect(now["msgtype"]).to.equal("m.notice");
         expect(now["body"]).to.include("two");
     });
+
+    it("what its sender does not see, and its transaction id brings up, may have said otherwise too", async () => {
+        // Transaction ids are remembered.
+        await open({ txnMemoryMs: 60_000 });
+        const sent = await media.send(late());
+        await until(() => isNotice(sent.eventId));
+        const stop = await endInDoubt(() => media.edit(sent.id, edit));
+        await startBlind();
+        isThere = true;
+        await media.retry(sent.uploads[0]?.jobId ?? "");
+        await until(async () => (await jobState()) === "done");
+        // As a worker shows the room that is behind.
+        world.homeserver.intercept(({ path }) =>
+            path.includes("/messages") ? { status: 200, body: { chunk: [], start: "a" } } : undefined,
+        );
+        stop();
+        await media.edit(sent.id, edit);
+        BlindStore.look.resolve();
+        const now = await until(() => (isNotice(sent.eventId) ? undefined : shown(sent.eventId)));
+        expect(now).to.include({ body: "two" }).and.to.have.property("url");
+    });
+
+    it("a reply in an edit's place that says the same is not said twice", async () => {
+        await open();
+        const url = remote.on("/gone", (_request, response) => response.writeHead(404).end());
+        const content = { body: "wave", info: { mimetype: "image/png" } };
+        const items = [{ at: ["url"], source: { kind: "http", url } as const }];
+        const sent = await media.send({
+            id: "s",
+            roomId,
+            sender: alice,
+            eventType: "m.sticker",
+            content,
+            media: items,
+        });
+        const replies = () => messages(world.homeserver, roomId).filter(({ type }) => type === "m.room.message");
+        await until(() => replies().length === 1);
+        const again = { id: "edit", content: { ...content, body: "wave two" } };
+        const stop = await endInDoubt(() => media.edit(sent.id, again));
+        expect(replies()).to.have.length(2);
+        stop();
+        media = world.component();
+        await media.start();
+        await media.edit(sent.id, again);
+        await media.send(textMessage(roomId, alice, "behind it"));
+        await media.send(textMessage(roomId, alice, "and behind what that left"));
+        expect(replies().map(({ content: { body } }) => body)).to.have.length(4);
+    });
+
+    // Which of the two is looked at first goes by their ids.
+    for (const id of ["a", "z"])
+        it(`an edit that was taken back meanwhile is said by nobody any more: of a message ${id}`, async () => {
+            await open();
+            const sent = await media.send({ ...late(), id });
+            await until(() => isNotice(sent.eventId));
+            const secret = { id: "edit", content: { ...edit.content, body: "a secret" } };
+            const stop = await endInDoubt(() => media.edit(sent.id, secret));
+            await startBlind();
+            isThere = true;
+            await media.retry(sent.uploads[0]?.jobId ?? "");
+            await until(async () => (await jobState()) === "done");
+            const cancelling = media.cancelMessage(secret.id, { redact: true });
+            stop();
+            await cancelling;
+            BlindStore.look.resolve();
+            const now = await until(() => (isNotice(sent.eventId) ? undefined : shown(sent.eventId)));
+            expect(now).to.have.property("url");
+            await until(() => world.homeserver.events(roomId).some(({ type }) => type === "m.room.redaction"));
+            expect(JSON.stringify(messages(world.homeserver, roomId))).not.to.include("a secret");
+        });
 });

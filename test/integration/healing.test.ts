@@ -68,6 +68,7 @@ describe("an address that ends before its file is there", () => {
             media.send(photoMessage(roomId, alice, { kind: "buffer", data: bytes })),
         ]);
         await until(() => world.homeserver.requests.some(({ path }) => path.includes("/send/")));
+        await until(async () => (await media.jobs()[Symbol.asyncIterator]().next()).done !== true);
         await media.close();
         await sending;
         // What an earlier run had reserved: the address of a message that still stands in line.

@@ -8,6 +8,7 @@ import { UserLimits } from "../../src/bridge/user-limits.ts";
 import { BridgeMedia, MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
+import { Unrepeated } from "../../src/matrix/unrepeated.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { StorageBreaker } from "../../src/uploads/targets/storage-breaker.ts";
@@ -253,7 +254,13 @@ describe("where the clock is turned while a bridge runs", () => {
                 new Aftermath({
                     store,
                     logger: silentLogger,
-                    reservations: new Reservations({ store, users, logger: silentLogger, ahead: 0 }),
+                    reservations: new Reservations({
+                        store,
+                        users,
+                        logger: silentLogger,
+                        ahead: 0,
+                        uris: new Unrepeated(),
+                    }),
                     messageLocks: new KeyedLocks(),
                     jobLocks: new KeyedLocks(),
                     strategy: "spool",

@@ -3,6 +3,7 @@ import { Reservations } from "../../src/bridge/reservations.ts";
 import type { MediaError } from "../../src/index.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
+import { Unrepeated } from "../../src/matrix/unrepeated.ts";
 import { download, edits } from "../support/download.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { photoMessage } from "../support/messages.ts";
@@ -174,7 +175,7 @@ describe("a 404 that says no Matrix code", () => {
         expect(seen(), "asked for one file only").to.equal(2);
 
         const users = new ActingUsers(world.bridge);
-        const parts = { store: new MemoryStore(), users, logger: silentLogger, ahead: 0 };
+        const parts = { store: new MemoryStore(), users, logger: silentLogger, ahead: 0, uris: new Unrepeated() };
         const reservations = new Reservations(parts);
         const obtain = () =>
             reservations.obtain(alice, new AbortController().signal).catch(({ code }: MediaError) => code);

@@ -1,3 +1,4 @@
+import { Unrepeated } from "../../src/matrix/unrepeated.ts";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
@@ -119,7 +120,7 @@ class Real {
     #open(): Reservations {
         const users = new ActingUsers(plainBridge(this.url, "@bot:example.org"));
         const logger = { ...silentLogger, debug: () => void this.givenUp++ };
-        return new Reservations({ store: this.store, users, logger, ahead: AHEAD });
+        return new Reservations({ store: this.store, users, logger, ahead: AHEAD, uris: new Unrepeated() });
     }
 
     async start(): Promise<void> {

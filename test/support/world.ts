@@ -53,12 +53,16 @@ export async function openWorld(options: Partial<HomeserverOptions> & { rateLimi
     const bot = "@bot:example.org";
     const access = (userId: string) => ({ homeserverUrl: homeserver.url, accessToken: AS_TOKEN, userId });
     const request: World["request"] = async (userId, method, path, body) =>
-        matrixRequest(access(userId), {
-            method,
-            path: `/_matrix/client/v3${path}`,
-            ...(body !== undefined && { body: body as Record<string, unknown> }),
-            refusals: EVENT_REFUSALS,
-        });
+        matrixRequest(
+            access(userId),
+            {
+                method,
+                path: `/_matrix/client/v3${path}`,
+                ...(body !== undefined && { body: body as Record<string, unknown> }),
+                refusals: EVENT_REFUSALS,
+            },
+            (answered) => answered,
+        );
     const bridge = plainBridge(homeserver.url, bot);
     return {
         homeserver,

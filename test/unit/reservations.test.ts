@@ -8,6 +8,7 @@ import { ActingUsers } from "../../src/matrix/client.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { Clock } from "../support/model.ts";
 import { until } from "../support/until.ts";
+import { Unrepeated } from "../../src/matrix/unrepeated.ts";
 import { plainBridge } from "../support/world.ts";
 
 const USER = "@ghost_a:example.org";
@@ -37,6 +38,7 @@ describe("a user that gets no address", () => {
             users: new ActingUsers(plainBridge(url, "@bot:example.org")),
             logger,
             ahead: 1,
+            uris: new Unrepeated(),
         });
     });
     afterEach(async () => {

@@ -1,9 +1,10 @@
+import { createHash, type Hash } from "node:crypto";
 import { MediaError } from "../../errors.ts";
 import { type Answer, answerError, isSuccess, UPLOAD_REFUSALS } from "../../matrix/answer.ts";
 import type { Access } from "../../matrix/client.ts";
 import { hasContent } from "../../matrix/download-probe.ts";
 import { oneStepUploadUrl, reservedUploadUrl } from "../../matrix/media-endpoints.ts";
-import { parseMxc } from "../../matrix/mxc.ts";
+import { isMxc, parseMxc } from "../../matrix/mxc.ts";
 import { Unrepeated } from "../../matrix/unrepeated.ts";
 import { authorization, homeserverAgents, notJson } from "../../matrix/request.ts";
 import type { StepLimits } from "../limits.ts";
@@ -22,17 +23,20 @@ interface Uploaders {
 export class HomeserverTarget implements Target {
     readonly #users: Uploaders;
     readonly #limits: StepLimits;
-    /** Addresses that uploads in one step got. */
-    readonly #answers = new Unrepeated();
+    readonly #uris: Unrepeated;
 
-    constructor(users: Uploaders, limits: StepLimits) {
+    /** @param uris That the homeserver gave of late, whoever asked for them on the connections that this one uses. */
+    constructor(users: Uploaders, limits: StepLimits, uris: Unrepeated) {
         this.#users = users;
         this.#limits = limits;
+        this.#uris = uris;
     }
 
     async put(upload: Upload, signal: AbortSignal): Promise<string> {
         const access = await this.#users.get(upload.uploader).access();
         const mxc = upload.contentUri === undefined ? undefined : parseMxc(upload.contentUri);
+        const digest = createHash("sha256");
+        let isOwn = false;
         const answer = await putStream({
             method: mxc === undefined ? "POST" : "PUT",
             url:
@@ -41,16 +45,22 @@ export class HomeserverTarget implements Target {
                     : reservedUploadUrl(access, mxc, upload.filename),
             headers: { ...authorization(access), "content-type": upload.mimetype },
             size: upload.size,
-            body: upload.body,
+            body: mxc === undefined ? hashed(upload.body, digest) : upload.body,
             agents: homeserverAgents,
             limits: this.#limits,
             signal,
-            isOwn: (given) => this.#isOwn(given, upload),
+            isOwn: (given) => (isOwn = this.#isOwn(given, upload, digest)),
         });
         if (isSuccess(answer.status)) {
-            if (upload.contentUri === undefined) return this.#given(answer, upload);
-            if (!isEmpty(answer)) await this.#verify(access, upload, upload.contentUri, signal);
-            return upload.contentUri;
+            if (upload.contentUri !== undefined) {
+                if (!isOwn) await this.#verify(access, upload, upload.contentUri, signal);
+                return upload.contentUri;
+            }
+            if (isOwn) return answer.body["content_uri"] as string;
+            throw new MediaError("HOMESERVER_ANSWER_INVALID", {
+                detail: "no MXC URI, or another file's",
+                ambiguous: true,
+            });
         }
         const error = answerError(answer, UPLOAD_REFUSALS);
         if (upload.contentUri === undefined) throw error;
@@ -62,23 +72,13 @@ export class HomeserverTarget implements Target {
         throw error;
     }
 
-    #isOwn(answer: Answer, upload: Upload): boolean {
-        if (!isSuccess(answer.status)) return true;
-        if (upload.contentUri !== undefined) return isEmpty(answer);
-        try {
-            this.#given(answer, upload);
-            return true;
-        } catch {
-            return false;
-        }
-    }
-
-    /** The address that an upload in one step got. A homeserver may give one address to what is the same file. */
-    #given({ body }: Answer, { size, mimetype }: Upload): string {
-        const contentUri = body["content_uri"];
-        parseMxc(contentUri);
-        this.#answers.check(contentUri as string, `${size} ${mimetype}`);
-        return contentUri as string;
+    /** An error does not say whose it is. @param digest Of the bytes that have gone out. */
+    #isOwn(answer: Answer, { contentUri }: Upload, digest: Hash): boolean {
+        if (!isSuccess(answer.status)) return false;
+        if (contentUri !== undefined) return answer.isJson !== false && Object.keys(answer.body).length === 0;
+        const { content_uri: given } = answer.body;
+        // A homeserver may give one address to the same bytes.
+        return isMxc(given) && this.#uris.isOwn(given, digest.digest("hex"));
     }
 
     /** Spec: the answer is `{}`. Anything else may be a proxy's, or another request's, and the file then nowhere. */
@@ -106,6 +106,9 @@ export class HomeserverTarget implements Target {
     }
 }
 
-function isEmpty({ isJson, body }: Answer): boolean {
-    return isJson !== false && Object.keys(body).length === 0;
+async function* hashed(body: AsyncIterable<Uint8Array>, digest: Hash): AsyncIterable<Uint8Array> {
+    for await (const piece of body) {
+        digest.update(piece);
+        yield piece;
+    }
 }

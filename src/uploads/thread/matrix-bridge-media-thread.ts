@@ -2,6 +2,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { MediaError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
 import type { Access } from "../../matrix/client.ts";
+import { Unrepeated } from "../../matrix/unrepeated.ts";
 import { RightOfWay } from "../../right-of-way.ts";
 import { addressPolicy } from "../sources/address-guard.ts";
 import { ConnectorSource } from "../sources/connector.ts";
@@ -38,6 +39,9 @@ const parts = {
     way: new RightOfWay(),
 };
 
+/** What the homeserver gave on this thread's connections. */
+const uris = new Unrepeated();
+
 interface UnderWay {
     readonly controller: AbortController;
     /** Settle what the attempt has asked for. */
@@ -64,7 +68,7 @@ async function run({ id, job, maxBytes }: Extract<ToThread, { type: "begin" }>):
             Object.assign(attempt, { onAccess: resolve, onNoAccess: reject });
             tell({ type: "access", id });
         });
-    const target = new HomeserverTarget({ get: () => ({ access }) }, limits);
+    const target = new HomeserverTarget({ get: () => ({ access }) }, limits, uris);
     const watch = {
         onBytes: progressOf(id),
         // Only connectors find a file elsewhere.

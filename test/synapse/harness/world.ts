@@ -61,6 +61,7 @@ export class SynapseWorld {
                 refusals: { tooLarge: "EVENT_TOO_LARGE", refused: "EVENT_REFUSED" },
                 ...(body !== undefined && { body }),
             },
+            (answered) => answered,
         );
     }
 
