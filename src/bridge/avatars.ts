@@ -65,6 +65,8 @@ export class Avatars {
     /** The calls for one user or room take effect in their order. */
     readonly #locks = new KeyedLocks();
     readonly #underWay = new Set<Promise<unknown>>();
+    /** Of the newest call for each user or room; aborts with the next one, which waits for it. */
+    readonly #newest = new Map<string, AbortController>();
 
     constructor(parts: AvatarsParts) {
         this.#parts = parts;
@@ -74,7 +76,7 @@ export class Avatars {
     async start(): Promise<void> {
         for await (const [, record] of this.#parts.store.range({ collection: AVATARS })) {
             const pending = record as unknown as PendingAvatar;
-            void this.#hold(pending.id, () => this.#resume(pending));
+            void this.#hold(pending.id, (overtaken) => this.#resume(pending, overtaken));
         }
     }
 
@@ -86,19 +88,25 @@ export class Avatars {
     /** Resolves with the MXC URI when it is the user's picture. */
     ofUser(userId: string, source: MediaSource, options: AvatarOptions): Promise<string> {
         const picture = { kind: "user", id: userId, sender: userId } as const;
-        return this.#hold(userId, () => this.#bring(picture, source, options));
+        return this.#hold(userId, (overtaken) => this.#bring(picture, source, options, overtaken));
     }
 
     /** Resolves with the MXC URI when it is the room's picture. */
     ofRoom(roomId: string, sender: string, source: MediaSource, options: AvatarOptions): Promise<string> {
         const picture = { kind: "room", id: roomId, sender } as const;
-        return this.#hold(roomId, () => this.#bring(picture, source, options));
+        return this.#hold(roomId, (overtaken) => this.#bring(picture, source, options, overtaken));
     }
 
     /** Runs `task` after what was called for the same user or room before; known to `quiet()` from here on. */
-    #hold<T>(id: string, task: () => Promise<T>): Promise<T> {
-        const working = this.#locks.hold([id], task);
-        const over = (): void => void this.#underWay.delete(working);
+    #hold<T>(id: string, task: (overtaken: AbortSignal) => Promise<T>): Promise<T> {
+        this.#newest.get(id)?.abort();
+        const own = new AbortController();
+        this.#newest.set(id, own);
+        const working = this.#locks.hold([id], () => task(own.signal));
+        const over = (): void => {
+            this.#underWay.delete(working);
+            if (this.#newest.get(id) === own) this.#newest.delete(id);
+        };
         this.#underWay.add(working);
         working.then(over, over);
         return working;
@@ -109,14 +117,15 @@ export class Avatars {
         of: Pick<PendingAvatar, "kind" | "id" | "sender">,
         source: MediaSource,
         options: AvatarOptions,
+        overtaken: AbortSignal,
     ): Promise<string> {
         const dedupeKey = options.dedupeKey ?? keyOf(source);
         const given = { ...options, userId: of.sender, ...(dedupeKey !== undefined && { dedupeKey }) };
-        const { announce, settle } = this.#announced(of);
+        const { announce, settle } = this.#announced(of, overtaken);
         return settle(this.#parts.upload(source, given, announce));
     }
 
-    #announced(of: Pick<PendingAvatar, "kind" | "id" | "sender">) {
+    #announced(of: Pick<PendingAvatar, "kind" | "id" | "sender">, overtaken: AbortSignal) {
         const { store, closing } = this.#parts;
         let pending: PendingAvatar | undefined;
         const announce = async (jobId: string, contentUri?: string): Promise<void> => {
@@ -131,7 +140,7 @@ export class Avatars {
                     if (pending !== undefined) await this.#forget(pending);
                     return contentUri;
                 }
-                return await this.#settle(pending, await done);
+                return await this.#settle(pending, await done, overtaken);
             } catch (error) {
                 // The caller hears of it, and may want another picture by now. On closing the next start goes on.
                 if (pending !== undefined && !closing.aborted) await this.#forget(pending);
@@ -142,13 +151,13 @@ export class Avatars {
     }
 
     /** Never rejects. */
-    async #resume(pending: PendingAvatar): Promise<void> {
+    async #resume(pending: PendingAvatar, overtaken: AbortSignal): Promise<void> {
         const { closing, logger } = this.#parts;
         let picture: Picture | undefined;
         for (let attempt = 0; !closing.aborted; attempt++) {
             try {
                 picture ??= await this.#endOf(pending);
-                await this.#settle(pending, picture);
+                await this.#settle(pending, picture, overtaken);
                 return;
             } catch (thrown) {
                 const error = asMediaError(thrown);
@@ -170,24 +179,46 @@ export class Avatars {
         });
     }
 
-    async #settle(pending: PendingAvatar, picture: Picture): Promise<string> {
+    async #settle(pending: PendingAvatar, picture: Picture, overtaken: AbortSignal): Promise<string> {
         const { id } = pending;
         const { contentUri, mimetype, size } = picture;
         if (contentUri === undefined) throw new MediaError("INTERNAL", { detail: "a picture without an address" });
         const info = { ...(mimetype !== undefined && { mimetype }), ...(size !== undefined && { size }) };
         const isUser = pending.kind === "user";
-        const asker = { sender: pending.sender, ...(!isUser && { roomId: id }) };
-        const set = this.#parts.requests.untilAnswered(asker, () =>
-            isUser ? this.#setUser(id, contentUri) : this.#setRoom(pending, { url: contentUri, info }),
-        );
+        const set = () => (isUser ? this.#setUser(id, contentUri) : this.#setRoom(pending, { url: contentUri, info }));
         // What an SDK does about it hears no signal.
-        await unlessAborted(set, [this.#parts.closing]);
+        await unlessAborted(this.#repeated(pending, set, overtaken), [this.#parts.closing]);
         this.#known.delete(id);
         this.#known.set(id, contentUri);
         const [oldest] = this.#known.keys();
         if (this.#known.size > MAX_KNOWN && oldest !== undefined) this.#known.delete(oldest);
         await this.#forget(pending);
         return contentUri;
+    }
+
+    /** Repeats `set` while its error passes and nobody waits for this picture to have been. */
+    async #repeated(
+        { kind, id, sender }: PendingAvatar,
+        set: () => Promise<void>,
+        overtaken: AbortSignal,
+    ): Promise<void> {
+        const { requests } = this.#parts;
+        const attempt = async (): Promise<MediaError | undefined> => {
+            try {
+                // In no place of the rooms' requests: an SDK may take its time to register a ghost.
+                await set();
+                return undefined;
+            } catch (error) {
+                if (overtaken.aborted) return asMediaError(error);
+                throw error;
+            }
+        };
+        const error = await requests.untilAnswered(
+            { sender, ...(kind === "room" && { roomId: id }) },
+            attempt,
+            overtaken,
+        );
+        if (error !== undefined) throw error;
     }
 
     async #setUser(userId: string, contentUri: string): Promise<void> {

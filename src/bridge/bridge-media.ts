@@ -175,8 +175,8 @@ export class BridgeMedia {
     /**
      * Makes a file the picture of a user, once it is there, and resolves with its MXC URI. The file is shared as by
      * `dedupeKey`; without one, by what an http, connector or buffer source names. It is journaled before its upload is: when the process
-     * ends, or it rejects with CLOSED, the next start goes on with it. It waits while the homeserver cannot be had; when it rejects otherwise, the
-     * file could not come, or the homeserver refuses it as the picture.
+     * ends, or it rejects with CLOSED, the next start goes on with it. It waits while the homeserver cannot be had, unless another picture waits
+     * for it; when it rejects otherwise, the file could not come, or the homeserver refuses it as the picture.
      */
     async avatar(userId: string, source: MediaSource, options: AvatarOptions = {}): Promise<string> {
         this.#life.assertStarted();

@@ -239,7 +239,9 @@ function lostOriginal({ eventType }: MessageRecord): Outgoing {
 }
 
 /** What a former process sent may show what is so no longer: where that cannot be ruled out, what it shows is not known. */
-function asFound({ eventType, content }: FoundEvent, now: Outgoing): Outgoing {
+function asFound({ eventType, content, isRedacted }: FoundEvent, now: Outgoing): Outgoing {
+    // It is not said again.
+    if (isRedacted) return now;
     if (eventType === SEALED) return unlessItDiffered(now);
     const isSame = isDeepStrictEqual(content, JSON.parse(JSON.stringify(now.content)));
     return isSame ? now : { ...now, shown: "" };

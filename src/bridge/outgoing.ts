@@ -1,6 +1,7 @@
 import { MediaError } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store } from "../store/store.ts";
+import type { Job } from "../uploads/job.ts";
 import { areKeysForgotten } from "./encrypted-files.ts";
 import { contentFor, type FailurePolicy, replacement, reply, withUris } from "./event-content.ts";
 import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts";
@@ -9,9 +10,12 @@ import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts"
 export interface Outgoing {
     readonly eventType: string;
     readonly content: JsonObject;
-    /** Hash of what the event then shows: its own, or for an edit that of the message it edits. Empty where nothing will change it. */
+    /**
+     * Hash of what the event then shows: its own, or for an edit that of the message it edits. Empty where nothing will
+     * change it, and where nobody knows.
+     */
     readonly shown: string;
-    /** Whether it may have shown something else before: one of its files had another address, or had failed. */
+    /** Whether it may have shown something else before: one of its files had another address, or has failed. */
     readonly mayHaveDiffered?: boolean;
 }
 
@@ -26,8 +30,7 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
         if (message.jobs.length === 0) return { eventType, content: message.content, shown: "" };
         const files = await loadJobs(store, message.jobs);
         const content = contentFor(message.content, files, policy, message.failure);
-        const mayHaveDiffered = files.some(({ replaces, revived }) => replaces !== undefined || revived === true);
-        return { eventType, content, shown: hashOf(content), mayHaveDiffered };
+        return { eventType, content, shown: hashOf(content), mayHaveDiffered: files.some(mayHaveDiffered) };
     }
     const original = await loadMessage(store, message.edits);
     if (original?.eventId === undefined || original.redact === true || original.redacted === true)
@@ -38,9 +41,12 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
     return {
         ...editOf(original, content, true),
         shown: hashOf(content),
-        // Of an edit nobody knows how its message's files stood then.
-        mayHaveDiffered: true,
+        mayHaveDiffered: jobs.some(mayHaveDiffered),
     };
+}
+
+function mayHaveDiffered({ state, replaces, revived }: Job): boolean {
+    return state === "failed" || state === "cancelled" || replaces !== undefined || revived === true;
 }
 
 export type EditOf = Pick<Outgoing, "eventType" | "content">;

@@ -53,15 +53,15 @@ function isContent({ status, headers, text }: RawAnswer, wanted: Wanted): boolea
     throw isGone ? new MediaError("RESERVATION_GONE", { cause: error, status }) : error;
 }
 
-/** Whether a success is somebody else's, such as a proxy's page about the homeserver's absence. */
+/** Whether a success is somebody else's, such as a proxy's page about the homeserver's absence, or the answer to another request. */
 function isAnother(headers: IncomingHttpHeaders, { size, mimetype }: Wanted): boolean {
     const length = headers["content-length"];
     if (size !== undefined && length !== undefined && headers["content-encoding"] === undefined)
         return Number(length) !== size;
-    return mimetype !== undefined && isPage(headers["content-type"]) && !isPage(mimetype);
+    return mimetype !== undefined && isNoFile(headers["content-type"]) && !isNoFile(mimetype);
 }
 
-function isPage(mimetype = ""): boolean {
+function isNoFile(mimetype = ""): boolean {
     return /^(?:text\/html|application\/(?:xhtml\+xml|json))\b/i.test(mimetype);
 }
 

@@ -39,8 +39,8 @@ export interface MatrixRequest {
  * Throws MediaError: every success of the Client-Server API is a JSON object, so a page with status 200 is somebody else's,
  * and nothing was carried out.
  *
- * @param read Throws HOMESERVER_ANSWER_INVALID for what cannot be the answer to this request. By default that is one with the id of
- * an event or a file.
+ * @param read Throws HOMESERVER_ANSWER_INVALID for what cannot be the answer to this request. @default gives the object as it is, where
+ * it names no event and no file
  */
 export function matrixRequest(access: Access, request: MatrixRequest): Promise<JsonObject>;
 export function matrixRequest<T>(access: Access, request: MatrixRequest, read: (body: JsonObject) => T): Promise<T>;

@@ -73,6 +73,8 @@ export interface FoundEvent {
     readonly eventId: string;
     readonly eventType: unknown;
     readonly content: unknown;
+    /** Somebody has taken it back, and with it what it said. */
+    readonly isRedacted: boolean;
 }
 
 /**
@@ -103,8 +105,10 @@ export async function findSentEvent(
             return { chunk: events as unknown[], end: body["end"] };
         });
         for (const event of chunk) {
-            if (hasTransactionId(event, access.userId, transactionId))
-                return { eventId: event.event_id, eventType: event.type, content: event.content };
+            if (hasTransactionId(event, access.userId, transactionId)) {
+                const { event_id: eventId, type: eventType, content, unsigned } = event;
+                return { eventId, eventType, content, isRedacted: unsigned["redacted_because"] !== undefined };
+            }
         }
         if (typeof end !== "string" || end === from) return undefined;
         from = end;
@@ -121,7 +125,7 @@ function hasTransactionId(
     event: unknown,
     sender: string,
     transactionId: string,
-): event is { event_id: string; type?: unknown; content?: unknown } {
+): event is { event_id: string; type?: unknown; content?: unknown; unsigned: JsonObject } {
     if (typeof event !== "object" || event === null) return false;
     const { event_id, sender: by, unsigned } = event as { event_id?: unknown; sender?: unknown; unsigned?: unknown };
     if (by !== sender || typeof event_id !== "string" || typeof unsigned !== "object" || unsigned === null)
@@ -131,13 +135,10 @@ function hasTransactionId(
 
 /** Whether the room's state says that it is encrypted. Throws FORBIDDEN where the user may not see it. */
 export async function hasEncryptionState(access: Access, roomId: string, signal?: AbortSignal): Promise<boolean> {
+    const path = `${room(roomId)}/state/m.room.encryption/`;
     try {
-        await matrixRequest(access, {
-            method: "GET",
-            path: `${room(roomId)}/state/m.room.encryption/`,
-            refusals: EVENT_REFUSALS,
-            signal,
-        });
+        // What somebody has put there, whatever that is, and no result.
+        await matrixRequest(access, { method: "GET", path, refusals: EVENT_REFUSALS, signal }, (content) => content);
         return true;
     } catch (error) {
         if (error instanceof MediaError && error.errcode === "M_NOT_FOUND") return false;

@@ -86,6 +86,37 @@ describe("pictures", () => {
             expect(count).to.equal(troubles.length + 1);
         });
 
+    for (const when of ["in the same process", "after a restart"])
+        it(`of a user: one that the homeserver fails on does not keep the next one waiting, ${when}`, async () => {
+            let media = world.component();
+            await media.start();
+            let tries = 0;
+            const stop = world.homeserver.intercept(({ path }) => {
+                if (!path.includes("/avatar_url")) return undefined;
+                tries++;
+                return { status: 500, body: { errcode: "M_UNKNOWN" } };
+            });
+            const refused = media
+                .avatar(alice, { kind: "buffer", data: PNG })
+                .catch(({ code }: MediaError): string => code);
+            await until(() => tries > 0);
+            if (when === "after a restart") {
+                await media.close();
+                expect(await refused).to.equal("CLOSED");
+                media = world.component();
+                await media.start();
+                await until(() => tries > 1);
+            }
+            const next = media.avatar(alice, { kind: "buffer", data: someBytes(10) });
+            // It waits by itself now, behind nobody.
+            await until(() => requests("/upload/") === 2);
+            stop();
+            const shown = () => world.request(alice, "GET", `/profile/${encodeURIComponent(alice)}/avatar_url`);
+            const uri = await next;
+            expect((await shown())["avatar_url"]).to.equal(uri);
+            expect(await refused).to.equal(when === "after a restart" ? "CLOSED" : "HOMESERVER_FAILING");
+        });
+
     it("of a ghost that the homeserver does not know yet", async () => {
         const media = world.component();
         await media.start();

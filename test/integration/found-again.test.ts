@@ -171,6 +171,46 @@ describe("what is found in its room by the next process", () => {
         expect(replies().map(({ content: { body } }) => body)).to.have.length(4);
     });
 
+    it("what a moderator has redacted is not said again", async () => {
+        await open();
+        isThere = true;
+        const sent = await media.send(late());
+        await sent.uploads[0]?.done;
+        const stop = await endInDoubt(() => media.edit(sent.id, edit));
+        const { event_id: eventId } = messages(world.homeserver, roomId).at(-1) ?? {};
+        const path = `/rooms/${encodeURIComponent(roomId)}/redact/${encodeURIComponent(String(eventId))}/r1`;
+        await world.request(world.bot, "PUT", path, {});
+        stop();
+        media = world.component();
+        await media.start();
+        expect((await media.edit(sent.id, edit)).eventId).to.equal(eventId);
+        await media.send(textMessage(roomId, alice, "behind it"));
+        await media.send(textMessage(roomId, alice, "and behind what that left"));
+        expect(JSON.stringify(messages(world.homeserver, roomId))).not.to.include("two");
+    });
+
+    it("what an outage kept until a restart is said once", async () => {
+        await open();
+        isThere = true;
+        const sent = await media.send(late());
+        await sent.uploads[0]?.done;
+        const stop = world.homeserver.intercept(({ path }) =>
+            path.includes("/send/") ? { status: 503, body: {} } : undefined,
+        );
+        const editing = media.edit(sent.id, edit).catch(() => {});
+        await until(() => world.homeserver.requests.some(({ status }) => status === 503));
+        await media.close();
+        await editing;
+        stop();
+        media = world.component();
+        await media.start();
+        await media.edit(sent.id, edit);
+        await media.send(textMessage(roomId, alice, "behind it"));
+        await media.send(textMessage(roomId, alice, "and behind what that left"));
+        const said = messages(world.homeserver, roomId).map(({ content }) => content["body"]);
+        expect(said).to.deep.equal(["cat.jpg", "* two", "behind it", "and behind what that left"]);
+    });
+
     // Which of the two is looked at first goes by their ids.
     for (const id of ["a", "z"])
         it(`an edit that was taken back meanwhile is said by nobody any more: of a message ${id}`, async () => {

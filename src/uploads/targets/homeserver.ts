@@ -5,8 +5,8 @@ import type { Access } from "../../matrix/client.ts";
 import { hasContent } from "../../matrix/download-probe.ts";
 import { oneStepUploadUrl, reservedUploadUrl } from "../../matrix/media-endpoints.ts";
 import { isMxc, parseMxc } from "../../matrix/mxc.ts";
-import { Unrepeated } from "../../matrix/unrepeated.ts";
 import { authorization, homeserverAgents, notJson } from "../../matrix/request.ts";
+import type { Unrepeated } from "../../matrix/unrepeated.ts";
 import type { StepLimits } from "../limits.ts";
 import { putStream } from "./put-stream.ts";
 import type { Target, Upload } from "./target.ts";
@@ -35,7 +35,7 @@ export class HomeserverTarget implements Target {
     async put(upload: Upload, signal: AbortSignal): Promise<string> {
         const access = await this.#users.get(upload.uploader).access();
         const mxc = upload.contentUri === undefined ? undefined : parseMxc(upload.contentUri);
-        const digest = createHash("sha256");
+        const digest = mxc === undefined ? createHash("sha256") : undefined;
         let isOwn = false;
         const answer = await putStream({
             method: mxc === undefined ? "POST" : "PUT",
@@ -45,11 +45,11 @@ export class HomeserverTarget implements Target {
                     : reservedUploadUrl(access, mxc, upload.filename),
             headers: { ...authorization(access), "content-type": upload.mimetype },
             size: upload.size,
-            body: mxc === undefined ? hashed(upload.body, digest) : upload.body,
+            body: digest === undefined ? upload.body : hashed(upload.body, digest),
             agents: homeserverAgents,
             limits: this.#limits,
             signal,
-            isOwn: (given) => (isOwn = this.#isOwn(given, upload, digest)),
+            isOwn: (given) => (isOwn = this.#isOwn(given, digest)),
         });
         if (isSuccess(answer.status)) {
             if (upload.contentUri !== undefined) {
@@ -72,11 +72,11 @@ export class HomeserverTarget implements Target {
         throw error;
     }
 
-    /** An error does not say whose it is. @param digest Of the bytes that have gone out. */
-    #isOwn(answer: Answer, { contentUri }: Upload, digest: Hash): boolean {
-        if (!isSuccess(answer.status)) return false;
-        if (contentUri !== undefined) return answer.isJson !== false && Object.keys(answer.body).length === 0;
-        const { content_uri: given } = answer.body;
+    /** @param digest Of the bytes that have gone out, where an address is asked for with them. */
+    #isOwn({ status, isJson, body }: Answer, digest: Hash | undefined): boolean {
+        if (!isSuccess(status)) return false;
+        if (digest === undefined) return isJson !== false && Object.keys(body).length === 0;
+        const { content_uri: given } = body;
         // A homeserver may give one address to the same bytes.
         return isMxc(given) && this.#uris.isOwn(given, digest.digest("hex"));
     }
