@@ -27,7 +27,7 @@ export function nextTryIn(error: MediaError, attempt: number, refusals: number):
     return retryDelay(error, refusals);
 }
 
-/** The requests that the rooms' lanes make, and those that set pictures: a bounded number at once, each repeated for as long as it takes. */
+/** The requests that the rooms' lanes make: a bounded number at once, each repeated for as long as it takes. So are those that set pictures. */
 export class HomeserverRequests {
     readonly #closing: Closing;
     readonly #logger: Logger;
