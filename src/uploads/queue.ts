@@ -88,7 +88,8 @@ export class UploadQueue {
             places: this.#places,
             gate: parts.gate,
             mustWait: (job) => this.#held.mustWait(job),
-            begin: (job) => this.#begin(job),
+            // What was tried again while its message stands in line is in the schedule too, and may be under way from there.
+            begin: (job) => this.#running.get(job.id)?.ended ?? this.#begin(job),
         });
         this.#waitedFor = new WaitedFor({
             store: parts.store,

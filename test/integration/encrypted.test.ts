@@ -285,6 +285,54 @@ describe("in an encrypted room", () => {
                 nothingInTheClear();
             });
 
+            it("one that is tried again while its message stands in line is fetched once after a restart", async () => {
+                let media = await started({ encryption });
+                const bytes = [someBytes(7000), someBytes(300)] as const;
+                const held: (() => void)[] = [];
+                let isThere = false;
+                remote.on("/late", (_request, response) => {
+                    if (isThere) held.push(() => void response.end(bytes[0]));
+                    else response.writeHead(404).end();
+                });
+                remote.on("/thumbnail", (_request, response) => void held.push(() => response.end(bytes[1])));
+                const message = photoMessage(roomId, alice, http(""), {
+                    media: [
+                        { at: ["url"], source: http(`${remote.url}/late`) },
+                        { at: ["info", "thumbnail_url"], source: http(`${remote.url}/thumbnail`) },
+                    ],
+                });
+                let main: JobInfo | undefined;
+                media.on("job", (job) => (main = job.at?.[0] === "url" ? job : main));
+                media.send(message).catch(() => {});
+                await until(() => main?.state === "failed" && held.length === 1, { what: "a failure" });
+                isThere = true;
+                await media.retry(main?.id ?? "");
+                await until(() => held.length === 2, { what: "another try" });
+                await media.close();
+                held.splice(0);
+                const before = remote.requests.length;
+                const looks = () => world.homeserver.requests.filter(({ path }) => path.includes("/messages")).length;
+                const looksBefore = looks();
+                media = await restarted(media, { encryption });
+                // The queue has it in its list, and its message's lane waits for it.
+                await until(() => held.length > 0 && looks() > looksBefore);
+                await media.send(textMessage(await world.room(alice), alice, "elsewhere"));
+                const sending = media.send(message);
+                const tries = () => remote.requests.slice(before).filter(({ url }) => url === "/late").length;
+                expect(tries()).to.equal(1);
+                const letGo = setInterval(() => {
+                    for (const go of held.splice(0)) go();
+                }, 5);
+                const { eventId } = await sending;
+                await until(() =>
+                    readable(world.homeserver, roomId).some(({ content }) => content["file"] !== undefined),
+                );
+                clearInterval(letGo);
+                expect(tries(), "in two passes the upload reads it again").to.equal(encryption === "spool" ? 1 : 2);
+                expect((await fileOf(eventId)).equals(bytes[0])).to.equal(true);
+                nothingInTheClear();
+            });
+
             it("stopped between preparation and event, it is not prepared twice", async () => {
                 const refuse = world.homeserver.intercept(({ path }) =>
                     path.includes("/send/") ? { status: 503 } : undefined,
