@@ -335,6 +335,10 @@ describe("the certification's verdict", () => {
         expect(isForWork?.({ kind: "create", path: "/_matrix/media/v1/create" })).to.equal(false);
         expect(isForWork?.({ kind: "upload", path: "/_matrix/media/v3/upload/certify.example/media7" })).to.equal(true);
         expect(isForWork?.({ kind: "fetch", path: "/remote/plain/file-one" })).to.equal(true);
+        const isForAddress = workOf({ ...journaled, jobs: new Map([["one", { ...job, contentUri: undefined }]]) });
+        expect(isForAddress?.({ kind: "create", path: "/_matrix/media/v1/create" })).to.equal(true);
+        expect(isForAddress?.({ kind: "upload", path: "/_matrix/media/v3/upload" })).to.equal(true);
+        expect(isForAddress?.({ kind: "upload", path: "/_matrix/media/v3/upload/a/b" })).to.equal(false);
         const done = { ...journaled, messages: new Map([["m1", { ...message, state: "sent" as const }]]) };
         expect(workOf({ ...done, jobs: new Map([["one", { ...job, state: "done" as const }]]) })).to.equal(undefined);
     });

@@ -144,9 +144,11 @@ export function workOf({
         ]),
         ...due.flatMap(({ contentUri, source }) => [contentUri, nameOf(source)].map(lastPart)),
     ].filter((name) => name !== undefined);
+    // From the homeserver, or with its bytes.
     const wantsAddress = due.some(({ contentUri }) => contentUri === undefined);
     return ({ kind, path }) =>
-        (kind === "create" && wantsAddress) || named.some((name) => decodeURIComponent(path).includes(name));
+        (wantsAddress && (kind === "create" || (kind === "upload" && path.endsWith("/upload")))) ||
+        named.some((name) => decodeURIComponent(path).includes(name));
 }
 
 /** What was held for its source is due as well: which source was down is forgotten with the process. */
