@@ -102,7 +102,7 @@ export class Avatars {
         this.#newest.get(id)?.abort();
         const own = new AbortController();
         this.#newest.set(id, own);
-        const working = this.#locks.hold([id], () => task(own.signal));
+        const working = this.#locks.hold([id], given(task, own.signal));
         const over = (): void => {
             this.#underWay.delete(working);
             if (this.#newest.get(id) === own) this.#newest.delete(id);
@@ -253,6 +253,11 @@ export class Avatars {
     #forget({ id }: PendingAvatar): Promise<void> {
         return this.#parts.store.commit([{ collection: AVATARS, key: id }]);
     }
+}
+
+/** By itself, so that what is to be done when the task is over does not keep the task, and with it the bytes that it was given. */
+function given<T>(task: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): () => Promise<T> {
+    return () => task(signal);
 }
 
 /** What names a file by itself. A path does not: what lies there may change; and a stream can be read but once. */
