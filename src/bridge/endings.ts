@@ -172,8 +172,8 @@ export class Endings {
                 messageWrite({ ...refused, content: {} }),
                 { collection: OUTBOX, key: outboxKey(message) },
                 finishedWrite(finishedAt, "message", message.id),
-                // Its files' keys are to be forgotten.
-                ...(message.encrypted === true ? [reviseMark(message.id)] : []),
+                // Its files' keys are to be forgotten, and those under way ended, should the process end before that.
+                ...(message.encrypted === true || underWay.length > 0 ? [reviseMark(message.id)] : []),
                 ...uneditedWrites(message),
                 ...writes,
                 ...unused.map((reservation) => reservations.keptWrite(reservation)),

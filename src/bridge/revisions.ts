@@ -101,7 +101,7 @@ export class Revisions {
                     after = key;
                 }
                 for (const [id, own] of marks) {
-                    await this.#endTakenBack(id);
+                    await this.#endFilesOfOver(id);
                     await this.#parts.messageLocks.hold([id], () => this.#revise(id, own));
                 }
             } while (after !== undefined);
@@ -109,12 +109,13 @@ export class Revisions {
     }
 
     /**
-     * Whoever took a message back ends its files; here, in case the process ended before that. Not under the message's lock,
+     * Whoever took a message back, or had it refused, ends its files; here, in case the process ended before that. Not under the message's lock,
      * which a transfer that is just replacing its address waits for.
      */
-    async #endTakenBack(id: string): Promise<void> {
+    async #endFilesOfOver(id: string): Promise<void> {
         const message = await loadMessage(this.#parts.store, id);
-        if (message?.state === "sent" && isTakenBack(message)) await this.#parts.endJobs(message.jobs);
+        const isOver = message?.state === "refused" || (message?.state === "sent" && isTakenBack(message));
+        if (isOver) await this.#parts.endJobs(message.jobs);
     }
 
     /** @param marks Those that were there before the look. */

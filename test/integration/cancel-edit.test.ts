@@ -1,4 +1,7 @@
+import { mkdtemp, rm } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect } from "chai";
 import { Registry } from "prom-client";
 import { EDITED } from "../../src/bridge/records.ts";
@@ -7,6 +10,7 @@ import type { BridgeMedia, JobInfo, MediaError, RemoteMessage, SentMessage } fro
 import { LevelStore } from "../../src/store/level.ts";
 import type { Write } from "../../src/store/store.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
+import { copyImage } from "../support/image.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -95,6 +99,48 @@ describe("a message that is taken back or edited", () => {
         expect(remote.requests).to.have.length(0);
         expect(await code(media.send({ ...silent(), id: "unwanted" })), "again").to.equal("CANCELLED");
         for await (const job of media.jobs()) expect(job.state).to.equal("cancelled");
+    });
+
+    it("a message that was taken back, and whose process ended just then, has no file under way for ever", async () => {
+        await open({ features: { create: false } });
+        media.send({ ...silent(), id: "unwanted" }).catch(() => {});
+        await until(() => remote.requests.length === 1);
+        const folder = await mkdtemp(join(tmpdir(), "bridge-media-copy-"));
+        const [first, second] = [join(folder, "first"), join(folder, "second")];
+        // Killed while the file was under way before its event.
+        await copyImage(world.dataDir, first);
+        await media.close();
+        const dead = deferred();
+        let isOver = false;
+        // Ends with the refusal: the file's own end is not journaled any more.
+        class Dying extends LevelStore {
+            override async commit(writes: readonly Write[]): Promise<void> {
+                if (isOver) await dead.promise;
+                isOver ||= writes.some(({ record }) => record?.["state"] === "refused");
+                return super.commit(writes);
+            }
+        }
+        const stop = world.homeserver.intercept(({ path }) =>
+            path.includes("/messages") ? { drop: "before" } : undefined,
+        );
+        media = world.component({ dataDir: first, store: (directory) => new Dying(directory) });
+        await media.start();
+        const taking = media.cancelMessage("unwanted").catch(() => {});
+        const again = code(media.send({ ...silent(), id: "unwanted" }));
+        stop();
+        expect(await again).to.equal("CANCELLED");
+        await copyImage(first, second);
+        dead.resolve();
+        await taking;
+        await media.close();
+        media = world.component({ dataDir: second });
+        await media.start();
+        await until(async () => {
+            for await (const { state } of media.jobs()) return state === "cancelled";
+            return false;
+        });
+        await media.close();
+        await rm(folder, { recursive: true });
     });
 
     it("a file that is cancelled while its message stands in line leaves its address to the next, one that may be shown does not", async () => {
