@@ -35,7 +35,7 @@ export interface MatrixRequest {
 }
 
 /**
- * Sends one request as `access.userId` and returns what `read` makes of the JSON object answered with 2xx, else that itself.
+ * Sends one request as `access.userId` and returns what `read` makes of the JSON object answered with 2xx.
  * Throws MediaError: every success of the Client-Server API is a JSON object, so a page with status 200 is somebody else's,
  * and nothing was carried out.
  *

@@ -11,6 +11,7 @@ import { LevelStore } from "../../src/store/level.ts";
 import type { Write } from "../../src/store/store.ts";
 import { bodies, download, edits, messages } from "../support/download.ts";
 import { copyImage } from "../support/image.ts";
+import { beginInDoubt, endInDoubt } from "../support/in-doubt.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -43,27 +44,6 @@ describe("a message that is taken back or edited", () => {
     });
     const shown = (eventId: string) => edits(world.homeserver, roomId).get(eventId);
     const first = ({ uploads }: SentMessage) => uploads[0];
-
-    /**
-     * The process ends while what it sends is in doubt: the answer was lost, and nobody answers where it is looked for,
-     * before what is returned is called.
-     */
-    async function endInDoubt(send: () => Promise<unknown>): Promise<() => void> {
-        const { stop, sending } = await beginInDoubt(send);
-        await media.close();
-        expect(await sending).to.equal("CLOSED");
-        return stop;
-    }
-
-    async function beginInDoubt(send: () => Promise<unknown>) {
-        const stop = world.homeserver.intercept((request) => {
-            if (isSend(request)) return { drop: "after" };
-            return request.path.includes("/messages") ? { drop: "before" } : undefined;
-        });
-        const sending = code(send());
-        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
-        return { stop, sending };
-    }
 
     it("cancel() frees the transfer's place at once, with redact the event goes too", async () => {
         await open();
@@ -238,7 +218,7 @@ describe("a message that is taken back or edited", () => {
 
     /** Taken back while its answer is lost and nobody can be asked, and the process ends. */
     async function endTakenBack(message: RemoteMessage, redact: boolean): Promise<void> {
-        const { stop, sending } = await beginInDoubt(() => media.send(message));
+        const { stop, sending } = await beginInDoubt(world.homeserver, () => media.send(message));
         const taking = code(media.cancelMessage(message.id, { redact }));
         await media.close();
         expect(await Promise.all([sending, taking])).to.deep.equal(["CLOSED", "CLOSED"]);
@@ -269,7 +249,7 @@ describe("a message that is taken back or edited", () => {
 
     it("one that a former process may have sent is looked for before it is called unsent", async () => {
         await open();
-        const stop = await endInDoubt(() => media.send({ ...silent(), id: "unwanted" }));
+        const stop = await endInDoubt(world.homeserver, media, () => media.send({ ...silent(), id: "unwanted" }));
         stop();
         media = world.component();
         await media.start();
@@ -280,7 +260,7 @@ describe("a message that is taken back or edited", () => {
 
     it("a file that is cancelled before its event is found again is told as gone", async () => {
         await open();
-        const stop = await endInDoubt(() => media.send({ ...silent(), id: "photo" }));
+        const stop = await endInDoubt(world.homeserver, media, () => media.send({ ...silent(), id: "photo" }));
         media = world.component();
         await media.start();
         for await (const { id } of media.jobs()) await media.cancel(id);
@@ -298,7 +278,9 @@ describe("a message that is taken back or edited", () => {
             isThere ? response.end(someBytes(100)) : response.writeHead(404).end();
         const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url: remote.on("/late", answer) }));
         await until(() => shown(sent.eventId)?.["msgtype"] === "m.notice");
-        const stop = await endInDoubt(() => media.edit(sent.id, { id: "edit", content: image("two") }));
+        const stop = await endInDoubt(world.homeserver, media, () =>
+            media.edit(sent.id, { id: "edit", content: image("two") }),
+        );
         media = world.component();
         await media.start();
         stop();
@@ -378,7 +360,7 @@ describe("a message that is taken back or edited", () => {
         await open();
         const sent = await media.send(textMessage(roomId, alice, "one", { id: "one" }));
         const edit = { id: "edit", content: { msgtype: "m.text", body: "a secret" } };
-        const { stop, sending } = await beginInDoubt(() => media.edit("one", edit));
+        const { stop, sending } = await beginInDoubt(world.homeserver, () => media.edit("one", edit));
         await media.cancelMessage("one", { redact: true });
         await media.close();
         expect(await sending).to.equal("CLOSED");

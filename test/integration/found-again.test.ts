@@ -2,10 +2,11 @@ import type { ServerResponse } from "node:http";
 import { expect } from "chai";
 import { REVISE } from "../../src/bridge/records.ts";
 import { deferred } from "../../src/deferred.ts";
-import type { BridgeMedia, MediaError } from "../../src/index.ts";
+import type { BridgeMedia } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Range } from "../../src/store/store.ts";
 import { edits, messages } from "../support/download.ts";
+import { endInDoubt } from "../support/in-doubt.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -53,24 +54,11 @@ describe("what is found in its room by the next process", () => {
     };
     const edit = { id: "edit", content: { msgtype: "m.image", body: "two", filename: "cat.jpg" } };
 
-    /** Ends behind what is sent, which the next process finds when that is allowed. */
-    async function endInDoubt(send: () => Promise<unknown>): Promise<() => void> {
-        const stop = world.homeserver.intercept(({ path }) => {
-            if (path.includes("/send/")) return { drop: "after" };
-            return path.includes("/messages") ? { drop: "before" } : undefined;
-        });
-        const sending = send().catch(({ code }: MediaError) => code);
-        await until(() => world.homeserver.requests.some(({ path }) => path.includes("/messages")));
-        await media.close();
-        expect(await sending).to.equal("CLOSED");
-        return stop;
-    }
-
     it("an edit said that its file cannot be had, and it comes: it is shown", async () => {
         await open();
         const sent = await media.send(late());
         await until(() => isNotice(sent.eventId));
-        const stop = await endInDoubt(() => media.edit(sent.id, edit));
+        const stop = await endInDoubt(world.homeserver, media, () => media.edit(sent.id, edit));
         expect(shown(sent.eventId)).to.include({ msgtype: "m.notice" });
         expect(shown(sent.eventId)?.["body"]).to.include("two");
         await startBlind();
@@ -89,7 +77,7 @@ describe("what is found in its room by the next process", () => {
     it("a message said so, and it comes: it is shown", async () => {
         await open({ features: { create: false } });
         const message = late();
-        const stop = await endInDoubt(() => media.send(message));
+        const stop = await endInDoubt(world.homeserver, media, () => media.send(message));
         expect(messages(world.homeserver, roomId)[0]?.content).to.include({ msgtype: "m.notice" });
         await startBlind();
         isThere = true;
@@ -109,7 +97,7 @@ describe("what is found in its room by the next process", () => {
         });
         const sent = await media.send(photoMessage(roomId, alice, { kind: "http", url }));
         await until(() => remote.requests.length === 1);
-        const stop = await endInDoubt(() => media.edit(sent.id, edit));
+        const stop = await endInDoubt(world.homeserver, media, () => media.edit(sent.id, edit));
         expect(shown(sent.eventId)).to.have.property("url");
         await startBlind();
         await until(() => remote.requests.length === 2);
@@ -128,7 +116,7 @@ describe("what is found in its room by the next process", () => {
         await open({ txnMemoryMs: 60_000 });
         const sent = await media.send(late());
         await until(() => isNotice(sent.eventId));
-        const stop = await endInDoubt(() => media.edit(sent.id, edit));
+        const stop = await endInDoubt(world.homeserver, media, () => media.edit(sent.id, edit));
         await startBlind();
         isThere = true;
         await media.retry(sent.uploads[0]?.jobId ?? "");
@@ -160,7 +148,7 @@ describe("what is found in its room by the next process", () => {
         const replies = () => messages(world.homeserver, roomId).filter(({ type }) => type === "m.room.message");
         await until(() => replies().length === 1);
         const again = { id: "edit", content: { ...content, body: "wave two" } };
-        const stop = await endInDoubt(() => media.edit(sent.id, again));
+        const stop = await endInDoubt(world.homeserver, media, () => media.edit(sent.id, again));
         expect(replies()).to.have.length(2);
         stop();
         media = world.component();
@@ -176,7 +164,7 @@ describe("what is found in its room by the next process", () => {
         isThere = true;
         const sent = await media.send(late());
         await sent.uploads[0]?.done;
-        const stop = await endInDoubt(() => media.edit(sent.id, edit));
+        const stop = await endInDoubt(world.homeserver, media, () => media.edit(sent.id, edit));
         const { event_id: eventId } = messages(world.homeserver, roomId).at(-1) ?? {};
         const path = `/rooms/${encodeURIComponent(roomId)}/redact/${encodeURIComponent(String(eventId))}/r1`;
         await world.request(world.bot, "PUT", path, {});
@@ -218,7 +206,7 @@ describe("what is found in its room by the next process", () => {
             const sent = await media.send({ ...late(), id });
             await until(() => isNotice(sent.eventId));
             const secret = { id: "edit", content: { ...edit.content, body: "a secret" } };
-            const stop = await endInDoubt(() => media.edit(sent.id, secret));
+            const stop = await endInDoubt(world.homeserver, media, () => media.edit(sent.id, secret));
             await startBlind();
             isThere = true;
             await media.retry(sent.uploads[0]?.jobId ?? "");

@@ -1,4 +1,3 @@
-import { Unrepeated } from "../../src/matrix/unrepeated.ts";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
@@ -7,6 +6,7 @@ import fc from "fast-check";
 import { Reservations, RESERVATIONS, type Reservation, takenWrite } from "../../src/bridge/reservations.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
+import { Unrepeated } from "../../src/matrix/unrepeated.ts";
 import { steadyNow } from "../../src/uploads/steady-clock.ts";
 import { Disk, MemoryStore } from "../support/memory-store.ts";
 import { assertBounded, Clock } from "../support/model.ts";

@@ -5,10 +5,10 @@ import { Reservations } from "../../src/bridge/reservations.ts";
 import type { Blocked } from "../../src/bridge/user-limits.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
+import { Unrepeated } from "../../src/matrix/unrepeated.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { Clock } from "../support/model.ts";
 import { until } from "../support/until.ts";
-import { Unrepeated } from "../../src/matrix/unrepeated.ts";
 import { plainBridge } from "../support/world.ts";
 
 const USER = "@ghost_a:example.org";
