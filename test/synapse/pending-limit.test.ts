@@ -12,7 +12,7 @@ import { type SynapseWorld, useSynapse } from "./harness/world.ts";
 const WITHOUT_WAITING_MS = 45_000;
 
 describe("Synapse: a registration without rate_limited: false", () => {
-    const use = useSynapse({ rateLimited: true, messageRate: { per_second: 10, burst_count: 5 } });
+    const use = useSynapse({ rateLimited: true, messageRate: { per_second: 2, burst_count: 5 } });
 
     it("lets 12 photos of one ghost and a message of 7 through the limit of 5, as uploads finish", async () => {
         const world = use();
