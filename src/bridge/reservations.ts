@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import PQueue from "p-queue";
 import { asMediaError, MediaError } from "../errors.ts";
+import { unlessAborted } from "../linked-abort.ts";
 import type { Logger } from "../logger.ts";
 import type { ActingUsers } from "../matrix/client.ts";
 import { type CreatedMedia, createMedia } from "../matrix/media-endpoints.ts";
@@ -59,6 +60,7 @@ export class Reservations {
     readonly #warm = new Map<string, Reservation[]>();
     readonly #refills = new PQueue({ concurrency: 4 });
     readonly #refilling = new Set<string>();
+    readonly #asking = new Set<Promise<unknown>>();
     readonly #limits: UserLimits;
     readonly #closing = new Closing();
     #count = 0;
@@ -150,7 +152,7 @@ export class Reservations {
         if (warm !== undefined) return { reservation: warm };
         if (isNeeded ? this.isWithout : !this.supported) throw new MediaError("NOT_SUPPORTED");
         try {
-            return { reservation: await this.#create(userId, signal) };
+            return { reservation: await this.#tracked(this.#createFor(userId, signal)) };
         } catch (error) {
             if (!(error instanceof MediaError) || !mayBeLimit(error)) throw error;
             return this.#limits.refusedToWaiting(userId, error);
@@ -185,7 +187,10 @@ export class Reservations {
     }
 
     async close(): Promise<void> {
-        await this.#closing.begin(() => this.#refills.onIdle());
+        await this.#closing.begin(async () => {
+            await this.#refills.onIdle();
+            while (this.#asking.size > 0) await Promise.allSettled(this.#asking);
+        });
     }
 
     async #refill(userId: string): Promise<void> {
@@ -193,14 +198,8 @@ export class Reservations {
             if (this.#closing.signal.aborted) return;
             this.#coming++;
             try {
-                // Not aborted at once on close: an answer that nobody hears is a reservation lost.
-                const reservation = await this.#create(userId, this.#closing.cutOff);
-                await this.#store.commit([this.keptWrite(reservation)]);
-                this.#add(reservation);
-            } catch (thrown) {
-                const error = asMediaError(thrown);
-                if (mayBeLimit(error)) this.#limits.refused(userId, error);
-                this.#logger.debug("No reservation could be kept ahead", { userId, code: error.code });
+                await this.#keep(userId, this.#create(userId));
+            } catch {
                 return;
             } finally {
                 this.#coming--;
@@ -208,7 +207,43 @@ export class Reservations {
         }
     }
 
-    async #create(userId: string, signal: AbortSignal): Promise<Reservation> {
+    /** Journals it as kept ahead once it is there; rejects with what the log was told. */
+    async #keep(userId: string, created: Promise<Reservation>): Promise<void> {
+        try {
+            const reservation = await created;
+            await this.#store.commit([this.keptWrite(reservation)]);
+            this.#add(reservation);
+        } catch (thrown) {
+            const error = asMediaError(thrown);
+            if (mayBeLimit(error)) this.#limits.refused(userId, error);
+            this.#logger.debug("No reservation could be kept ahead", { userId, code: error.code });
+            throw error;
+        }
+    }
+
+    /** A new one. Where `signal` aborts before it is there, the next file has it. */
+    async #createFor(userId: string, signal: AbortSignal): Promise<Reservation> {
+        for (const over of [signal, this.#closing.signal]) over.throwIfAborted();
+        const created = this.#create(userId);
+        try {
+            return await unlessAborted(created, [signal]);
+        } catch (error) {
+            if (signal.aborted) this.#tracked(this.#keep(userId, created)).catch(() => {});
+            throw error;
+        }
+    }
+
+    /** Waited for when all is closed. */
+    #tracked<T>(asking: Promise<T>): Promise<T> {
+        this.#asking.add(asking);
+        const forget = (): boolean => this.#asking.delete(asking);
+        asking.then(forget, forget);
+        return asking;
+    }
+
+    /** Cut off only a while after all is closed, whoever waits for it: an answer that nobody hears is a reservation lost. */
+    async #create(userId: string): Promise<Reservation> {
+        const signal = this.#closing.cutOff;
         const user = this.#users.get(userId);
         const check = (contentUri: string): void => this.#uris.check(contentUri, randomUUID());
         const create = (): Promise<CreatedMedia> => createMedia(user.access(), { signal, check });
