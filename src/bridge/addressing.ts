@@ -86,13 +86,10 @@ export class Addressing {
     async #assign(jobId: string, reservation: Reservation): Promise<void> {
         const { store, reservations, addresses, queue, onJob } = this.#parts;
         await queue.locks.hold([jobId], async () => {
-            const [before] = await loadJobs(store, [jobId]);
+            const [before] = await reservations.guarded(reservation, loadJobs(store, [jobId]));
             const after = before && (await addresses.assign(before, reservation));
-            if (after === undefined) {
-                // Cancelled meanwhile: the address is for somebody else.
-                await store.commit([reservations.keptWrite(reservation)]);
-                return reservations.giveBack(reservation);
-            }
+            // Cancelled meanwhile: the address is for somebody else.
+            if (after === undefined) return reservations.keep(reservation);
             onJob(after);
         });
     }
@@ -151,7 +148,7 @@ export class Addressing {
         const { reservations, requests, closing, logger } = this.#parts;
         const obtain = () => {
             stop.throwIfAborted();
-            // Not aborted at once on close: an answer that nobody hears is an address lost.
+            // Not aborted at once on close: its own file may still have it.
             return reservations.obtain(uploader, closing.cutOff);
         };
         try {

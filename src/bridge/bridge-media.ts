@@ -256,7 +256,7 @@ export class BridgeMedia {
     }
 
     /**
-     * Takes no more work, breaks transfers off (they begin anew at the next start), lets events that are on their way
+     * Takes no more work, breaks transfers off (they begin anew at the next start), lets events and addresses that are on their way
      * arrive, and releases the data directory. Calls of `send()` that still wait reject with CLOSED.
      */
     close(): Promise<void> {

@@ -72,7 +72,7 @@ export class Replacement {
         // In the order in which everybody takes them who changes a message and its jobs.
         await messageLocks.hold(messageOf(job), () =>
             jobLocks.hold([id], async () => {
-                const now = await loadJob(this.#parts.store, id);
+                const now = await reservations.guarded(reservation, loadJob(this.#parts.store, id));
                 if (now?.state === "ready" && now.contentUri === job.contentUri)
                     await this.#replace(now, reservation, false, signal);
                 else await this.#putBack(reservation);
@@ -104,11 +104,11 @@ export class Replacement {
 
     /** To be called while its message's lock is held, where it has one. */
     async #replace(job: Job, reservation: Reservation, lost: boolean, signal: AbortSignal): Promise<Job | undefined> {
-        const { store, logger, onReplaced } = this.#parts;
+        const { store, reservations, logger, onReplaced } = this.#parts;
         const now = Date.now();
         const successor = successorOf(job, reservation, lost, now);
         const after = transition(job, { type: "replace", by: successor.id, at: now });
-        const ofMessage = await messageWrites(store, job, successor);
+        const ofMessage = await reservations.guarded(reservation, messageWrites(store, job, successor));
         if (signal.aborted || after === undefined || ofMessage === undefined) {
             await this.#putBack(reservation);
             signal.throwIfAborted();
@@ -122,7 +122,7 @@ export class Replacement {
                 ...ofMessage,
             ]);
         } catch (error) {
-            this.#parts.reservations.giveBack(reservation);
+            reservations.giveBack(reservation);
             throw error;
         }
         logger.info("The address of a file that is still to come has ended and was replaced", {
@@ -136,14 +136,9 @@ export class Replacement {
 
     /** Nobody has seen it: another file may have it. */
     async #putBack(reservation: Reservation): Promise<void> {
-        const { store, reservations } = this.#parts;
-        try {
-            await store.commit([reservations.keptWrite(reservation)]);
-        } catch (error) {
+        await this.#parts.reservations.keep(reservation).catch((error: unknown) => {
             throw asMediaError(error, "STORE_WRITE_FAILED");
-        } finally {
-            reservations.giveBack(reservation);
-        }
+        });
     }
 }
 

@@ -138,13 +138,31 @@ export class Reservations {
         this.#add(reservation);
     }
 
+    /** What is read before a reservation is used: where that fails, it is somebody else's. */
+    async guarded<T>(reservation: Reservation, reading: Promise<T>): Promise<T> {
+        return reading.catch((error: unknown) => {
+            this.giveBack(reservation);
+            throw error;
+        });
+    }
+
+    /** Keeps one that nobody uses, in memory also where the disk refuses. Rejects as the store does. */
+    async keep(reservation: Reservation): Promise<void> {
+        try {
+            await this.#store.commit([this.keptWrite(reservation)]);
+        } finally {
+            this.#add(reservation);
+        }
+    }
+
     /** The write that keeps a reservation nobody uses any more; the caller then calls `giveBack`. */
     keptWrite(reservation: Reservation): Write {
         return { collection: RESERVATIONS, key: keyOf(reservation), record: reservation as unknown as StoredRecord };
     }
 
     /**
-     * One kept ahead, or a new one. Rejects with NOT_SUPPORTED, or as `/create` fails.
+     * One kept ahead, or a new one. Rejects with NOT_SUPPORTED, as `/create` fails, with the reason of `signal`, or with
+     * CLOSED: what is still being given then is kept for another file.
      * @param isNeeded There is no other way: the server is asked unless it has said itself that it has no `/create`.
      */
     async obtain(userId: string, signal: AbortSignal, isNeeded = false): Promise<Obtained> {
@@ -198,7 +216,7 @@ export class Reservations {
             if (this.#closing.signal.aborted) return;
             this.#coming++;
             try {
-                await this.#keep(userId, this.#create(userId));
+                await this.#keepAnswer(userId, this.#create(userId));
             } catch {
                 return;
             } finally {
@@ -207,12 +225,10 @@ export class Reservations {
         }
     }
 
-    /** Journals it as kept ahead once it is there; rejects with what the log was told. */
-    async #keep(userId: string, created: Promise<Reservation>): Promise<void> {
+    /** Keeps it once it is there; rejects with what the log was told. */
+    async #keepAnswer(userId: string, created: Promise<Reservation>): Promise<void> {
         try {
-            const reservation = await created;
-            await this.#store.commit([this.keptWrite(reservation)]);
-            this.#add(reservation);
+            await this.keep(await created);
         } catch (thrown) {
             const error = asMediaError(thrown);
             if (mayBeLimit(error)) this.#limits.refused(userId, error);
@@ -228,7 +244,7 @@ export class Reservations {
         try {
             return await unlessAborted(created, [signal]);
         } catch (error) {
-            if (signal.aborted) this.#tracked(this.#keep(userId, created)).catch(() => {});
+            if (signal.aborted) this.#tracked(this.#keepAnswer(userId, created)).catch(() => {});
             throw error;
         }
     }
@@ -251,7 +267,7 @@ export class Reservations {
             const created = await create().catch(async (error: unknown) => {
                 if (!(error instanceof MediaError) || error.code !== "FORBIDDEN") throw error;
                 // A ghost that the homeserver does not know yet.
-                await user.ensureRegistered();
+                await unlessAborted(user.ensureRegistered(), [signal]);
                 return create();
             });
             this.#limits.obtained(userId);

@@ -86,13 +86,13 @@ export class Addresses {
 
     /**
      * Gives a job this reservation, or, when its file has got an address meanwhile, that one. The job's lock must be
-     * held. Undefined where the job wants none any more: the reservation is the caller's again.
+     * held. Undefined where the job wants none any more: the reservation is the caller's again. Where it rejects, it is anybody's.
      * @param onwards What the job becomes in the same step.
      */
     async assign(job: Job, reservation: Reservation, onwards = asItIs): Promise<Job | undefined> {
         // Before anything is claimed: what is given back twice would be two messages' address.
         if (!applies(job, "reserve")) return undefined;
-        if (job.dedupe !== undefined) await this.#loadWritten(job.dedupe);
+        if (job.dedupe !== undefined) await this.#reservations.guarded(reservation, this.#loadWritten(job.dedupe));
         const file = this.#common(job.dedupe);
         if (file === undefined) return this.#assign(job, this.#own(job, reservation), onwards);
         const giveBack = (): void => this.#reservations.giveBack(reservation);
