@@ -56,6 +56,8 @@ const NEW_MESSAGES = 9;
 const MAX_ROUNDS = 3;
 /** Two answers that were given in such a time can be acted upon in any order, also where both had been read. */
 const MARGIN_MS = 50;
+/** In peace: what the last one still leaves to be said is missed. */
+const LAST_LIVES = 3;
 /** Of a hundred lives, those in which the network's files cannot be had for a while. */
 const TROUBLED_LIVES = 20;
 /** Requests for files that come through before that, and that do not. */
@@ -256,6 +258,19 @@ class World {
 
     async #last(recorder: Recorder): Promise<void> {
         recorder.network.fail(0, 0);
+        let [lives, rest] = [1, await this.#liveInPeace(recorder)];
+        for (; rest === "cut off" && lives < LAST_LIVES; lives++) rest = await this.#liveInPeace(recorder);
+        if (rest === "unreadable") return;
+        this.#violations.push(...this.#verdict(recorder));
+        this.#violations.push(...(await leftBehind(recorder, this.#journal, this.#dataDir, this.#unheard)));
+        this.#violations.push(...uploadedAfterCancel(recorder, this.#said.expected(new Map()).deeds, this.#journal));
+    }
+
+    /**
+     * One life. Its end may have cut off a room's line, as before an edit that corrects what another one has just said: the
+     * next life says the rest.
+     */
+    async #liveInPeace(recorder: Recorder): Promise<"at rest" | "cut off" | "unreadable"> {
         const living = this.#living(recorder, this.#said.atLast());
         const isWell = (heard: Pick<Lived, "ends">): boolean => this.#verdict(recorder, heard.ends).length === 0;
         const earlier = this.#journal;
@@ -266,11 +281,13 @@ class World {
         this.#violations.push(...lived.violations);
         // Nothing may have come twice while it closed.
         const journal = await this.#readJournal();
-        if (journal === undefined) return;
+        if (journal === undefined) return "unreadable";
         this.#violations.push(...uploadedAgain(recorder, began, earlier, this.#said.all));
-        this.#violations.push(...this.#said.hear(lived, journal, earlier), ...this.#verdict(recorder));
-        this.#violations.push(...(await leftBehind(recorder, journal, this.#dataDir, this.#unheard)));
-        this.#violations.push(...uploadedAfterCancel(recorder, this.#said.expected(new Map()).deeds, journal));
+        this.#violations.push(...this.#said.hear(lived, journal, earlier));
+        this.#journal = journal;
+        const isLeft =
+            journal.marked.size > 0 || [...journal.messages.values()].some(({ state }) => state === "queued");
+        return isLeft ? "cut off" : "at rest";
     }
 
     /** @param newest Ends that are not written down yet. */
