@@ -124,6 +124,7 @@ describe("a file in common whose address had to be replaced", () => {
                     return undefined;
                 });
                 expect(ended).to.include({ state: "done", contentUri: shared.contentUri });
+                await until(() => world.homeserver.media(spare.contentUri));
                 for (const uri of [shared.contentUri, spare.contentUri])
                     expect((await download(world.homeserver, uri)).body.equals(bytes), uri).to.equal(true);
                 expect(messages(world.homeserver, roomId), "the event and one edit").to.have.length(2);
