@@ -80,7 +80,11 @@ describe("changes that meet", () => {
         const replaced: string[] = [];
         const replacement = new Replacement({
             store,
-            reservations: { blockedFor: () => 0, takeWarm: () => reservation },
+            reservations: {
+                blockedFor: () => 0,
+                takeWarm: () => reservation,
+                guarded: (_: unknown, reading: unknown) => reading,
+            },
             logger: { info: () => {} },
             onReplaced: (_old: Job, { contentUri = "" }: Job) => void replaced.push(contentUri),
             ...locks,
