@@ -13,6 +13,11 @@ const LIFE_MS = 24 * 60 * 60_000;
 /** Here the photo has its address and not yet its turn: a clock that is far ahead ends that address. */
 const BEFORE_ITS_TURN: readonly string[] = ["look for the event", "thumbnail: upload"];
 
+/** Whether the clock ends whatever address is still to be filled when it jumps. */
+export function endsAddresses({ clockMs = 0 }: Pick<Fault, "clockMs">): boolean {
+    return clockMs > LIFE_MS;
+}
+
 export function judge({ name, onConnection, clockMs = 0 }: Fault, step: Step): Judgement {
     if (onConnection === true && step.connectsAs !== undefined)
         return { skip: `it connects in the way of *${step.connectsAs}*` };
@@ -21,7 +26,7 @@ export function judge({ name, onConnection, clockMs = 0 }: Fault, step: Step): J
     if (step.later !== undefined) return OUTCOMES[step.later];
     if (step.name === "encryption state" && name === "200 with wrong types")
         return { skip: "any `m.room.encryption` is taken at its word: rather encrypted than in the clear" };
-    if (clockMs > LIFE_MS && BEFORE_ITS_TURN.includes(step.name)) return "file, by an edit";
+    if (endsAddresses({ clockMs }) && BEFORE_ITS_TURN.includes(step.name)) return "file, by an edit";
     // A file that is none is said so at once: links that have expired answer like that.
     const isPage = name === "200 with a page" || name === "200 with wrong types";
     if (step.gate === "source" && step.after === undefined && step.isCall !== true && isPage) return "notice";
