@@ -261,26 +261,29 @@ describe("the certification's verdict", () => {
         expect(found([done(fileDeed("retry", 3, late), "retried")])).to.include("told that it cannot");
     });
 
+    const picturing = (number: number): Deed => ({
+        id: `d${number}`,
+        number,
+        once: true,
+        when: "said",
+        does: "picture",
+        user: sender,
+        file: { at: ["url"], kind: "plain", name: `picture-${number}` },
+    });
+
     it("finds a picture that is another one, or was set before it was there", () => {
         const profiles = new Profiles(media);
-        const picture = (number: number): Deed => ({
-            id: `d${number}`,
-            number,
-            once: true,
-            when: "said",
-            does: "picture",
-            user: sender,
-            file: { at: ["url"], kind: "plain", name: `picture-${number}` },
-        });
         const wrong = (...deeds: readonly ExpectedDeed[]): string =>
             wrongPictures({ profiles, media }, [sender], deeds, ({ name }) => bytesOf(name)).join("; ");
-        expect(wrong(done(picture(1), undefined, false))).to.equal("");
-        expect(wrong(done(picture(1)))).to.include("is none, and not that of d1");
+        expect(wrong(done(picturing(1), undefined, false))).to.equal("");
+        expect(wrong(done(picturing(1)))).to.include("is none, and not that of d1");
         profiles.set(sender, filled(bytesOf("picture-1")));
-        expect(wrong(done(picture(1)), done(picture(2), undefined, false))).to.equal("");
-        expect(wrong(done(picture(1)), done(picture(2)))).to.match(/d2 was never the picture of.*and not that of d2/);
+        expect(wrong(done(picturing(1)), done(picturing(2), undefined, false))).to.equal("");
+        expect(wrong(done(picturing(1)), done(picturing(2)))).to.match(
+            /d2 was never the picture of.*and not that of d2/,
+        );
         profiles.set(sender, filled(undefined));
-        expect(wrong(done(picture(1)))).to.include("before it was there");
+        expect(wrong(done(picturing(1)))).to.include("before it was there");
     });
 
     it("lets the storage take what was signed for it, and nothing else", () => {
@@ -328,19 +331,39 @@ describe("the certification's verdict", () => {
             spooled: [],
             damage: [],
         };
-        const isForWork = workOf(journaled);
+        const isForWork = workOf(journaled, []);
         const path = `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/send/m.room.message`;
         expect(isForWork?.({ kind: "send", path: `${path}/mbm-one` })).to.equal(true);
         expect(isForWork?.({ kind: "send", path: `${path}/mbm-two` })).to.equal(false);
         expect(isForWork?.({ kind: "create", path: "/_matrix/media/v1/create" })).to.equal(false);
         expect(isForWork?.({ kind: "upload", path: "/_matrix/media/v3/upload/certify.example/media7" })).to.equal(true);
         expect(isForWork?.({ kind: "fetch", path: "/remote/plain/file-one" })).to.equal(true);
-        const isForAddress = workOf({ ...journaled, jobs: new Map([["one", { ...job, contentUri: undefined }]]) });
+        const isForAddress = workOf({ ...journaled, jobs: new Map([["one", { ...job, contentUri: undefined }]]) }, []);
         expect(isForAddress?.({ kind: "create", path: "/_matrix/media/v1/create" })).to.equal(true);
         expect(isForAddress?.({ kind: "upload", path: "/_matrix/media/v3/upload" })).to.equal(true);
         expect(isForAddress?.({ kind: "upload", path: "/_matrix/media/v3/upload/a/b" })).to.equal(false);
         const done = { ...journaled, messages: new Map([["m1", { ...message, state: "sent" as const }]]) };
-        expect(workOf({ ...done, jobs: new Map([["one", { ...job, state: "done" as const }]]) })).to.equal(undefined);
+        const doneJob = { ...job, state: "done" as const };
+        expect(workOf({ ...done, jobs: new Map([["one", doneJob]]) }, [])).to.equal(undefined);
+        // What is taken back again at once may never be asked for.
+        const file = withFile(1, "plain");
+        for (const taken of [fileDeed("cancel", 2, file), deed("redact", 2, file)])
+            expect(workOf(journaled, [taken]), taken.does).to.equal(undefined);
+        for (const other of [
+            fileDeed("retry", 2, file),
+            deed("edit", 2, file),
+            deed("redact", 2, withFile(3, "plain")),
+        ])
+            expect(workOf(journaled, [other]), other.does).not.to.equal(undefined);
+        const picture = { ...job, messageId: undefined, state: "ready" as const };
+        const pictured = {
+            ...journaled,
+            messages: new Map(),
+            jobs: new Map([["one", picture]]),
+            pictures: new Map([[sender, "one"]]),
+        };
+        expect(workOf(pictured, [])).not.to.equal(undefined);
+        expect(workOf(pictured, [picturing(2)])).to.equal(undefined);
     });
 
     it("finds a file that went to the storage after the homeserver was told", async () => {

@@ -182,7 +182,7 @@ class World {
     }
 
     #living(recorder: Recorder, said: readonly Planned[]): Living {
-        const isForWork = workOf(this.#journal);
+        const isForWork = workOf(this.#journal, said.filter(isDeed));
         return { child: this.#take(), life: this.#life, recorder, isForWork, say: numbers(said) };
     }
 

@@ -9,6 +9,7 @@ import type { Store } from "../../store/store.ts";
 import type { Job } from "../../uploads/job.ts";
 import { JOBS } from "../../uploads/job-records.ts";
 import type { StoreModule } from "./candidates.ts";
+import type { Deed } from "./deeds.ts";
 import type { Kind } from "./recorder/moments.ts";
 
 /** What a dead process had journaled: evidence on which of its steps were through. */
@@ -127,14 +128,24 @@ async function inTime<T>(use: () => Promise<T>, signal: AbortSignal): Promise<T>
 /**
  * Whether a request is made for the work that a dead process has left to be done at once; undefined where there is none.
  * An address that is asked for says nothing of its file, so any is taken for theirs where one is wanted.
+ *
+ * @param deeds What the next process is told to do: where that takes something back, it may come before its first request.
  */
-export function workOf({
-    messages,
-    jobs,
-}: Journaled): ((request: { kind: Kind; path: string }) => boolean) | undefined {
-    const queued = [...messages.values()].filter(({ state }) => state === "queued");
+export function workOf(
+    { messages, jobs, pictures }: Journaled,
+    deeds: readonly Deed[],
+): ((request: { kind: Kind; path: string }) => boolean) | undefined {
+    const takenBack = new Set(
+        deeds.map((deed) => {
+            if (deed.does === "picture") return pictures.get(deed.user);
+            return deed.does === "cancel" || deed.does === "redact" ? deed.of.id : undefined;
+        }),
+    );
+    const queued = [...messages.values()].filter(({ id, state }) => state === "queued" && !takenBack.has(id));
     const ids = new Set(queued.map(({ id }) => id));
-    const due = [...jobs.values()].filter((job) => ids.has(job.messageId ?? "") || isDue(job));
+    const due = [...jobs.values()].filter(
+        (job) => !takenBack.has(job.messageId ?? job.id) && (ids.has(job.messageId ?? "") || isDue(job)),
+    );
     if (queued.length === 0 && due.length === 0) return undefined;
     const named = [
         ...queued.flatMap(({ roomId, transactionId }) => [
