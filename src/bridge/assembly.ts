@@ -151,6 +151,7 @@ export function assemble(bridge: BridgeLike, options: CheckedOptions, hooks: Hoo
         maxAttempts: options.maxAttempts,
         gate,
         locks: jobLocks,
+        openAhead: (job) => engine.openAhead(job),
         transfer: (job, signal, watch) => engine.transfer(job, signal, watch),
         complete: (job, signal) => engine.complete(job, signal),
         renew: (job, lost, signal) => replacement.renew(job, lost, signal),

@@ -5,6 +5,7 @@ import type { Unrepeated } from "../matrix/unrepeated.ts";
 import type { Prepared } from "./encryption/job-encryption.ts";
 import { prepare } from "./encryption/preparation.ts";
 import { unlessThere } from "./encryption/unless-there.ts";
+import { runsOut } from "./expiry.ts";
 import type { Job } from "./job.ts";
 import type { RightOfWay } from "../right-of-way.ts";
 import type { StepLimits } from "./limits.ts";
@@ -13,6 +14,7 @@ import { addressPolicy } from "./sources/address-guard.ts";
 import { ConnectorSource } from "./sources/connector.ts";
 import { FileSource } from "./sources/file.ts";
 import { HttpSource } from "./sources/http.ts";
+import { OpenedAhead } from "./sources/opened-ahead.ts";
 import { OpenedSources } from "./sources/opened.ts";
 import type { Connector, OpenedSource, SourceDescription } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
@@ -51,6 +53,8 @@ export interface Engine {
     /** After a transfer that ended with `isStored`: tells the homeserver, and returns the MXC URI. */
     complete(job: Job, signal: AbortSignal): Promise<string>;
     open(source: SourceDescription, signal: AbortSignal): Promise<OpenedSource>;
+    /** Its transfer is about to begin, and will find its source open where that takes a while. Returns what lets go of it. */
+    openAhead(job: Job): () => void;
     /** Streams that were opened ahead of their transfer. */
     readonly opened: OpenedSources;
     /** Encrypts a file of an encrypted room before its event is sent. */
@@ -70,7 +74,8 @@ export function createEngine(parts: EngineParts): Engine {
     const opened = new OpenedSources(parts.maxOpened, Math.min(KEEP_OPENED_MS, limits.idleMs / 2));
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
     const storages = new StorageBreaker();
-    const transferParts = { sources, opened, target, spool, limits, logger, way: parts.way };
+    const ahead = new OpenedAhead();
+    const transferParts = { sources, opened, ahead, target, spool, limits, logger, way: parts.way };
     const attempted = async <T>(
         job: Job,
         signal: AbortSignal,
@@ -112,6 +117,13 @@ export function createEngine(parts: EngineParts): Engine {
         prepare: (job, signal, watch) => attempted(job, signal, watch, (attempt) => prepare(attempt, transferParts)),
         complete: (job, signal) => completion.complete(job, signal),
         open: (source, signal) => openSource(source, sources, signal),
+        openAhead: (job) => {
+            // Connectors are somebody else's code: they are not called for what may not begin after all.
+            const mayOpen = job.source.kind === "http" && !isForThread(job) && !opened.has(job.id);
+            // Its address is replaced first: another job has the file then.
+            if (!mayOpen || runsOut(job, Date.now())) return () => {};
+            return ahead.begin(job.id, (signal) => openSource(job.source, sources, signal));
+        },
         opened,
         close: async () => {
             opened.close();

@@ -374,10 +374,10 @@ export class UploadQueue {
         const controller = new AbortController();
         if (!this.#open) controller.abort(new MediaError("CLOSED"));
         const leave = this.#parts.gate.enter(job);
-        const work = async (): Promise<Job | undefined> => {
-            if (journaled === undefined) return this.#tries.run(job, controller.signal);
-            return (await journaled) ? this.#tries.goOn(job, controller.signal) : undefined;
-        };
+        const work = (): Promise<Job | undefined> =>
+            journaled === undefined
+                ? this.#tries.run(job, controller.signal)
+                : this.#tries.runWith(journaled, job, controller.signal);
         const ended = this.#places.run(job, work).finally(() => {
             leave();
             if (this.#running.get(id) === run) this.#running.delete(id);

@@ -20,6 +20,8 @@ export interface TryParts {
     readonly gate: SourceGate;
     /** Held by whoever changes a job that is not under way, from reading it until the change is journaled. */
     readonly locks: KeyedLocks;
+    /** Has a job's source opened while its beginning is being journaled. Returns what closes it, unless its transfer has it. */
+    readonly openAhead: (job: Job) => () => void;
     /** One try. Rejects with a MediaError. */
     readonly transfer: (job: Job, signal: AbortSignal, watch: TransferWatch) => Promise<Transferred>;
     /** Ends a transfer that left its bytes in a storage; returns the MXC URI. Rejects with a MediaError. */
@@ -76,14 +78,26 @@ export class Tries {
             const chosen = await this.#parts.beforeBegin(job);
             if (chosen === undefined) return await this.#putAside(job.id, signal);
             const begun = await this.#takeUp(chosen);
-            return begun && (await this.goOn(begun, signal));
+            return begun && (await this.#goOn(begun, signal));
         } catch (thrown) {
             return await this.#afterThrown(job, asMediaError(thrown), signal);
         }
     }
 
-    /** The same for a job whose beginning is journaled. */
-    async goOn(begun: Job, signal: AbortSignal): Promise<Job | undefined> {
+    /** The same for a job that begins with somebody's commit; `journaled` says whether it does. */
+    async runWith(journaled: Promise<boolean>, begun: Job, signal: AbortSignal): Promise<Job | undefined> {
+        let letGo = (): void => {};
+        // A turn of the loop later: the commit is on its way to the disk by then.
+        const opening = setImmediate(() => (letGo = this.#parts.openAhead(begun)));
+        try {
+            return (await journaled) ? await this.#goOn(begun, signal) : undefined;
+        } finally {
+            clearImmediate(opening);
+            letGo();
+        }
+    }
+
+    async #goOn(begun: Job, signal: AbortSignal): Promise<Job | undefined> {
         let current = begun;
         try {
             signal.throwIfAborted();

@@ -103,11 +103,16 @@ describe("a file in common, when the process ends at any of its steps", function
                 const own = messages(world.homeserver, room).filter(({ content }) => !("m.new_content" in content));
                 expect(own).to.have.length(SENDS / rooms.length);
                 for (const { event_id, content } of own) {
-                    const shown = edits(world.homeserver, room).get(event_id) ?? content;
-                    if (firstFails && shown["msgtype"] === "m.notice") continue;
-                    const { status, body } = await download(world.homeserver, String(shown["url"]), 0);
-                    expect(status, `step ${step}: ${String(shown["url"])}`).to.equal(200);
-                    expect(body.equals(BYTES)).to.equal(true);
+                    // That one has failed is said behind its end.
+                    await until(
+                        async () => {
+                            const shown = edits(world.homeserver, room).get(event_id) ?? content;
+                            if (firstFails && shown["msgtype"] === "m.notice") return true;
+                            const { status, body } = await download(world.homeserver, String(shown["url"]), 0);
+                            return status === 200 && body.equals(BYTES);
+                        },
+                        { what: `step ${step}: the file of ${event_id}` },
+                    );
                 }
             }
             await second.close();

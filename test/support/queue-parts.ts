@@ -12,6 +12,7 @@ export function queueParts(): Omit<UploadQueueParts, "store" | "concurrency" | "
         maxAttempts: 3,
         gate: new SourceGate({}),
         locks: new KeyedLocks(),
+        openAhead: () => () => {},
         complete: async () => "mxc://a/b",
         renew: async () => undefined,
         prepare: () => Promise.reject(new MediaError("INTERNAL")),

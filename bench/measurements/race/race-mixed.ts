@@ -19,7 +19,7 @@ export const raceMixed: Measurement = {
     async measure(context) {
         const track = await bareTrack(context);
         const rooms = Array.from({ length: 20 }, (_, i) => room(i));
-        const seconds = context.quick ? 4 : 8;
+        const seconds = context.quick ? 4 : 16;
         const mixes = [20, 40].map((perSecond) => ({ perSecond, seconds, kinds: KINDS, rooms }));
         return mixed(context, { name: "mixed", track, urlOf: (size) => track.urlOf(size, RATE), mixes });
     },
