@@ -71,10 +71,11 @@ export function createEngine(parts: EngineParts): Engine {
     const target = new HomeserverTarget(users, limits, parts.uris);
     const completion = new Completion(users);
     // A connection that waits counts as silent, so it may wait no longer than a silent one.
-    const opened = new OpenedSources(parts.maxOpened, Math.min(KEEP_OPENED_MS, limits.idleMs / 2));
+    const keepMs = Math.min(KEEP_OPENED_MS, limits.idleMs / 2);
+    const opened = new OpenedSources(parts.maxOpened, keepMs);
+    const ahead = new OpenedAhead(keepMs);
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
     const storages = new StorageBreaker();
-    const ahead = new OpenedAhead();
     const transferParts = { sources, opened, ahead, target, spool, limits, logger, way: parts.way };
     const attempted = async <T>(
         job: Job,

@@ -88,7 +88,9 @@ export class Tries {
     async runWith(journaled: Promise<boolean>, begun: Job, signal: AbortSignal): Promise<Job | undefined> {
         let letGo = (): void => {};
         // A turn of the loop later: the commit is on its way to the disk by then.
-        const opening = setImmediate(() => (letGo = this.#parts.openAhead(begun)));
+        const opening = setImmediate(() => {
+            if (!signal.aborted) letGo = this.#parts.openAhead(begun);
+        });
         try {
             return (await journaled) ? await this.#goOn(begun, signal) : undefined;
         } finally {

@@ -137,7 +137,7 @@ describe("a source that is opened while the beginning of its transfer is being j
     });
 
     it("is left to its transfer, whose signal ends it from then on", async () => {
-        const ahead = new OpenedAhead();
+        const ahead = new OpenedAhead(1000);
         const stream = new PassThrough();
         let life: AbortSignal | undefined;
         const letGo = ahead.begin("job", async (signal) => {
@@ -155,12 +155,20 @@ describe("a source that is opened while the beginning of its transfer is being j
     });
 
     it("is closed also where it opens after it was let go of", async () => {
-        const ahead = new OpenedAhead();
+        const ahead = new OpenedAhead(1000);
         const stream = new PassThrough();
         const { promise, resolve } = deferred<OpenedSource>();
         ahead.begin("job", () => promise)();
         resolve({ stream });
         await setImmediate();
         expect(stream.destroyed).to.equal(true);
+    });
+
+    it("is opened anew where its commit takes too long", async () => {
+        const ahead = new OpenedAhead(1);
+        const stream = new PassThrough();
+        ahead.begin("job", async () => ({ stream }));
+        await until(() => stream.destroyed, { what: "a stream that is closed" });
+        expect(ahead.take("job", new AbortController().signal)).to.equal(undefined);
     });
 });

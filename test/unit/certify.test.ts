@@ -347,14 +347,20 @@ describe("the certification's verdict", () => {
         expect(workOf({ ...done, jobs: new Map([["one", doneJob]]) }, [])).to.equal(undefined);
         // What is taken back again at once may never be asked for.
         const file = withFile(1, "plain");
-        for (const taken of [fileDeed("cancel", 2, file), deed("redact", 2, file)])
-            expect(workOf(journaled, [taken]), taken.does).to.equal(undefined);
-        for (const other of [
-            fileDeed("retry", 2, file),
-            deed("edit", 2, file),
-            deed("redact", 2, withFile(3, "plain")),
-        ])
-            expect(workOf(journaled, [other]), other.does).not.to.equal(undefined);
+        expect(workOf(journaled, [deed("redact", 2, file)])).to.equal(undefined);
+        const edited = { ...message, id: "d2", edits: "m1", jobs: [] };
+        const withEdit = { ...journaled, messages: new Map([["d2", edited]]) };
+        expect(workOf(withEdit, [])).not.to.equal(undefined);
+        expect(workOf({ ...withEdit, jobs: new Map() }, [deed("redact", 3, file)])).to.equal(undefined);
+        const ready = { ...done, jobs: new Map([["one", { ...job, at: ["url"], state: "ready" as const }]]) };
+        expect(workOf(ready, [])).not.to.equal(undefined);
+        expect(workOf(ready, [fileDeed("cancel", 2, file)])).to.equal(undefined);
+        expect(workOf(journaled, [fileDeed("cancel", 2, file)]), "its event is said all the same").not.to.equal(
+            undefined,
+        );
+        const another = { ...fileDeed("cancel", 2, file), at: ["info", "thumbnail_url"] } as Deed;
+        for (const other of [another, fileDeed("retry", 2, file), deed("edit", 2, file), deed("redact", 2, text(3))])
+            expect(workOf(ready, [other]), other.does).not.to.equal(undefined);
         const picture = { ...job, messageId: undefined, state: "ready" as const };
         const pictured = {
             ...journaled,

@@ -135,16 +135,15 @@ export function workOf(
     { messages, jobs, pictures }: Journaled,
     deeds: readonly Deed[],
 ): ((request: { kind: Kind; path: string }) => boolean) | undefined {
-    const takenBack = new Set(
-        deeds.map((deed) => {
-            if (deed.does === "picture") return pictures.get(deed.user);
-            return deed.does === "cancel" || deed.does === "redact" ? deed.of.id : undefined;
-        }),
+    const redacted = new Set(deeds.flatMap((deed) => (deed.does === "redact" ? [deed.of.id] : [])));
+    // Its edits go with it.
+    const queued = [...messages.values()].filter(
+        ({ id, state, edits = id }) => state === "queued" && !redacted.has(id) && !redacted.has(edits),
     );
-    const queued = [...messages.values()].filter(({ id, state }) => state === "queued" && !takenBack.has(id));
     const ids = new Set(queued.map(({ id }) => id));
     const due = [...jobs.values()].filter(
-        (job) => !takenBack.has(job.messageId ?? job.id) && (ids.has(job.messageId ?? "") || isDue(job)),
+        (job) =>
+            (ids.has(job.messageId ?? "") || isDue(job)) && !deeds.some((deed) => isTakenBack(job, deed, pictures)),
     );
     if (queued.length === 0 && due.length === 0) return undefined;
     const named = [
@@ -160,6 +159,12 @@ export function workOf(
     return ({ kind, path }) =>
         (wantsAddress && (kind === "create" || (kind === "upload" && path.endsWith("/upload")))) ||
         named.some((name) => decodeURIComponent(path).includes(name));
+}
+
+function isTakenBack({ id, messageId, at }: Job, deed: Deed, pictures: Journaled["pictures"]): boolean {
+    if (deed.does === "picture") return pictures.get(deed.user) === id;
+    if (deed.of.id !== messageId) return false;
+    return deed.does === "redact" || (deed.does === "cancel" && String(deed.at) === String(at));
 }
 
 /** What was held for its source is due as well: which source was down is forgotten with the process. */
