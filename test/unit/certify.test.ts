@@ -6,7 +6,6 @@ import { expect } from "chai";
 import { BridgeMedia, MediaError } from "../../src/index.ts";
 import { loadConnector, loadStore } from "../../src/testing/certify/candidates.ts";
 import { certify, type CertifyOptions } from "../../src/testing/certify/certify.ts";
-import { workOf } from "../../src/testing/certify/journal.ts";
 import {
     bytesOf,
     captionOf,
@@ -28,6 +27,8 @@ import { reportOf } from "../../src/testing/certify/report.ts";
 import { Rooms } from "../../src/testing/certify/recorder/rooms.ts";
 import { describe as nameOf, nextMoment } from "../../src/testing/certify/schedule.ts";
 import { verdict } from "../../src/testing/certify/verdict.ts";
+import { workOf } from "../../src/testing/certify/work-left.ts";
+import type { Job } from "../../src/uploads/job.ts";
 import { plainBridge } from "../support/world.ts";
 
 /** What judges the others is judged here: each thing that a recorder can have seen and must not. */
@@ -361,6 +362,13 @@ describe("the certification's verdict", () => {
         const another = { ...fileDeed("cancel", 2, file), at: ["info", "thumbnail_url"] } as Deed;
         for (const other of [another, fileDeed("retry", 2, file), deed("edit", 2, file), deed("redact", 2, text(3))])
             expect(workOf(ready, [other]), other.does).not.to.equal(undefined);
+        const shared: Job = { ...job, dedupe: "file", state: "ready" };
+        const withShared = (state: Job["state"]) => {
+            const both = [shared, { ...shared, id: "two", state }];
+            return workOf({ ...done, jobs: new Map(both.map((one) => [one.id, one])) }, []);
+        };
+        expect(withShared("failed")).not.to.equal(undefined);
+        expect(withShared("done"), "there is nothing to be asked for").to.equal(undefined);
         const picture = { ...job, messageId: undefined, state: "ready" as const };
         const pictured = {
             ...journaled,

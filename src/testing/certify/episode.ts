@@ -5,7 +5,7 @@ import type { CertifiableConnector, StoreModule } from "./candidates.ts";
 import { Child } from "./child.ts";
 import { STEPS } from "./coverage.ts";
 import type { Life } from "./driver.ts";
-import { isKnown, type Journaled, NOTHING, readJournal, workOf } from "./journal.ts";
+import { isKnown, type Journaled, NOTHING, readJournal } from "./journal.ts";
 import { type End, type Lived, liveInPeace, type Living, liveUntil } from "./life.ts";
 import { isDeed, type Planned } from "./deeds.ts";
 import { leftBehind } from "./left-behind.ts";
@@ -19,6 +19,7 @@ import { Said } from "./said.ts";
 import type { Death } from "./step.ts";
 import { readBefore } from "./standstill.ts";
 import { verdict } from "./verdict.ts";
+import { workOf } from "./work-left.ts";
 
 /**
  * One world, from its first message to its verdict: lives of the component that are killed one after the other, each
