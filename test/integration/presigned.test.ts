@@ -348,6 +348,33 @@ describe("presigned uploads", () => {
             expect(gets(scene, url)).to.equal(1);
         });
 
+        it("whoever shares the file of one that is cancelled then does not write over it in the storage", async () => {
+            const { world, remote, alice, roomId } = scene;
+            let told = 0;
+            world.homeserver.intercept((request) => {
+                if (!isComplete(request)) return undefined;
+                // It has heard of it, and nobody hears that.
+                return told++ === 0 ? { drop: "after" } : { status: 503, body: {} };
+            });
+            const media = world.component();
+            await media.start();
+            const bytes = someBytes(200_000);
+            const source = { kind: "http", url: remote.file(bytes) } as const;
+            const photo = () => media.send(photoMessage(roomId, alice, source, {}, { dedupeKey: "photo" }));
+            const [first] = (await photo()).uploads;
+            first?.done.catch(() => {});
+            await until(() => world.homeserver.media(first?.contentUri ?? ""));
+            const second = await photo();
+            const [upload] = second.uploads;
+            expect(upload?.contentUri).to.equal(first?.contentUri);
+            await media.cancel(first?.jobId ?? "");
+            const job = await upload?.done;
+            expect(job?.state).to.equal("done");
+            await scene.expectContent({ url: source.url, mxc: job?.contentUri ?? "", job: job as JobInfo }, bytes);
+            expect(scene.storage.gate.puts).to.have.length(1);
+            expect(scene.outcomes().at(-1), "it has the file").to.equal("upload 409");
+        });
+
         it("an answer that was lost is settled by a download that does not wait", async () => {
             let left = 1;
             scene.world.homeserver.intercept((request) =>

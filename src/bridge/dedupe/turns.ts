@@ -69,12 +69,23 @@ export class Turns {
         return this.#succession.tend(key);
     }
 
-    /** The writes that go with a job's change when it has brought a file that others wait for. Synchronous. */
+    /** The writes that go with a job's change when it has brought a file that others wait for, or put it into the storage. Synchronous. */
     finishWrites(before: Job, after: Job): Write[] {
         const { files } = this.#parts;
+        if (before.state === "transferring" && after.state === "completing") return this.#storedWrites(after);
         const isBrought = before.state === "transferring" || before.state === "completing";
         const file = isBrought && after.state === "done" ? uploadedFile(after) : undefined;
         return file === undefined ? [] : files.set(file.key, file);
+    }
+
+    /**
+     * From here on the homeserver may hear of it, also by a request whose answer is lost: whoever leads next, should this one be
+     * cancelled, does not write over it in the storage but goes by way of the homeserver, which knows what it has.
+     */
+    #storedWrites({ id, dedupe = "" }: Job): Write[] {
+        const { files } = this.#parts;
+        const file = files.peek(dedupe);
+        return file?.leader === id ? files.set(dedupe, { ...file, presigned: undefined }) : [];
     }
 
     /**
