@@ -50,6 +50,13 @@ export class LinkedAbort {
     }
 }
 
+/** Has a controller abort with a signal, of which nobody hears again once what it is for has ended. */
+export function abortWith(signal: AbortSignal, controller: AbortController): void {
+    const follow = (): void => controller.abort(signal.reason);
+    if (signal.aborted) follow();
+    else signal.addEventListener("abort", follow, { once: true });
+}
+
 /** The outcome of what knows no signals, unless one of `signals` aborts or its time is over before: then it rejects with the reason. */
 export async function unlessAborted<T>(
     outcome: Promise<T>,

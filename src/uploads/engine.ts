@@ -76,7 +76,10 @@ export function createEngine(parts: EngineParts): Engine {
     const ahead = new OpenedAhead(keepMs);
     const uploadLimits = new UploadLimits(users, parts.maxFileBytes ?? Number.MAX_SAFE_INTEGER, logger);
     const storages = new StorageBreaker();
-    const transferParts = { sources, opened, ahead, target, spool, limits, logger, way: parts.way };
+    const openedBefore = {
+        take: (jobId: string, signal: AbortSignal) => opened.take(jobId, signal) ?? ahead.take(jobId, signal),
+    };
+    const transferParts = { sources, opened: openedBefore, target, spool, limits, logger, way: parts.way };
     const attempted = async <T>(
         job: Job,
         signal: AbortSignal,

@@ -11,8 +11,6 @@ import type { Job } from "./job.ts";
 import type { StepLimits } from "./limits.ts";
 import { RefreshedButFailed } from "./sources/connector.ts";
 import { sourceError } from "./sources/http.ts";
-import type { OpenedAhead } from "./sources/opened-ahead.ts";
-import type { OpenedSources } from "./sources/opened.ts";
 import type { OpenedSource, Source, SourceDescription } from "./sources/source.ts";
 import type { Spool } from "./sources/spool.ts";
 import { MAX_PRESIGNED_BYTES, PresignedTarget } from "./targets/presigned.ts";
@@ -30,8 +28,10 @@ export type Sources = {
 
 export interface TransferParts {
     readonly sources: Sources;
-    readonly opened: Pick<OpenedSources, "take">;
-    readonly ahead: Pick<OpenedAhead, "take">;
+    /** What was opened before: the job's own source, or the opening of it. */
+    readonly opened: {
+        take(jobId: string, signal: AbortSignal): OpenedSource | Promise<OpenedSource> | undefined;
+    };
     readonly target: Target;
     readonly spool: Spool;
     readonly limits: StepLimits;
@@ -114,7 +114,7 @@ async function opening<T>(
             if (error instanceof RefreshedButFailed) await watch.onRefreshed(error.refreshed);
             throw error;
         });
-    const opened = parts.opened.take(job.id, signal) ?? (await (parts.ahead.take(job.id, signal) ?? openAnew()));
+    const opened = await (parts.opened.take(job.id, signal) ?? openAnew());
     try {
         if (opened.refreshed !== undefined) await watch.onRefreshed(opened.refreshed);
         const mimetype = promisedType(job.mimetype, job.family);

@@ -1,3 +1,4 @@
+import { abortWith } from "../../linked-abort.ts";
 import type { OpenedSource } from "./source.ts";
 
 /**
@@ -36,9 +37,7 @@ export class OpenedAhead {
         if (opening === undefined) return undefined;
         this.#forget(jobId, opening);
         const { opened, life } = opening;
-        const follow = (): void => life.abort(signal.reason);
-        if (signal.aborted) follow();
-        else signal.addEventListener("abort", follow, { once: true });
+        abortWith(signal, life);
         return opened;
     }
 

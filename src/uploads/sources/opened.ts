@@ -1,5 +1,6 @@
-import type { OpenedSource } from "./source.ts";
 import { Readable } from "node:stream";
+import { abortWith } from "../../linked-abort.ts";
+import type { OpenedSource } from "./source.ts";
 
 /**
  * Streams that were opened before their job's turn (by a probe), kept so that the transfer need not open its source a
@@ -39,9 +40,7 @@ export class OpenedSources {
             letGo(kept);
             return undefined;
         }
-        const follow = (): void => life.abort(signal.reason);
-        if (signal.aborted) follow();
-        else signal.addEventListener("abort", follow, { once: true });
+        abortWith(signal, life);
         return opened;
     }
 

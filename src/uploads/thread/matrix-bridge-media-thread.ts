@@ -32,7 +32,6 @@ const parts = {
         spool,
     },
     opened: { take: () => undefined },
-    ahead: { take: () => undefined },
     spool,
     limits,
     logger: { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") },
