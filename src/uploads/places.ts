@@ -27,6 +27,15 @@ export function isLargeForCertain({ size }: Sized): boolean {
     return size !== undefined && !isSmall({ size });
 }
 
+/** A place for a file of any size, the same for history, or one for small files alone. */
+export type PlaceKind = "any" | "history" | "small";
+
+/** Those that would do for a file. */
+export function placeKindsOf(file: Placed): PlaceKind[] {
+    const ofAny = file.backfill === true ? "history" : "any";
+    return isSmall(file) ? [ofAny, "small"] : [ofAny];
+}
+
 /** Who a look at the queue's lists has left there without a place. */
 export interface Left {
     readonly small: boolean;
@@ -58,28 +67,29 @@ export class Places {
 
     /** Whether there is none for any file. */
     get isFull(): boolean {
-        return !hasOne(this.#ofAny) && !hasOne(this.#ofSmall);
+        return !this.hasOne("any") && !this.hasOne("small");
     }
 
     /** Whether there is none for history of any size. */
     get isFullForHistory(): boolean {
-        return !this.#hasOneOfAny(true) && !hasOne(this.#ofSmall);
+        return !this.hasOne("history") && !this.hasOne("small");
     }
 
     hasOneFor(file: Placed): boolean {
-        return this.#hasOneOfAny(file.backfill === true) || (isSmall(file) && hasOne(this.#ofSmall));
+        return placeKindsOf(file).some((kind) => this.hasOne(kind));
+    }
+
+    hasOne(kind: PlaceKind): boolean {
+        if (kind === "small") return isFree(this.#ofSmall);
+        return isFree(this.#ofAny) && !(kind === "history" && this.#takenByHistory >= this.#forHistory);
     }
 
     /** Runs `task` in a place. To be called where there is one: nobody could overtake what waits in here. */
     run<T>(file: Placed, task: () => Promise<T>): Promise<T> {
-        if (isSmall(file) && hasOne(this.#ofSmall)) return this.#ofSmall.add(task);
+        if (isSmall(file) && isFree(this.#ofSmall)) return this.#ofSmall.add(task);
         if (file.backfill !== true) return this.#ofAny.add(task);
         this.#takenByHistory++;
         return this.#ofAny.add(task).finally(() => this.#takenByHistory--);
-    }
-
-    #hasOneOfAny(isHistory: boolean): boolean {
-        return hasOne(this.#ofAny) && !(isHistory && this.#takenByHistory >= this.#forHistory);
     }
 
     async onIdle(): Promise<void> {
@@ -87,6 +97,6 @@ export class Places {
     }
 }
 
-function hasOne(places: PQueue | undefined): places is PQueue {
+function isFree(places: PQueue | undefined): places is PQueue {
     return places !== undefined && places.pending + places.size < places.concurrency;
 }

@@ -8,6 +8,7 @@ import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import { Hastening } from "./hastening.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
+import { Look, type Refusal } from "./look.ts";
 import { Callers, historyDueAt } from "./callers.ts";
 import { both, EVERYBODY, isSmall, type Left, NOBODY, Places } from "./places.ts";
 import { dueFromNow, type Release, released } from "./release.ts";
@@ -40,9 +41,6 @@ export interface UploadQueueParts extends TryParts {
     /** Places for small files beside them. */
     readonly smallFileConcurrency: number;
 }
-
-/** What a job has to wait for. */
-type Refusal = "source" | "places";
 
 interface Run {
     readonly controller: AbortController;
@@ -290,6 +288,7 @@ export class UploadQueue {
         if (this.#tries.pausedUntil > steadyNow()) return undefined;
         if (this.#places.isFull) return EVERYBODY;
         const limit = this.#places.total + this.#running.size + Math.max(this.#scanAhead, SMALL_AHEAD);
+        const look = new Look(this.#places, this.#parts.gate);
         const blocked: string[] = [];
         let rows = 0;
         let isFull = false;
@@ -297,7 +296,7 @@ export class UploadQueue {
         for await (const key of this.#parts.store.keys({ collection: SCHEDULE, limit })) {
             rows++;
             const { time, id } = fromOrderedKey(key);
-            left = await this.#takeOthers(time, left);
+            left = await this.#takeOthers(time, left, look);
             isFull = this.#places.isFull || blocked.length >= HOLD_BATCH;
             if (isFull) break;
             if (this.#running.has(id)) continue;
@@ -313,16 +312,18 @@ export class UploadQueue {
                 continue;
             }
             // Behind history that is due after all that is live there is only such.
-            isFull = job.backfill && time > historyDueAt() && this.#places.isFullForHistory;
+            isFull = look.isOver || (job.backfill && time > historyDueAt() && this.#places.isFullForHistory);
             if (isFull || !this.#open) break;
             const refusal = this.#refusal(job);
+            if (refusal !== undefined) look.passedOver(job, refusal);
             if (refusal === "source") blocked.push(id);
             else if (refusal === undefined) void this.#begin(job);
             else left = { ...left, large: true };
         }
         // Behind the rows that were not read there may be anybody, but large ones left are looked past for small ones' sake.
         const isUnread = isFull || (rows >= limit && blocked.length > 0);
-        left = await this.#takeOthers(Number.POSITIVE_INFINITY, isUnread ? EVERYBODY : left);
+        left = await this.#takeOthers(Number.POSITIVE_INFINITY, isUnread ? EVERYBODY : left, look);
+        if (look.isOver) this.#fillAgain = true;
         this.#scanAhead = blocked.length > 0 ? HOLD_BATCH : 0;
         if (blocked.length > 0) {
             await this.#held.put(blocked);
@@ -335,25 +336,26 @@ export class UploadQueue {
      * Starts what is due before a time and does not lie in the schedule: held jobs, and history that is waited for.
      * @param left Whom the look has left so far.
      */
-    async #takeOthers(before: number, left: Left): Promise<Left> {
+    async #takeOthers(before: number, left: Left, look: Look): Promise<Left> {
         let all = left;
         const historyAt = historyDueAt();
         if (historyAt < before && !this.#callers.areNone) {
-            all = both(all, await this.#takeHeld(historyAt));
+            all = both(all, await this.#takeHeld(historyAt, look));
             this.#callers.serveHistory(all);
         }
-        return both(all, await this.#takeHeld(before));
+        return both(all, await this.#takeHeld(before, look));
     }
 
     /** Starts held jobs that are due before a time and whose source is open. Resolves with whom that may have left. */
-    async #takeHeld(before: number): Promise<Left> {
+    async #takeHeld(before: number, look: Look): Promise<Left> {
         while (this.#open && !this.#places.isFull) {
             const job = await this.#held.next(before, (id) => this.#running.has(id), this.#running.size);
             if (job === undefined) return NOBODY;
-            if (!this.#open) break;
+            if (look.isOver || !this.#open) break;
             const refusal = this.#refusal(job);
             if (refusal === undefined) void this.#begin(job);
-            else if (refusal === "places") return { small: isSmall(job), large: true };
+            else look.passedOver(job, refusal);
+            if (refusal === "places") return { small: isSmall(job), large: true };
         }
         return this.#held.areNone ? NOBODY : EVERYBODY;
     }

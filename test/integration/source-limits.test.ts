@@ -8,8 +8,10 @@ import type { BridgeMedia, SentMessage } from "../../src/index.ts";
 import { LevelStore } from "../../src/store/level.ts";
 import type { Store } from "../../src/store/store.ts";
 import type { Job } from "../../src/uploads/job.ts";
-import { HELD, jobWrites } from "../../src/uploads/job-records.ts";
-import { UploadQueue } from "../../src/uploads/queue.ts";
+import { HELD, jobWrites, SCHEDULE } from "../../src/uploads/job-records.ts";
+import { UploadQueue, type UploadQueueParts } from "../../src/uploads/queue.ts";
+import { SourceGate, sourceKeyOf } from "../../src/uploads/source-gate.ts";
+import { MemoryStore } from "../support/memory-store.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { Clock } from "../support/model.ts";
 import { type Remote, someBytes, startRemote } from "../support/remote.ts";
@@ -372,6 +374,96 @@ describe("a source's limits", () => {
         const connectors = { slack: { open: async () => expect.fail() } };
         world.component({ connectors, sourceLimits: { slack: { perSecond: 0.5 }, "http://a:8080": {}, default: {} } });
     });
+});
+
+describe("what becomes free in the middle of a look at the lists", () => {
+    const source = { kind: "http", url: "https://blocked.example/" } as const;
+    const ready = (id: string, dueAt: number, more: Partial<Job> = {}): Job => ({
+        id,
+        state: "ready",
+        uploader: "@a:b",
+        source,
+        createdAt: 0,
+        backfill: false,
+        attempts: 0,
+        contentUri: "mxc://a/b",
+        dueAt,
+        ...more,
+    });
+    const due = Date.now() - 1000;
+    const history = { heldFor: sourceKeyOf({ source }), backfill: true, dueAt: due * 3 };
+
+    /** The order in which jobs begin, where `open` is called in the first look of `queue` that reads the schedule. */
+    async function orderOf(rowsBefore: number, parts: Partial<UploadQueueParts>, open: () => Promise<void>) {
+        const store = new MemoryStore();
+        await store.open();
+        for (const job of [ready("first", due), ready("second", due + 1), ready("history", due * 3, history)])
+            await store.commit(jobWrites(undefined, job));
+        const keys = store.keys.bind(store);
+        let opened: Promise<void> | undefined;
+        store.keys = async function* (range) {
+            let rows = 0;
+            for await (const key of keys(range)) {
+                if (range.collection === SCHEDULE && rows++ === rowsBefore) await (opened ??= open());
+                yield key;
+            }
+            if (range.collection === SCHEDULE) await (opened ??= open());
+        };
+        const began: string[] = [];
+        const queue = new UploadQueue({
+            ...queueParts(),
+            store,
+            concurrency: 1,
+            ...parts,
+            transfer: async (job, ...more) => {
+                began.push(job.id);
+                return parts.transfer?.(job, ...more) ?? { size: 1, contentUri: "mxc://a/b" };
+            },
+        });
+        return { queue, began, store };
+    }
+
+    for (const [when, rowsBefore] of [
+        ["between two files", 1],
+        ["behind them", 2],
+    ] as const) {
+        it(`a source, ${when}: is asked by nobody before the one it has just been refused to`, async () => {
+            let now = 1000;
+            const gate = new SourceGate({}, () => now);
+            const opensAt = gate.failed({ source }, new MediaError("SOURCE_RATE_LIMITED", { retryAfterMs: 60_000 }));
+            const { queue, began } = await orderOf(rowsBefore, { gate }, async () => {
+                now = opensAt;
+            });
+            await queue.start();
+            await until(() => began.length === 3);
+            expect(began).to.deep.equal(["first", "second", "history"]);
+            await queue.close();
+        });
+
+        it(`a place, ${when}: is given to nobody before the one who has just been left without`, async () => {
+            const end = deferred();
+            const { queue, began, store } = await orderOf(
+                1 + rowsBefore,
+                {
+                    // Or nobody would look while the only place is taken.
+                    smallFileConcurrency: 1,
+                    transfer: async ({ id }) => {
+                        if (id === "busy") await end.promise;
+                        return { size: 1, contentUri: "mxc://a/b" };
+                    },
+                },
+                async () => {
+                    end.resolve();
+                    await until(() => queue.active === 0);
+                },
+            );
+            await store.commit(jobWrites(undefined, ready("busy", due - 1)));
+            await queue.start();
+            await until(() => began.length === 4);
+            expect(began).to.deep.equal(["busy", "first", "second", "history"]);
+            await queue.close();
+        });
+    }
 });
 
 describe("a large backlog of a blocked source", () => {
