@@ -3,6 +3,7 @@ import type { JsonObject } from "../matrix/answer.ts";
 import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
 import { areKeysForgotten } from "./encrypted-files.ts";
+import { originalOf } from "./edits.ts";
 import { contentFor, type FailurePolicy, replacement, reply, withUris } from "./event-content.ts";
 import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts";
 
@@ -21,20 +22,22 @@ export interface Outgoing {
 
 /**
  * A message is sent with its files in their places, as they stand at that moment. So is an edit: the message it edits
- * stands before it in the same line, so by now it has its event, or never will, and then its edit is not sent either.
+ * stands before it in the same line, so by now it has its event, or never will, and then its edit is not sent either. Nor is
+ * what the component itself has to say of a message that is to be redacted.
  */
 export async function outgoing(store: Store, message: MessageRecord, policy: FailurePolicy): Promise<Outgoing> {
     const { eventType } = message;
     if (message.redacts !== undefined) return { eventType, content: message.content, shown: "" };
+    const about = originalOf(message);
+    const original = about === undefined ? undefined : await loadMessage(store, about);
+    if (original?.redact === true || original?.redacted === true) throw isGone(original);
     if (message.edits === undefined) {
         if (message.jobs.length === 0) return { eventType, content: message.content, shown: "" };
         const files = await loadJobs(store, message.jobs);
         const content = contentFor(message.content, files, policy, message.failure);
         return { eventType, content, shown: hashOf(content), mayHaveDiffered: files.some(mayHaveDiffered) };
     }
-    const original = await loadMessage(store, message.edits);
-    if (original?.eventId === undefined || original.redact === true || original.redacted === true)
-        throw new MediaError(original?.error?.code ?? "CANCELLED", { detail: "what it edits is not in the room" });
+    if (original?.eventId === undefined) throw isGone(original);
     const jobs = await loadJobs(store, original.jobs);
     if (areKeysForgotten(jobs)) throw new MediaError("ENCRYPTION_KEYS_GONE");
     const content = contentFor(withUris(message.content, original.shared), jobs, policy, original.failure);
@@ -43,6 +46,10 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
         shown: hashOf(content),
         mayHaveDiffered: jobs.some(mayHaveDiffered),
     };
+}
+
+function isGone(original: MessageRecord | undefined): MediaError {
+    return new MediaError(original?.error?.code ?? "CANCELLED", { detail: "what it edits is not in the room" });
 }
 
 function mayHaveDiffered({ state, replaces, revived }: Job): boolean {

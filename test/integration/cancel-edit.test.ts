@@ -592,6 +592,35 @@ describe("a message that is taken back or edited", () => {
         expect(shown(sent.eventId)).to.deep.equal({ ...image("two"), url: first(sent)?.contentUri });
     });
 
+    it("a notice that still stands in the line when its message is redacted is not said, nor what an edit there said", async () => {
+        await open();
+        let fail = (): void => {};
+        const url = remote.on("/gone", (_request, response) => {
+            fail = () => response.writeHead(404).end();
+        });
+        const photo = photoMessage(roomId, alice, { kind: "http", url }, { id: "photo", content: image("one") });
+        const sent = await media.send(photo);
+        await until(() => remote.requests.length === 1);
+        let isDown = true;
+        world.homeserver.intercept((request) => (isDown && isSend(request) ? { status: 503, body: {} } : undefined));
+        const ahead = media.send(textMessage(roomId, alice, "ahead"));
+        const editing = code(media.edit("photo", { id: "edit", content: image("a secret") }));
+        await until(() => world.homeserver.requests.some(({ status }) => status === 503));
+        fail();
+        await first(sent)?.done.catch(() => {});
+        // The way of a message that is taken back out of its line: as long as a notice takes into it.
+        const unwanted = code(media.send(textMessage(roomId, alice, "unwanted", { id: "unwanted" })));
+        await media.cancelMessage("unwanted");
+        await unwanted;
+        await media.cancelMessage("photo", { redact: true });
+        isDown = false;
+        expect(await editing).to.equal("CANCELLED");
+        await ahead;
+        await until(() => redactions().length > 0);
+        await media.send(textMessage(roomId, alice, "behind all of it"));
+        expect(redactions().map(({ redacts }) => redacts)).to.deep.equal([sent.eventId]);
+    });
+
     it("an edit of a message that is just being sent stands behind it, with the same file", async () => {
         await open();
         let down = true;
