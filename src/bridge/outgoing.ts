@@ -2,8 +2,8 @@ import { MediaError } from "../errors.ts";
 import type { JsonObject } from "../matrix/answer.ts";
 import type { Store } from "../store/store.ts";
 import type { Job } from "../uploads/job.ts";
-import { areKeysForgotten } from "./encrypted-files.ts";
 import { originalOf } from "./edits.ts";
+import { areKeysForgotten } from "./encrypted-files.ts";
 import { contentFor, type FailurePolicy, replacement, reply, withUris } from "./event-content.ts";
 import { hashOf, loadJobs, loadMessage, type MessageRecord } from "./records.ts";
 
@@ -30,14 +30,14 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
     if (message.redacts !== undefined) return { eventType, content: message.content, shown: "" };
     const about = originalOf(message);
     const original = about === undefined ? undefined : await loadMessage(store, about);
-    if (original?.redact === true || original?.redacted === true) throw isGone(original);
+    if (original?.redact === true || original?.redacted === true) throw notInRoom(original);
     if (message.edits === undefined) {
         if (message.jobs.length === 0) return { eventType, content: message.content, shown: "" };
         const files = await loadJobs(store, message.jobs);
         const content = contentFor(message.content, files, policy, message.failure);
         return { eventType, content, shown: hashOf(content), mayHaveDiffered: files.some(mayHaveDiffered) };
     }
-    if (original?.eventId === undefined) throw isGone(original);
+    if (original?.eventId === undefined) throw notInRoom(original);
     const jobs = await loadJobs(store, original.jobs);
     if (areKeysForgotten(jobs)) throw new MediaError("ENCRYPTION_KEYS_GONE");
     const content = contentFor(withUris(message.content, original.shared), jobs, policy, original.failure);
@@ -48,7 +48,7 @@ export async function outgoing(store: Store, message: MessageRecord, policy: Fai
     };
 }
 
-function isGone(original: MessageRecord | undefined): MediaError {
+function notInRoom(original: MessageRecord | undefined): MediaError {
     return new MediaError(original?.error?.code ?? "CANCELLED", { detail: "what it edits is not in the room" });
 }
 

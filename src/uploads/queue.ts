@@ -314,11 +314,9 @@ export class UploadQueue {
             // Behind history that is due after all that is live there is only such.
             isFull = look.isOver || (job.backfill && time > historyDueAt() && this.#places.isFullForHistory);
             if (isFull || !this.#open) break;
-            const refusal = this.#refusal(job);
-            if (refusal !== undefined) look.passedOver(job, refusal);
+            const refusal = this.#offer(job, look);
             if (refusal === "source") blocked.push(id);
-            else if (refusal === undefined) void this.#begin(job);
-            else left = { ...left, large: true };
+            else if (refusal === "places") left = { ...left, large: true };
         }
         // Behind the rows that were not read there may be anybody, but large ones left are looked past for small ones' sake.
         const isUnread = isFull || (rows >= limit && blocked.length > 0);
@@ -352,12 +350,17 @@ export class UploadQueue {
             const job = await this.#held.next(before, (id) => this.#running.has(id), this.#running.size);
             if (job === undefined) return NOBODY;
             if (look.isOver || !this.#open) break;
-            const refusal = this.#refusal(job);
-            if (refusal === undefined) void this.#begin(job);
-            else look.passedOver(job, refusal);
-            if (refusal === "places") return { small: isSmall(job), large: true };
+            if (this.#offer(job, look) === "places") return { small: isSmall(job), large: true };
         }
         return this.#held.areNone ? NOBODY : EVERYBODY;
+    }
+
+    /** Begins a job of the lists, or has the look remember why it cannot. */
+    #offer(job: Job, look: Look): Refusal | undefined {
+        const refusal = this.#refusal(job);
+        if (refusal === undefined) void this.#begin(job);
+        else look.passedOver(job, refusal);
+        return refusal;
     }
 
     #wakeAt(time: number): void {
