@@ -44,6 +44,20 @@ describe("a message that is taken back or edited", () => {
     });
     const shown = (eventId: string) => edits(world.homeserver, roomId).get(eventId);
     const first = ({ uploads }: SentMessage) => uploads[0];
+    /** A file that is gone when that is said, once it has been asked for. */
+    const vanishing = () => {
+        let fail = (): void => {};
+        const url = remote.on("/gone", (_request, response) => {
+            fail = () => response.writeHead(404).end();
+        });
+        return { url, fail: () => fail() };
+    };
+    /** The way of a message that is taken back out of its line: as long as a notice takes into it. */
+    const aNoticesWay = async (): Promise<void> => {
+        const unwanted = code(media.send(textMessage(roomId, alice, "unwanted", { id: "unwanted" })));
+        await media.cancelMessage("unwanted");
+        await unwanted;
+    };
 
     it("cancel() frees the transfer's place at once, with redact the event goes too", async () => {
         await open();
@@ -455,10 +469,7 @@ describe("a message that is taken back or edited", () => {
     for (const place of ["first", "second"])
         it(`an edit that is taken back as the ${place} of its line says nothing in a later notice`, async () => {
             await open();
-            let fail = (): void => {};
-            const url = remote.on("/gone", (_request, response) => {
-                fail = () => response.writeHead(404).end();
-            });
+            const { url, fail } = vanishing();
             const photo = photoMessage(roomId, alice, { kind: "http", url }, { id: "photo", content: image("one") });
             const sent = await media.send(photo);
             let isDown = true;
@@ -481,10 +492,7 @@ describe("a message that is taken back or edited", () => {
 
     it("an edit that is redacted says nothing in a later notice, and a notice that says it is edited", async () => {
         await open();
-        let fail = (): void => {};
-        const url = remote.on("/gone", (_request, response) => {
-            fail = () => response.writeHead(404).end();
-        });
+        const { url, fail } = vanishing();
         const send = (id: string) =>
             media.send(photoMessage(roomId, alice, { kind: "http", url }, { id, content: image("one") }));
         const noticed = (eventId: string, text: string) =>
@@ -541,10 +549,7 @@ describe("a message that is taken back or edited", () => {
         }
         media = world.component({ store: (directory) => new Held(directory) });
         await media.start();
-        let fail = (): void => {};
-        const url = remote.on("/gone", (_request, response) => {
-            fail = () => response.writeHead(404).end();
-        });
+        const { url, fail } = vanishing();
         const photo = photoMessage(roomId, alice, { kind: "http", url }, { id: "photo", content: image("one") });
         const sent = await media.send(photo);
         await until(() => remote.requests.length > 0);
@@ -578,10 +583,7 @@ describe("a message that is taken back or edited", () => {
         await until(() => world.homeserver.requests.some(({ status }) => status === 503));
         answer?.();
         await first(sent)?.done.catch(() => {});
-        // The way of a message that is taken back out of its line: as long as a notice takes into it.
-        const unwanted = code(media.send(textMessage(roomId, alice, "unwanted", { id: "unwanted" })));
-        await media.cancelMessage("unwanted");
-        await unwanted;
+        await aNoticesWay();
         await media.retry(first(sent)?.jobId ?? "");
         await until(() => remote.requests.length === 2);
         isDown = false;
@@ -594,10 +596,7 @@ describe("a message that is taken back or edited", () => {
 
     it("a notice that still stands in the line when its message is redacted is not said, nor what an edit there said", async () => {
         await open();
-        let fail = (): void => {};
-        const url = remote.on("/gone", (_request, response) => {
-            fail = () => response.writeHead(404).end();
-        });
+        const { url, fail } = vanishing();
         const photo = photoMessage(roomId, alice, { kind: "http", url }, { id: "photo", content: image("one") });
         const sent = await media.send(photo);
         await until(() => remote.requests.length === 1);
@@ -608,10 +607,7 @@ describe("a message that is taken back or edited", () => {
         await until(() => world.homeserver.requests.some(({ status }) => status === 503));
         fail();
         await first(sent)?.done.catch(() => {});
-        // The way of a message that is taken back out of its line: as long as a notice takes into it.
-        const unwanted = code(media.send(textMessage(roomId, alice, "unwanted", { id: "unwanted" })));
-        await media.cancelMessage("unwanted");
-        await unwanted;
+        await aNoticesWay();
         await media.cancelMessage("photo", { redact: true });
         isDown = false;
         expect(await editing).to.equal("CANCELLED");

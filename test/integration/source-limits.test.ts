@@ -376,22 +376,17 @@ describe("a source's limits", () => {
     });
 });
 
+const source = { kind: "http", url: "https://blocked.example/" } as const;
+
+/** Of that source, unless it says another. */
+function ready(id: string, dueAt: number, more: Partial<Job> = {}): Job {
+    const address = { uploader: "@a:b", contentUri: "mxc://a/b" };
+    return { id, state: "ready", ...address, source, createdAt: 0, backfill: false, attempts: 0, dueAt, ...more };
+}
+
 describe("what becomes free in the middle of a look at the lists", () => {
-    const source = { kind: "http", url: "https://blocked.example/" } as const;
-    const ready = (id: string, dueAt: number, more: Partial<Job> = {}): Job => ({
-        id,
-        state: "ready",
-        uploader: "@a:b",
-        source,
-        createdAt: 0,
-        backfill: false,
-        attempts: 0,
-        contentUri: "mxc://a/b",
-        dueAt,
-        ...more,
-    });
     const due = Date.now() - 1000;
-    const history = { heldFor: sourceKeyOf({ source }), backfill: true, dueAt: due * 3 };
+    const history = { heldFor: sourceKeyOf({ source }), backfill: true };
 
     /** The order in which jobs begin, where `open` is called in the first look of `queue` that reads the schedule. */
     async function orderOf(rowsBefore: number, parts: Partial<UploadQueueParts>, open: () => Promise<void>) {
@@ -467,6 +462,7 @@ describe("what becomes free in the middle of a look at the lists", () => {
 });
 
 describe("a large backlog of a blocked source", () => {
+    const free = { source: { kind: "http", url: "https://free.example/" } } as const;
     const COUNT = Number(process.env["HELD_JOBS"] ?? 3000);
     let directory: string;
     let store: LevelStore;
@@ -480,24 +476,10 @@ describe("a large backlog of a blocked source", () => {
         await rm(directory, { recursive: true, force: true });
     });
 
-    const job = (id: string, host: string, dueAt: number): Job => ({
-        id,
-        state: "ready",
-        uploader: "@a:b",
-        source: { kind: "http", url: `https://${host}/` },
-        createdAt: 0,
-        backfill: false,
-        attempts: 0,
-        contentUri: "mxc://a/b",
-        dueAt,
-    });
-
     it("is moved aside once, and read no more until its source is open; then it comes by due time", async () => {
         const due = Date.now() - 1_000_000;
         for (let from = 0; from < COUNT; from += 1000) {
-            const jobs = Array.from({ length: 1000 }, (_, i) =>
-                job(`blocked-${from + i}`, "blocked.example", due + from + i),
-            );
+            const jobs = Array.from({ length: 1000 }, (_, i) => ready(`blocked-${from + i}`, due + from + i));
             await store.commit(jobs.flatMap((blocked) => jobWrites(undefined, blocked)));
         }
         let reads = 0;
@@ -544,7 +526,7 @@ describe("a large backlog of a blocked source", () => {
         expect(heap() - before.heap).to.be.below(30);
 
         const pass = async (id: string): Promise<void> => {
-            await store.commit(jobWrites(undefined, job(id, "free.example", Date.now())));
+            await store.commit(jobWrites(undefined, ready(id, Date.now(), free)));
             queue.poke();
             await until(() => began.includes(id));
         };
@@ -556,8 +538,8 @@ describe("a large backlog of a blocked source", () => {
         blocked = false;
         began.length = 0;
         // Held ones and others are taken by one order.
-        await store.commit(jobWrites(undefined, job("early", "free.example", due - 1)));
-        await store.commit(jobWrites(undefined, job("late", "free.example", Date.now())));
+        await store.commit(jobWrites(undefined, ready("early", due - 1, free)));
+        await store.commit(jobWrites(undefined, ready("late", Date.now(), free)));
         const startedAt = performance.now();
         await open();
         const restartMs = performance.now() - startedAt;
