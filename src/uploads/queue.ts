@@ -1,16 +1,17 @@
 import { deferred } from "../deferred.ts";
 import { MediaError } from "../errors.ts";
 import { loggable } from "../redact.ts";
-import { isFinal, type Job } from "./job.ts";
+import type { Job } from "./job.ts";
 import { transition } from "./transition.ts";
-import { fromOrderedKey, isPlaceOf, jobWrites, loadJob, SCHEDULE, tidyRow } from "./job-records.ts";
+import { jobWrites, loadJob } from "./job-records.ts";
 import { mustPrepare } from "./encryption/job-encryption.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import { Hastening } from "./hastening.ts";
 import type { KeyedLocks } from "./keyed-locks.ts";
-import { Look, type Refusal } from "./look.ts";
-import { Callers, historyDueAt } from "./callers.ts";
-import { both, EVERYBODY, isSmall, type Left, NOBODY, Places } from "./places.ts";
+import { Lists } from "./lists.ts";
+import type { Refusal } from "./look.ts";
+import { Callers } from "./callers.ts";
+import { isSmall, type Left, Places } from "./places.ts";
 import { dueFromNow, type Release, released } from "./release.ts";
 import { steadyNow } from "./steady-clock.ts";
 import { STORE_RETRY_MS, Tries, type TryParts } from "./tries.ts";
@@ -47,11 +48,6 @@ interface Run {
     readonly ended: Promise<Job | undefined>;
 }
 
-/** Jobs that are moved out of the schedule in one step when their source is closed. */
-const HOLD_BATCH = 256;
-/** Jobs of the schedule among which a small one is looked for when only small files' places are free. */
-const SMALL_AHEAD = 64;
-
 export class UploadQueue {
     readonly #parts: UploadQueueParts;
     readonly #places: Places;
@@ -70,7 +66,7 @@ export class UploadQueue {
     #open = false;
     readonly #held: HeldJobs;
     readonly #waiting: WaitingJobs;
-    #scanAhead = 0;
+    readonly #lists: Lists;
 
     constructor(parts: UploadQueueParts) {
         this.#parts = parts;
@@ -88,6 +84,15 @@ export class UploadQueue {
             mustWait: (job) => this.#held.mustWait(job),
             // What was tried again while its message stands in line is in the schedule too, and may be under way from there.
             begin: (job) => this.#running.get(job.id)?.ended ?? this.#begin(job),
+        });
+        this.#lists = new Lists({
+            ...parts,
+            places: this.#places,
+            held: this.#held,
+            callers: this.#callers,
+            underWay: this.#running,
+            isOpen,
+            offer: (job) => this.#offer(job),
         });
         this.#waitedFor = new WaitedFor({
             store: parts.store,
@@ -269,9 +274,12 @@ export class UploadQueue {
                 if (await this.#waiting.move()) this.#fillAgain = true;
                 // Before the look: whose source opens meanwhile has been refused, and is to be looked at again.
                 const callersWakeAt = this.#callers.wakeAt();
-                const left = await this.#takePlaces();
-                if (!this.#fillAgain) this.#left = left;
-                const opensAt = left === undefined ? this.#tries.pausedUntil : this.#held.opensAt();
+                // None is to begin while the homeserver is failing.
+                const isPaused = this.#tries.pausedUntil > steadyNow();
+                const looked = isPaused ? undefined : await this.#lists.look();
+                if (looked?.again === true) this.#fillAgain = true;
+                if (!this.#fillAgain) this.#left = looked?.left;
+                const opensAt = looked === undefined ? this.#tries.pausedUntil : this.#held.opensAt();
                 this.#wakeAt(Math.min(this.#waiting.until, opensAt, callersWakeAt));
             } catch (error) {
                 this.#parts.logger.error("The upload queue could not read or write its journal", {
@@ -283,83 +291,10 @@ export class UploadQueue {
         }
     }
 
-    /** Starts jobs while there are places; undefined while none is to begin. */
-    async #takePlaces(): Promise<Left | undefined> {
-        if (this.#tries.pausedUntil > steadyNow()) return undefined;
-        if (this.#places.isFull) return EVERYBODY;
-        const limit = this.#places.total + this.#running.size + Math.max(this.#scanAhead, SMALL_AHEAD);
-        const look = new Look(this.#places, this.#parts.gate);
-        const blocked: string[] = [];
-        let rows = 0;
-        let isFull = false;
-        let left = NOBODY;
-        for await (const key of this.#parts.store.keys({ collection: SCHEDULE, limit })) {
-            rows++;
-            const { time, id } = fromOrderedKey(key);
-            left = await this.#takeOthers(time, left, look);
-            isFull = this.#places.isFull || blocked.length >= HOLD_BATCH;
-            if (isFull) break;
-            if (this.#running.has(id)) continue;
-            const job = await loadJob(this.#parts.store, id);
-            if (job === undefined || isFinal(job.state)) {
-                // The job's record was lost to damage: its place in the schedule means nothing any more.
-                await this.#parts.store.commit([{ collection: SCHEDULE, key }]);
-                this.#fillAgain = true;
-                continue;
-            }
-            if (!isPlaceOf(job, SCHEDULE, key)) {
-                await this.#parts.locks.hold([id], () => tidyRow(this.#parts.store, id, SCHEDULE, key));
-                continue;
-            }
-            // Behind history that is due after all that is live there is only such.
-            isFull = look.isOver || (job.backfill && time > historyDueAt() && this.#places.isFullForHistory);
-            if (isFull || !this.#open) break;
-            const refusal = this.#offer(job, look);
-            if (refusal === "source") blocked.push(id);
-            else if (refusal === "places") left = { ...left, large: true };
-        }
-        // Behind the rows that were not read there may be anybody, but large ones left are looked past for small ones' sake.
-        const isUnread = isFull || (rows >= limit && blocked.length > 0);
-        left = await this.#takeOthers(Number.POSITIVE_INFINITY, isUnread ? EVERYBODY : left, look);
-        if (look.isOver) this.#fillAgain = true;
-        this.#scanAhead = blocked.length > 0 ? HOLD_BATCH : 0;
-        if (blocked.length > 0) {
-            await this.#held.put(blocked);
-            this.#fillAgain = true;
-        }
-        return isFull || rows >= limit ? EVERYBODY : left;
-    }
-
-    /**
-     * Starts what is due before a time and does not lie in the schedule: held jobs, and history that is waited for.
-     * @param left Whom the look has left so far.
-     */
-    async #takeOthers(before: number, left: Left, look: Look): Promise<Left> {
-        let all = left;
-        const historyAt = historyDueAt();
-        if (historyAt < before && !this.#callers.areNone) {
-            all = both(all, await this.#takeHeld(historyAt, look));
-            this.#callers.serveHistory(all);
-        }
-        return both(all, await this.#takeHeld(before, look));
-    }
-
-    /** Starts held jobs that are due before a time and whose source is open. Resolves with whom that may have left. */
-    async #takeHeld(before: number, look: Look): Promise<Left> {
-        while (this.#open && !this.#places.isFull) {
-            const job = await this.#held.next(before, (id) => this.#running.has(id), this.#running.size);
-            if (job === undefined) return NOBODY;
-            if (look.isOver || !this.#open) break;
-            if (this.#offer(job, look) === "places") return { small: isSmall(job), large: true };
-        }
-        return this.#held.areNone ? NOBODY : EVERYBODY;
-    }
-
-    /** Begins a job of the lists, or has the look remember why it cannot. */
-    #offer(job: Job, look: Look): Refusal | undefined {
+    /** Begins a job of the lists, or says why it cannot begin now. */
+    #offer(job: Job): Refusal | undefined {
         const refusal = this.#refusal(job);
         if (refusal === undefined) void this.#begin(job);
-        else look.passedOver(job, refusal);
         return refusal;
     }
 
