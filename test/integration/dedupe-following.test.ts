@@ -15,6 +15,7 @@ import { transition } from "../../src/uploads/transition.ts";
 import { deferred } from "../../src/deferred.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { type Release, releaseWrites } from "../../src/uploads/release.ts";
+import { someJob } from "../support/job.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { photoMessage } from "../support/messages.ts";
 import { someBytes, startRemote } from "../support/remote.ts";
@@ -251,19 +252,7 @@ describe("who leads a file that several want", () => {
     const given = { messageId: undefined, isGivenOut: true, contentUri: "mxc://example.org/0" } as const;
 
     function job(id: string, more: Partial<Job>): Job {
-        return {
-            id,
-            state: "reserved",
-            uploader: "@a:example.org",
-            source: { kind: "http", url: "http://example.org/" },
-            createdAt: 0,
-            backfill: false,
-            messageId: id,
-            attempts: 0,
-            dedupe: key,
-            ...address,
-            ...more,
-        };
+        return someJob({ id, state: "reserved", messageId: id, dedupe: key, ...address, ...more });
     }
 
     for (const looks of [1, 2, 3, 4]) {

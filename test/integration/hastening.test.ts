@@ -9,6 +9,7 @@ import { UploadQueue } from "../../src/uploads/queue.ts";
 import { dueFromNow } from "../../src/uploads/release.ts";
 import { SourceGate, sourceKeyOf } from "../../src/uploads/source-gate.ts";
 import { steadyNow } from "../../src/uploads/steady-clock.ts";
+import { someJob } from "../support/job.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { queueParts } from "../support/queue-parts.ts";
 import { until } from "../support/until.ts";
@@ -53,17 +54,7 @@ describe("history that something new waits for", () => {
     afterEach(() => queue.close());
 
     const old = (id: string, more: Partial<Job> = {}): Job => {
-        const job: Job = {
-            id,
-            state: "ready",
-            uploader: "@a:b",
-            source: { kind: "http", url: "https://files.example/" },
-            createdAt: 0,
-            backfill: true,
-            attempts: 0,
-            contentUri: `mxc://a/${id}`,
-            ...more,
-        };
+        const job = someJob({ id, backfill: true, contentUri: `mxc://a/${id}`, ...more });
         return { ...job, dueAt: dueFromNow(job) };
     };
     const add = async (job: Job): Promise<void> => {

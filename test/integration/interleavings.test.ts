@@ -12,6 +12,7 @@ import { JOBS, jobWrites, loadJob, placeWrites } from "../../src/uploads/job-rec
 import type { SourceGate } from "../../src/uploads/source-gate.ts";
 import { transition } from "../../src/uploads/transition.ts";
 import { WaitingJobs } from "../../src/uploads/waiting-jobs.ts";
+import { someJob } from "../support/job.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -20,19 +21,14 @@ import { until } from "../support/until.ts";
 /** Two changes of one job that meet in an unlucky moment: each of these once had the second one lost, or both stand still. */
 describe("changes that meet", () => {
     const source = "http://example.org";
-    const waiting: Job = {
-        id: "job",
-        state: "ready",
-        uploader: "@a:example.org",
+    const waiting = someJob({
         source: { kind: "http", url: `${source}/` },
-        createdAt: 0,
-        backfill: false,
         messageId: "message",
         attempts: 1,
         contentUri: "mxc://example.org/1",
         dueAt: 1,
         notBefore: 1,
-    };
+    });
 
     async function storeWith(...jobs: readonly Job[]): Promise<MemoryStore> {
         const store = new MemoryStore();

@@ -11,6 +11,7 @@ import type { Job } from "../../src/uploads/job.ts";
 import { HELD, jobWrites, SCHEDULE } from "../../src/uploads/job-records.ts";
 import { UploadQueue, type UploadQueueParts } from "../../src/uploads/queue.ts";
 import { SourceGate, sourceKeyOf } from "../../src/uploads/source-gate.ts";
+import { someJob } from "../support/job.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { Clock } from "../support/model.ts";
@@ -380,8 +381,7 @@ const source = { kind: "http", url: "https://blocked.example/" } as const;
 
 /** Of that source, unless it says another. */
 function ready(id: string, dueAt: number, more: Partial<Job> = {}): Job {
-    const address = { uploader: "@a:b", contentUri: "mxc://a/b" };
-    return { id, state: "ready", ...address, source, createdAt: 0, backfill: false, attempts: 0, dueAt, ...more };
+    return someJob({ id, contentUri: "mxc://a/b", source, dueAt, ...more });
 }
 
 describe("what becomes free in the middle of a look at the lists", () => {

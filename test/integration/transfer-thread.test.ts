@@ -14,6 +14,7 @@ import { Spool } from "../../src/uploads/sources/spool.ts";
 import { TransferThread } from "../../src/uploads/thread/transfer-thread.ts";
 import { decrypted, readable, standInCrypto, withCrypto } from "../support/crypto.ts";
 import { download, messages } from "../support/download.ts";
+import { someJob } from "../support/job.ts";
 import { photoMessage, textMessage } from "../support/messages.ts";
 import { sha256, someBytes } from "../support/remote.ts";
 import { closeScene, openScene, type Scene } from "../support/scene.ts";
@@ -248,15 +249,12 @@ describe("the thread of large files", () => {
 
     describe("with a module of the tests'", () => {
         const attempt = (id: string, signal = new AbortController().signal) => ({
-            job: {
+            job: someJob({
                 id,
-                state: "transferring" as const,
+                state: "transferring",
                 uploader: alice,
-                source: { kind: "http" as const, url: `${remote.url}/gone` },
-                createdAt: 0,
-                backfill: false,
-                attempts: 0,
-            },
+                source: { kind: "http", url: `${remote.url}/gone` },
+            }),
             maxBytes: LARGE,
             signal,
             watch: { onBytes: () => {}, onRefreshed: async () => {} },

@@ -9,6 +9,7 @@ import { dueFromNow } from "../../src/uploads/release.ts";
 import { UploadQueue, type UploadQueueParts } from "../../src/uploads/queue.ts";
 import { SourceGate, type SourceLimits } from "../../src/uploads/source-gate.ts";
 import { steadyNow } from "../../src/uploads/steady-clock.ts";
+import { someJob } from "../support/job.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { queueParts } from "../support/queue-parts.ts";
 import { until } from "../support/until.ts";
@@ -52,17 +53,8 @@ describe("jobs that a message waits for", () => {
     }
     afterEach(() => queue.close());
 
-    const job = (id: string, extra: Partial<Job> = {}): Job => ({
-        id,
-        state: "unreserved",
-        uploader: "@a:b",
-        source: { kind: "http", url: "https://files.example/" },
-        createdAt: 0,
-        backfill: false,
-        attempts: 0,
-        size: LARGE,
-        ...extra,
-    });
+    const job = (id: string, extra: Partial<Job> = {}): Job =>
+        someJob({ id, state: "unreserved", size: LARGE, ...extra });
     const add = (added: Job): Promise<void> => store.commit(jobWrites(undefined, added));
     const now = async (waitedFor: Job): Promise<Job> => {
         await add(waitedFor);

@@ -5,6 +5,7 @@ import type { StoredRecord } from "../../src/store/store.ts";
 import { type Job, type JobState, isFinal } from "../../src/uploads/job.ts";
 import { FOLLOWING, HELD, jobWrites, SCHEDULE, WAITING } from "../../src/uploads/job-records.ts";
 import { type JobEvent, transition } from "../../src/uploads/transition.ts";
+import { someJob } from "../support/job.ts";
 import { assertBounded } from "../support/model.ts";
 
 /** What the chart above `transition()` says, written down a second time: event → from these states → to this one. */
@@ -95,16 +96,12 @@ const event: fc.Arbitrary<JobEvent> = fc.oneof(
     fc.record({ ...type("cancel"), at: time }),
 );
 
-const FRESH: Omit<Job, "backfill"> = {
-    id: "job",
+const FRESH = someJob({
     state: "unreserved",
-    uploader: "@a:b",
     source: { kind: "http", url: "https://files.example.org/x?token=secret", headers: { cookie: "secret" } },
-    createdAt: 0,
-    attempts: 0,
     messageId: "message",
     dedupe: "file",
-};
+});
 
 /** Where a job is to be found after a crash: in one list, or in none when nobody has to work at it. */
 function listOf(job: Job): string | undefined {

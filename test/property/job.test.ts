@@ -5,6 +5,7 @@ import type { StoredRecord } from "../../src/store/store.ts";
 import { isFinal, type Job } from "../../src/uploads/job.ts";
 import { type JobEvent, transition } from "../../src/uploads/transition.ts";
 import { EXPIRING, HELD, jobWrites, SCHEDULE, WAITING } from "../../src/uploads/job-records.ts";
+import { someJob } from "../support/job.ts";
 
 const time = fc.integer({ min: 0, max: 4e12 });
 const error = fc.constantFrom(new MediaError("SOURCE_UNAVAILABLE"), new MediaError("SOURCE_NOT_FOUND"));
@@ -39,15 +40,10 @@ const event: fc.Arbitrary<JobEvent> = fc.oneof(
     fc.record({ type: fc.constant("cancel" as const), at: time }),
 );
 
-const fresh: Job = {
-    id: "job",
+const fresh = someJob({
     state: "unreserved",
-    uploader: "@a:b",
     source: { kind: "http", url: "https://files.example.org/x?token=secret", headers: { cookie: "secret" } },
-    createdAt: 0,
-    backfill: false,
-    attempts: 0,
-};
+});
 
 describe("a job's transitions", () => {
     it("keep the journal and the queue's index in step, whatever happens", () => {

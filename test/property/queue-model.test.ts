@@ -8,6 +8,7 @@ import { isSmall } from "../../src/uploads/places.ts";
 import { UploadQueue } from "../../src/uploads/queue.ts";
 import type { Transferred } from "../../src/uploads/transfer.ts";
 import { transition } from "../../src/uploads/transition.ts";
+import { someJob } from "../support/job.ts";
 import { Disk, MemoryStore } from "../support/memory-store.ts";
 import { assertBounded, Clock } from "../support/model.ts";
 import { queueParts } from "../support/queue-parts.ts";
@@ -189,17 +190,15 @@ let count = 0;
 const size = fc.oneof(fc.nat(2 ** 20), fc.nat(10 * 2 ** 20));
 
 function reserved(backfill: boolean, size: number): Job {
-    return {
+    return someJob({
         id: `job${count++}`,
         state: "reserved",
-        uploader: "@a:b",
         source: { kind: "file", path: "/x" },
         createdAt: Date.now(),
         backfill,
         size,
-        attempts: 0,
         contentUri: "mxc://a/b",
-    };
+    });
 }
 
 const commands = [

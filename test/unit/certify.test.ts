@@ -29,6 +29,7 @@ import { describe as nameOf, nextMoment } from "../../src/testing/certify/schedu
 import { verdict } from "../../src/testing/certify/verdict.ts";
 import { workOf } from "../../src/testing/certify/work-left.ts";
 import type { Job } from "../../src/uploads/job.ts";
+import { someJob } from "../support/job.ts";
 import { plainBridge } from "../support/world.ts";
 
 /** What judges the others is judged here: each thing that a recorder can have seen and must not. */
@@ -312,17 +313,14 @@ describe("the certification's verdict", () => {
             jobs: ["one"],
             revisions: 0,
         };
-        const job = {
+        const job = someJob({
             id: "one",
-            state: "reserved" as const,
+            state: "reserved",
             uploader: sender,
-            source: { kind: "http" as const, url: "http://remote/plain/file-one" },
-            createdAt: 0,
-            backfill: false,
-            attempts: 0,
+            source: { kind: "http", url: "http://remote/plain/file-one" },
             messageId: "m1",
             contentUri: "mxc://certify.example/media7",
-        };
+        });
         const journaled = {
             messages: new Map([["m1", message]]),
             jobs: new Map([["one", job]]),

@@ -11,6 +11,7 @@ import type { Job } from "../../src/uploads/job.ts";
 import { dueTime } from "../../src/uploads/priority.ts";
 import { afterFailure } from "../../src/uploads/retry.ts";
 import { transition } from "../../src/uploads/transition.ts";
+import { someJob } from "../support/job.ts";
 
 const MIB = 2 ** 20;
 const DAY = 86_400_000;
@@ -76,17 +77,7 @@ describe("what happens after a failure", () => {
     });
 
     it("counts what was waited for in a row: another failure, or the next step, begins anew", () => {
-        const job: Job = {
-            id: "j",
-            state: "transferring",
-            uploader: "@a:b",
-            source: { kind: "file", path: "/x" },
-            createdAt: 0,
-            backfill: false,
-            contentUri: "mxc://b/c",
-            dueAt: 1,
-            attempts: 1,
-        };
+        const job = someJob({ state: "transferring", contentUri: "mxc://b/c", dueAt: 1, attempts: 1 });
         const failed = (before: Job | undefined, code: ErrorCode, ownFault = false): Job | undefined => {
             const error = new MediaError(code);
             const begun = before && transition(before, { type: "begin" });

@@ -2,19 +2,9 @@ import { expect } from "chai";
 import { contentFor, describedFile, replacement } from "../../src/bridge/event-content.ts";
 import { byteSize } from "../../src/bridge/failure-notice.ts";
 import type { Job } from "../../src/uploads/job.ts";
+import { someJob } from "../support/job.ts";
 
-const job = (fields: Partial<Job>): Job => ({
-    id: "j",
-    state: "done",
-    uploader: "@a:b",
-    source: { kind: "file", path: "/x" },
-    createdAt: 0,
-    backfill: false,
-    attempts: 0,
-    at: ["url"],
-    contentUri: "mxc://b/1",
-    ...fields,
-});
+const job = (fields: Partial<Job>): Job => someJob({ state: "done", at: ["url"], contentUri: "mxc://b/1", ...fields });
 const content = { msgtype: "m.image", body: "cat.jpg", info: { mimetype: "image/jpeg", size: 3 } };
 
 describe("what an event shows", () => {

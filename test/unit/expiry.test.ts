@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { Replacement, type ReplacementParts } from "../../src/bridge/replacement.ts";
 import { MediaError } from "../../src/errors.ts";
 import { renewAt, runsOut } from "../../src/uploads/expiry.ts";
-import type { Job } from "../../src/uploads/job.ts";
+import { someJob } from "../support/job.ts";
 
 const HOUR = 3600_000;
 
@@ -39,18 +39,12 @@ describe("when an address is no longer good enough", () => {
         const obtain = () => Promise.reject(new MediaError("NOT_SUPPORTED"));
         const reservations = { takeWarm, obtain, blockedFor: () => 0 };
         const replacement = new Replacement({ reservations } as unknown as ReplacementParts);
-        const job: Job = {
-            id: "job",
+        const job = someJob({
             state: "transferring",
-            uploader: "@a:example.org",
-            source: { kind: "http", url: "http://example.org/" },
-            createdAt: 0,
-            backfill: false,
-            attempts: 0,
             messageId: "message",
             contentUri: "mxc://example.org/1",
             expiresAt: 1,
-        };
+        });
         for (const dueAt of [undefined, 1]) {
             await replacement.renew({ ...job, dueAt }, false, new AbortController().signal);
             expect(asked).to.have.length(dueAt ?? 0);

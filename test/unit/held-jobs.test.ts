@@ -1,10 +1,10 @@
 import { expect } from "chai";
 import { HeldJobs } from "../../src/uploads/held-jobs.ts";
 import { jobWrites } from "../../src/uploads/job-records.ts";
-import type { Job } from "../../src/uploads/job.ts";
 import { KeyedLocks } from "../../src/uploads/keyed-locks.ts";
 import { SourceGate, sourceKeyOf } from "../../src/uploads/source-gate.ts";
 import { MediaError } from "../../src/errors.ts";
+import { someJob } from "../support/job.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 
 describe("held jobs", () => {
@@ -12,16 +12,7 @@ describe("held jobs", () => {
         let now = 1000;
         const gate = new SourceGate({}, () => now);
         const source = { kind: "http", url: "http://remote.example/cat" } as const;
-        const job: Job = {
-            id: "one",
-            state: "ready",
-            uploader: "@alice:example.org",
-            source,
-            createdAt: 0,
-            backfill: false,
-            attempts: 0,
-            dueAt: 5,
-        };
+        const job = someJob({ source, dueAt: 5 });
         const until = gate.failed(job, new MediaError("SOURCE_UNAVAILABLE"));
         const store = new MemoryStore();
         await store.open();
@@ -34,6 +25,6 @@ describe("held jobs", () => {
         expect(await look()).to.equal(undefined);
         now = until + 0.5;
         expect(jobs.opensAt()).to.equal(until);
-        expect((await look())?.id).to.equal("one");
+        expect((await look())?.id).to.equal("job");
     });
 });

@@ -4,16 +4,9 @@ import { successorOf } from "../../src/bridge/successor.ts";
 import type { Job } from "../../src/uploads/job.ts";
 import { SourceGate, sourceKeyOf } from "../../src/uploads/source-gate.ts";
 import type { SourceDescription } from "../../src/uploads/sources/source.ts";
+import { someJob } from "../support/job.ts";
 
-const jobOf = (source: SourceDescription): Job => ({
-    id: "job",
-    state: "ready",
-    uploader: "@a:b",
-    source,
-    createdAt: 0,
-    backfill: false,
-    attempts: 0,
-});
+const jobOf = (source: SourceDescription): Job => someJob({ source });
 const url = (text: string): Job => jobOf({ kind: "http", url: text });
 const slack = jobOf({ kind: "connector", connector: "slack", ref: 1 });
 const FILES = "https://files.example.org";

@@ -2,22 +2,16 @@ import { expect } from "chai";
 import { MediaError } from "../../src/errors.ts";
 import { ActingUsers } from "../../src/matrix/client.ts";
 import { unlessThere } from "../../src/uploads/encryption/unless-there.ts";
-import type { Job } from "../../src/uploads/job.ts";
+import { someJob } from "../support/job.ts";
 import { type Remote, startRemote } from "../support/remote.ts";
 import { plainBridge } from "../support/world.ts";
 
-const job: Job = {
-    id: "j",
+const job = someJob({
     state: "transferring",
-    uploader: "@a:b",
-    source: { kind: "http", url: "http://remote.example/x" },
-    createdAt: 0,
-    backfill: false,
     mimetype: "text/html",
     contentUri: "mxc://b/c",
-    attempts: 0,
     encryption: { strategy: "two-pass", size: 5 },
-};
+});
 
 describe("a source that has changed since its file was encrypted", () => {
     let homeserver: Remote;

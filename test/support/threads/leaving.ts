@@ -1,6 +1,7 @@
 import { silentLogger } from "../../../src/logger.ts";
 import { Spool } from "../../../src/uploads/sources/spool.ts";
 import { TransferThread } from "../../../src/uploads/thread/transfer-thread.ts";
+import { someJob } from "../job.ts";
 
 /** A process that has had a file transferred by a thread, closes nothing, and has nothing else to do. */
 const thread = new TransferThread({
@@ -16,15 +17,7 @@ const thread = new TransferThread({
 });
 const { contentUri } = await thread.transfer(
     {
-        job: {
-            id: "one",
-            state: "transferring",
-            uploader: "@alice:example.org",
-            source: { kind: "file", path: "/nowhere" },
-            createdAt: 0,
-            backfill: false,
-            attempts: 0,
-        },
+        job: someJob({ state: "transferring", source: { kind: "file", path: "/nowhere" } }),
         maxBytes: 1,
         signal: new AbortController().signal,
         watch: { onBytes: () => {}, onRefreshed: () => Promise.resolve() },
