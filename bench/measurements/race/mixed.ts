@@ -33,6 +33,7 @@ export async function mixed(context: Context, { name, track, urlOf, mixes }: Cou
             { share, of: "toFile", chart: chart("to-file", "Time until a file is downloadable") },
         ] as const;
     });
+    const files = new FilesOfLoads();
     const rss = new Chart({ name: `${name}-rss`, title: "Peak memory", over, unit: "MB", logarithmic: false, shape });
     const [{ rooms } = { rooms: [] }] = mixes;
     await warmUpTrack(context, track, { rooms, urlOf });
@@ -43,6 +44,7 @@ export async function mixed(context: Context, { name, track, urlOf, mixes }: Cou
                 const isThere = await Runner.during(context, { contestant, track }, async (runner) => {
                     await runner.run(warmUp(mix, prefix, urlOf));
                     const outcome = await runner.run(mixedLoad(mix, { seed: run + 1, prefix, urlOf }));
+                    files.add(contestant, mix, run, outcome.toFile);
                     for (const { share, of, chart } of charts) {
                         chart.add(contestant, `${mix.perSecond}`, percentile(outcome[of], share));
                     }
@@ -60,22 +62,70 @@ export async function mixed(context: Context, { name, track, urlOf, mixes }: Cou
             }
         }
     }
-    const rows = mixes.flatMap(({ perSecond }) =>
+    const rows = mixes.flatMap((mix) =>
         charts
             .filter(({ of }) => of === "toFile")
-            .map(({ share, chart }): Row => {
-                const x = `${perSecond}`;
+            .flatMap(({ share, chart }): Row[] => {
+                const x = `${mix.perSecond}`;
+                const what = (how: string) => `time to file, p${share * 100}, ${x} messages a second, ${how}`;
                 const fastest = (run: number) =>
                     Math.min(...FIELD.map((one) => chart.values(one, x)[run] ?? Number.NaN).filter(Number.isFinite));
-                return {
-                    what: `time to file, p${share * 100}, ${x} messages a second, this project / the field's fastest`,
-                    unit: "×",
-                    values: chart.values("component", x).map((value, run) => value / fastest(run)),
-                    atMost: 1,
-                };
+                return [
+                    {
+                        what: what("files of all loads, this project / the field's fastest"),
+                        unit: "×",
+                        values: files.ratios(mix, share),
+                        atMost: 1,
+                    },
+                    {
+                        what: what("in each load, this project / whoever of the field was the fastest in it"),
+                        unit: "×",
+                        values: chart.values("component", x).map((value, run) => value / fastest(run)),
+                        atMost: 1,
+                    },
+                ];
             }),
     );
     return { rows, figures: [...charts.map(({ chart }) => chart.figure()), rss.figure()] };
+}
+
+/**
+ * The times of all files under one mix, load by load. A single load has too few for a percentile that says something of the mix: how
+ * many of them stand behind a large one in their room is chance, and moves the field's p50 by half.
+ */
+class FilesOfLoads {
+    /** With a hole for a load in which the contestant failed. */
+    readonly #loads = new Map<string, (readonly number[])[]>();
+
+    add(contestant: Contestant, mix: Mix, load: number, toFile: readonly number[]): void {
+        const key = keyOf(contestant, mix);
+        const loads = this.#loads.get(key) ?? [];
+        loads[load] = toFile;
+        this.#loads.set(key, loads);
+    }
+
+    /** This project's percentile by the least of the field's, each time with another load left out: the range is what one load weighs. */
+    ratios(mix: Mix, share: number): number[] {
+        const loads = this.#of("component", mix);
+        return loads.map((_, leftOut) => {
+            const over = (contestant: Contestant) =>
+                percentile(
+                    this.#of(contestant, mix)
+                        .filter((_, load) => load !== leftOut || loads.length === 1)
+                        .flat(),
+                    share,
+                );
+            return over("component") / Math.min(...FIELD.map(over).filter(Number.isFinite));
+        });
+    }
+
+    #of(contestant: Contestant, mix: Mix): readonly (readonly number[])[] {
+        return this.#loads.get(keyOf(contestant, mix)) ?? [];
+    }
+}
+
+function keyOf(contestant: Contestant, { perSecond }: Mix): string {
+    return `${contestant} ${perSecond}`;
 }
 
 /** Ghosts are registered and have joined, connections are open and the code is compiled, for each size of file that comes. */

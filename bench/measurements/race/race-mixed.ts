@@ -15,7 +15,6 @@ const KINDS = [
 export const raceMixed: Measurement = {
     name: "race-mixed",
     about: "The race: mixed load over 20 rooms, files of 300 kB to 50 MB from a source of 20 MB/s a download",
-    atMostRuns: 3,
     async measure(context) {
         const track = await bareTrack(context);
         const rooms = Array.from({ length: 20 }, (_, i) => room(i));
