@@ -12,7 +12,7 @@ describe("held jobs", () => {
         let now = 1000;
         const gate = new SourceGate({}, () => now);
         const source = { kind: "http", url: "http://remote.example/cat" } as const;
-        const job = someJob({ source, dueAt: 5 });
+        const job = someJob({ id: "one", source, dueAt: 5 });
         const until = gate.failed(job, new MediaError("SOURCE_UNAVAILABLE"));
         const store = new MemoryStore();
         await store.open();
@@ -25,6 +25,6 @@ describe("held jobs", () => {
         expect(await look()).to.equal(undefined);
         now = until + 0.5;
         expect(jobs.opensAt()).to.equal(until);
-        expect((await look())?.id).to.equal("job");
+        expect((await look())?.id).to.equal("one");
     });
 });
