@@ -68,8 +68,7 @@ export async function mixed(context: Context, { name, track, urlOf, mixes }: Cou
             .flatMap(({ share, chart }): Row[] => {
                 const x = `${mix.perSecond}`;
                 const what = (how: string) => `time to file, p${share * 100}, ${x} messages a second, ${how}`;
-                const fastest = (run: number) =>
-                    Math.min(...FIELD.map((one) => chart.values(one, x)[run] ?? Number.NaN).filter(Number.isFinite));
+                const fastest = (run: number) => leastOfField((one) => chart.values(one, x)[run] ?? Number.NaN);
                 return [
                     {
                         what: what("files of all loads, this project / the field's fastest"),
@@ -115,13 +114,18 @@ class FilesOfLoads {
                         .flat(),
                     share,
                 );
-            return over("component") / Math.min(...FIELD.map(over).filter(Number.isFinite));
+            return over("component") / leastOfField(over);
         });
     }
 
     #of(contestant: Contestant, mix: Mix): readonly (readonly number[])[] {
         return this.#loads.get(keyOf(contestant, mix)) ?? [];
     }
+}
+
+/** Those of the field that have none, because they failed, do not count. */
+function leastOfField(valueOf: (contestant: Contestant) => number): number {
+    return Math.min(...FIELD.map(valueOf).filter(Number.isFinite));
 }
 
 function keyOf(contestant: Contestant, { perSecond }: Mix): string {
